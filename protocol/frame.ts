@@ -1,0 +1,167 @@
+/**
+ * Frames: what TCP carries between any two processes. See docs/formats/wire.md.
+ *
+ *     0  u16  magic "GF"
+ *     2  u8   protocol version
+ *     3  u8   kind
+ *     4  u32  header bytes
+ *     8  u32  payload bytes
+ *    12  u32  CRC-32 of the header
+ *    16  u32  CRC-32 of the payload
+ *    20       header (msgpack), then payload (raw)
+ */
+import { Packr } from 'msgpackr';
+import { checksum, checksumOf } from './checksum.js';
+import { GfsError } from './errors.js';
+import { MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PROTOCOL_VERSION } from './limits.js';
+import { type BufferPool, Payload } from './payload.js';
+
+export const FRAME_PREFIX_BYTES = 20;
+const MAGIC = 0x4647;
+
+export const FrameKind = { hello: 0, request: 1, response: 2, cancel: 3, goodbye: 4 } as const;
+export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
+
+/** Plain msgpack: no shared records, no extensions that a stranger could make us run. */
+const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true, moreTypes: false });
+
+export interface OutgoingPayload {
+  readonly buffers: readonly Uint8Array[];
+  /** The CRC of all of them, when it is known already (data that is passed on). */
+  readonly crc?: number;
+}
+
+/** The buffers of one frame, ready to be written in order. */
+export function encodeFrame(kind: FrameKind, header: unknown, payload?: OutgoingPayload): Uint8Array[] {
+  const packed = packr.pack(header);
+  if (packed.byteLength > MAX_HEADER_BYTES) throw new GfsError('TOO_BIG', `header of ${packed.byteLength} bytes`);
+  let payloadBytes = 0;
+  for (const buffer of payload?.buffers ?? []) payloadBytes += buffer.byteLength;
+  if (payloadBytes > MAX_PAYLOAD_BYTES) throw new GfsError('TOO_BIG', `payload of ${payloadBytes} bytes`);
+  const head = Buffer.allocUnsafe(FRAME_PREFIX_BYTES + packed.byteLength);
+  head.writeUInt16LE(MAGIC, 0);
+  head.writeUInt8(PROTOCOL_VERSION, 2);
+  head.writeUInt8(kind, 3);
+  head.writeUInt32LE(packed.byteLength, 4);
+  head.writeUInt32LE(payloadBytes, 8);
+  head.writeUInt32LE(checksum(packed), 12);
+  head.writeUInt32LE(payloadBytes === 0 ? 0 : (payload?.crc ?? checksumOf(payload?.buffers ?? [])), 16);
+  head.set(packed, FRAME_PREFIX_BYTES);
+  return payload === undefined ? [head] : [head, ...payload.buffers];
+}
+
+export interface IncomingFrame {
+  readonly kind: number;
+  readonly header: unknown;
+  readonly payload: Payload | undefined;
+  readonly payloadCrc: number;
+}
+
+/**
+ * Cuts a byte stream into frames. Bounds every length before it allocates, so that garbage costs its
+ * sender the connection and us nothing.
+ */
+export class FrameReader {
+  readonly #pool: BufferPool;
+  readonly #prefix = Buffer.allocUnsafe(FRAME_PREFIX_BYTES);
+  #prefixFilled = 0;
+  #header: Buffer | undefined;
+  #headerFilled = 0;
+  #payload: Payload | undefined;
+  #payloadFilled = 0;
+
+  constructor(pool: BufferPool) {
+    this.#pool = pool;
+  }
+
+  /**
+   * Takes what has arrived and calls back for every frame that it completes. `chunk` is only
+   * borrowed: what is kept is copied.
+   * @throws MALFORMED, WRONG_PROTOCOL_VERSION: the stream is lost, close the connection
+   */
+  push(chunk: Uint8Array, onFrame: (frame: IncomingFrame) => void): void {
+    let at = 0;
+    while (at < chunk.byteLength || this.#isComplete()) {
+      if (this.#prefixFilled < FRAME_PREFIX_BYTES) {
+        at += this.#fillPrefix(chunk, at);
+        if (this.#prefixFilled < FRAME_PREFIX_BYTES) return;
+        this.#startFrame();
+      }
+      at += this.#fillBody(chunk, at);
+      if (this.#isComplete()) onFrame(this.#finishFrame());
+      else return;
+    }
+  }
+
+  #isComplete(): boolean {
+    return (
+      this.#header !== undefined &&
+      this.#headerFilled === this.#header.byteLength &&
+      (this.#payload === undefined || this.#payloadFilled === this.#payload.bytes.byteLength)
+    );
+  }
+
+  #fillPrefix(chunk: Uint8Array, at: number): number {
+    const count = Math.min(FRAME_PREFIX_BYTES - this.#prefixFilled, chunk.byteLength - at);
+    this.#prefix.set(chunk.subarray(at, at + count), this.#prefixFilled);
+    this.#prefixFilled += count;
+    return count;
+  }
+
+  #startFrame(): void {
+    if (this.#prefix.readUInt16LE(0) !== MAGIC) throw new GfsError('MALFORMED', 'not a GFS frame');
+    const version = this.#prefix.readUInt8(2);
+    if (version !== PROTOCOL_VERSION) {
+      const message = `protocol version ${version}, this side speaks ${PROTOCOL_VERSION}`;
+      throw new GfsError('WRONG_PROTOCOL_VERSION', message);
+    }
+    const headerBytes = this.#prefix.readUInt32LE(4);
+    const payloadBytes = this.#prefix.readUInt32LE(8);
+    if (headerBytes > MAX_HEADER_BYTES) throw new GfsError('MALFORMED', `header of ${headerBytes} bytes`);
+    if (payloadBytes > MAX_PAYLOAD_BYTES) throw new GfsError('MALFORMED', `payload of ${payloadBytes} bytes`);
+    this.#header = Buffer.allocUnsafe(headerBytes);
+    this.#headerFilled = 0;
+    this.#payload = payloadBytes === 0 ? undefined : this.#pool.take(payloadBytes);
+    this.#payloadFilled = 0;
+  }
+
+  #fillBody(chunk: Uint8Array, from: number): number {
+    let at = from;
+    const header = this.#header as Buffer;
+    if (this.#headerFilled < header.byteLength) {
+      const count = Math.min(header.byteLength - this.#headerFilled, chunk.byteLength - at);
+      header.set(chunk.subarray(at, at + count), this.#headerFilled);
+      this.#headerFilled += count;
+      at += count;
+    }
+    if (this.#payload !== undefined && at < chunk.byteLength) {
+      const count = Math.min(this.#payload.bytes.byteLength - this.#payloadFilled, chunk.byteLength - at);
+      this.#payload.bytes.set(chunk.subarray(at, at + count), this.#payloadFilled);
+      this.#payloadFilled += count;
+      at += count;
+    }
+    return at - from;
+  }
+
+  #finishFrame(): IncomingFrame {
+    const packed = this.#header as Buffer;
+    const payload = this.#payload;
+    this.#prefixFilled = 0;
+    this.#header = undefined;
+    this.#payload = undefined;
+    if (checksum(packed) !== this.#prefix.readUInt32LE(12)) throw new GfsError('MALFORMED', 'header checksum');
+    const payloadCrc = this.#prefix.readUInt32LE(16);
+    if (payload !== undefined && checksum(payload.bytes) !== payloadCrc) {
+      throw new GfsError('MALFORMED', 'payload checksum');
+    }
+    let header: unknown;
+    try {
+      header = packr.unpack(packed);
+    } catch (cause) {
+      throw new GfsError('MALFORMED', 'header is not msgpack', { cause });
+    }
+    return { kind: this.#prefix.readUInt8(3), header, payload, payloadCrc };
+  }
+}
+
+export { Payload };

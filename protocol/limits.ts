@@ -1,0 +1,46 @@
+/** The limits that every part agrees on. DESIGN: "every queue, cache and buffer has a stated bound". */
+
+export const KIB = 1024;
+export const MIB = 1024 * KIB;
+export const GIB = 1024 * MIB;
+
+export const PROTOCOL_VERSION = 1;
+
+export const MAX_HEADER_BYTES = 1 * MIB;
+export const MAX_PAYLOAD_BYTES = 16 * MIB;
+
+/** Paper §2.5. Set per cluster when it is made; tests use small ones. */
+export const DEFAULT_CHUNK_BYTES = 64 * MIB;
+/** Paper §5.2: the unit of a checksum, within a chunk. */
+export const BLOCK_BYTES = 64 * KIB;
+/** What a client pushes at once. A multiple of {@link BLOCK_BYTES}. */
+export const SEGMENT_BYTES = 1 * MIB;
+/** Writes up to this size travel with the write request instead of through the push chain. */
+export const INLINE_WRITE_BYTES = 64 * KIB;
+
+export const MAX_NAME_BYTES = 255;
+export const MAX_PATH_BYTES = 4096;
+export const MAX_XATTR_NAME_BYTES = 255;
+export const MAX_XATTR_VALUE_BYTES = 64 * KIB;
+export const MAX_XATTRS_PER_NODE = 256;
+export const MAX_LINKS = 65_000;
+export const MAX_GROUPS = 256;
+export const MAX_REPLICAS = 16;
+/** One page of a directory listing. */
+export const MAX_DIRECTORY_PAGE = 1024;
+/** Chunks described by one reply. */
+export const MAX_CHUNKS_PER_REPLY = 64;
+/** Chunks in one page of a chunkserver's report. */
+export const MAX_REPORT_PAGE = 16_384;
+
+/** 1 PiB and more is addressable: 2^53 - 1. */
+export const MAX_FILE_BYTES = Number.MAX_SAFE_INTEGER;
+
+/** The mutation results that the master remembers for each session; a client has fewer in flight. */
+export const SESSION_RESULTS = 64;
+
+/** What a peer may have outstanding at another, unless its hello says otherwise. */
+export const DEFAULT_MAX_REQUESTS = 1024;
+export const DEFAULT_MAX_REQUEST_BYTES = 64 * MIB;
+/** Calls that wait for credit before new ones are refused with OVERLOADED. */
+export const MAX_WAITING_CALLS = 16_384;

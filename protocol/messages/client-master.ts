@@ -1,0 +1,256 @@
+/** What a client asks of the master. Mutations carry (session, sequence) in their header. */
+import {
+  MAX_CHUNKS_PER_REPLY,
+  MAX_DIRECTORY_PAGE,
+  MAX_XATTR_NAME_BYTES,
+  MAX_XATTR_VALUE_BYTES,
+  MAX_XATTRS_PER_NODE,
+} from '../limits.js';
+import { method } from '../rpc.js';
+import { bool, byteString, bytes, list, oneOf, optional, struct, text, u32, u53, type ValueOf } from '../schema.js';
+import {
+  attributeChangesCodec,
+  attributesCodec,
+  chunkCodec,
+  entryCodec,
+  leaseCodec,
+  locationCodec,
+  nameCodec,
+  nodeIdCodec,
+  pathCodec,
+  serverCodec,
+} from './types.js';
+
+const empty = struct({});
+const entryReply = struct({ attributes: attributesCodec });
+const xattrName = byteString(MAX_XATTR_NAME_BYTES);
+
+/**
+ * `register_client`: opens a session, or takes one up again after the connection broke (`resume` its
+ * id). @throws SESSION_UNKNOWN when the one to resume is over
+ */
+export const RegisterClient = method(
+  10,
+  'registerClient',
+  struct({
+    clientId: text(64),
+    hostname: text(255),
+    location: optional(locationCodec),
+    rack: optional(text(64)),
+    resume: optional(u53),
+  }),
+  struct({
+    session: u53,
+    clusterId: text(64),
+    chunkBytes: u53,
+    term: u53,
+    renewIntervalMs: u32,
+    /** Silence after which the session is dead. */
+    timeoutMs: u32,
+  }),
+);
+
+/** Keeps the session alive, and tells which files have been opened and closed since the last time. */
+export const Renew = method(
+  11,
+  'renew',
+  struct({ opened: list(nodeIdCodec, 65_536), closed: list(nodeIdCodec, 65_536) }),
+  empty,
+);
+
+/** An orderly end of the session. */
+export const EndSession = method(12, 'endSession', empty, empty);
+
+/** @throws NOT_FOUND, NOT_DIRECTORY, STALE_NODE */
+export const Lookup = method(20, 'lookup', struct({ parent: nodeIdCodec, name: nameCodec }), entryReply);
+
+/** Resolves an absolute path of the cluster, without following symbolic links. `names` are its components. */
+export const LookupPath = method(21, 'lookupPath', struct({ path: pathCodec }), entryReply);
+
+export const GetAttributes = method(22, 'getAttributes', struct({ id: nodeIdCodec }), entryReply);
+
+/** setattr. A `size` smaller than the file's revokes the leases of the chunks that it cuts, first. */
+export const SetAttributes = method(
+  23,
+  'setAttributes',
+  struct({ id: nodeIdCodec, changes: attributeChangesCodec }),
+  entryReply,
+);
+
+/**
+ * After a write: the file is at least `size` long, and was changed at `mtime`. Never shortens.
+ */
+export const ExtendFile = method(
+  24,
+  'extendFile',
+  struct({ id: nodeIdCodec, size: u53 }),
+  entryReply,
+);
+
+/** A page of a directory from after `cookie` (0: the start), without `.` and `..`. */
+export const ReadDirectory = method(
+  25,
+  'readDirectory',
+  struct({ id: nodeIdCodec, cookie: u53, limit: u32 }),
+  struct({ entries: list(entryCodec, MAX_DIRECTORY_PAGE), end: bool, parent: nodeIdCodec }),
+);
+
+/** creat, mkdir, mknod by the type in `mode`. The caller's uid and gid become the owner (setgid directories honoured). @throws EXISTS */
+export const Create = method(
+  26,
+  'create',
+  struct({ parent: nodeIdCodec, name: nameCodec, mode: u32, rdev: u32, exclusive: bool }),
+  struct({ attributes: attributesCodec, created: bool }),
+);
+
+export const Symlink = method(
+  27,
+  'symlink',
+  struct({ parent: nodeIdCodec, name: nameCodec, target: pathCodec }),
+  entryReply,
+);
+
+export const ReadLink = method(28, 'readLink', struct({ id: nodeIdCodec }), struct({ target: pathCodec }));
+
+export const Link = method(
+  29,
+  'link',
+  struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }),
+  entryReply,
+);
+
+/** unlink or, with `directory`, rmdir. */
+export const Unlink = method(
+  30,
+  'unlink',
+  struct({ parent: nodeIdCodec, name: nameCodec, directory: bool }),
+  struct({ id: nodeIdCodec }),
+);
+
+/** rename(2), renameat2(2). */
+export const Rename = method(
+  31,
+  'rename',
+  struct({
+    parent: nodeIdCodec,
+    name: nameCodec,
+    newParent: nodeIdCodec,
+    newName: nameCodec,
+    mode: oneOf('replace', 'noreplace', 'exchange'),
+  }),
+  empty,
+);
+
+export const SetXattr = method(
+  32,
+  'setXattr',
+  struct({
+    id: nodeIdCodec,
+    name: xattrName,
+    value: bytes(MAX_XATTR_VALUE_BYTES),
+    mode: oneOf('either', 'create', 'replace'),
+  }),
+  empty,
+);
+export const GetXattr = method(
+  33,
+  'getXattr',
+  struct({ id: nodeIdCodec, name: xattrName }),
+  struct({ value: bytes(MAX_XATTR_VALUE_BYTES) }),
+);
+export const ListXattrs = method(
+  34,
+  'listXattrs',
+  struct({ id: nodeIdCodec }),
+  struct({ names: list(xattrName, MAX_XATTRS_PER_NODE) }),
+);
+export const RemoveXattr = method(35, 'removeXattr', struct({ id: nodeIdCodec, name: xattrName }), empty);
+
+/** statfs(2) of the cluster: bytes are those of the disks, replicas counted. */
+export const StatCluster = method(
+  36,
+  'statCluster',
+  empty,
+  struct({ totalBytes: u53, availableBytes: u53, files: u53, goal: u32 }),
+);
+
+/** Where `count` chunks of a file are, from `index` on; the master may add some that follow (paper §2.4). */
+export const GetChunks = method(
+  40,
+  'getChunks',
+  struct({ id: nodeIdCodec, index: u53, count: u32 }),
+  struct({ chunks: list(chunkCodec, MAX_CHUNKS_PER_REPLY), chunkCount: u53, size: u53 }),
+);
+
+/**
+ * The lease of one chunk, for writing (paper §3.1): granted when nobody holds it, the chunk made when
+ * the file has none there, copied when a snapshot shares it (§3.4). `failed` names servers that the
+ * client could not reach or that refused, under `version`.
+ */
+export const GetLease = method(
+  41,
+  'getLease',
+  struct({
+    id: nodeIdCodec,
+    index: u53,
+    /** What the client knew when it failed; 0 when it knew none. */
+    version: u53,
+    failed: list(text(64), 16),
+  }),
+  struct({ lease: leaseCodec }),
+);
+
+/** A replica that failed its checksum under a reader. */
+export const ReportCorrupt = method(
+  42,
+  'reportCorrupt',
+  struct({ handle: u53, version: u53, serverId: text(64) }),
+  empty,
+);
+
+/** Copies a file or a tree by metadata alone (paper §3.4). @throws EXISTS, INVALID (into itself), NOT_FOUND */
+export const Snapshot = method(
+  43,
+  'snapshot',
+  struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }),
+  entryReply,
+);
+
+const serverStatus = struct({
+  server: serverCodec,
+  state: oneOf('alive', 'silent', 'unknown'),
+  rack: optional(text(64)),
+  location: optional(locationCodec),
+  totalBytes: u53,
+  availableBytes: u53,
+  chunks: u53,
+  /** Milliseconds since it was heard of. */
+  silentMs: u53,
+});
+export type ServerStatus = ValueOf<typeof serverStatus>;
+
+/** What `gfs status` shows. */
+export const GetStatus = method(
+  50,
+  'getStatus',
+  empty,
+  struct({
+    clusterId: text(64),
+    term: u53,
+    chunkBytes: u53,
+    uptimeMs: u53,
+    ready: bool,
+    files: u53,
+    directories: u53,
+    chunks: u53,
+    chunksBelowGoal: u53,
+    chunksUnavailable: u53,
+    leases: u53,
+    sessions: u53,
+    deletedFiles: u53,
+    logBytes: u53,
+    logRecords: u53,
+    servers: list(serverStatus, 4096),
+  }),
+);
+export type ClusterStatus = ValueOf<typeof GetStatus.reply>;

@@ -1,0 +1,4 @@
+export * from './chunkserver-master.js';
+export * from './client-master.js';
+export * from './data.js';
+export * from './types.js';

@@ -1,0 +1,482 @@
+/**
+ * One connection between two processes. Both sides may ask and answer. Each grants the other credit
+ * in its hello: requests and payload bytes that may be outstanding; a response gives its request's
+ * credit back. So neither side can make the other's memory grow, and a slow one slows its callers.
+ */
+import type { Logger, Socket, Timer, Timers, Clock } from '../environment/ports/index.js';
+import { type ErrorCode, errorCodeOf, errorNumber, GfsError, toGfsError } from './errors.js';
+import { encodeFrame, FrameKind, FrameReader, type IncomingFrame, type OutgoingPayload } from './frame.js';
+import { DEFAULT_MAX_REQUEST_BYTES, DEFAULT_MAX_REQUESTS, MAX_WAITING_CALLS } from './limits.js';
+import type { BufferPool } from './payload.js';
+import {
+  type Caller,
+  type CallOptions,
+  type CallResult,
+  goodbyeCodec,
+  type Hello,
+  helloCodec,
+  type IncomingRequest,
+  type Method,
+  type RequestHeader,
+  requestHeaderCodec,
+  responseHeaderCodec,
+  type Role,
+  type Service,
+} from './rpc.js';
+
+const HELLO_TIMEOUT_MS = 5_000;
+const DEFAULT_DEADLINE_MS = 30_000;
+const SWEEP_INTERVAL_MS = 100;
+const NO_AUTHENTICATION = new Uint8Array(0);
+
+export interface PeerOptions {
+  readonly role: Role;
+  readonly id: string;
+  /** Read when the hello goes out; the other side's cluster must be the same where both are known. */
+  readonly clusterId: () => string;
+  readonly term: () => number;
+  readonly service: Service;
+  readonly pool: BufferPool;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly logger: Logger;
+  readonly maxRequests?: number;
+  readonly maxRequestBytes?: number;
+}
+
+interface PendingCall {
+  readonly method: Method<unknown, unknown>;
+  readonly options: CallOptions;
+  readonly payloadBytes: number;
+  /** Infinity once it was given up: what is left is to see its response and take its credit back. */
+  expiresAtMs: number;
+  readonly resolve: (result: CallResult<unknown>) => void;
+  readonly reject: (error: GfsError) => void;
+  /** Set while it waits for credit. */
+  body: unknown;
+  onAbort: (() => void) | undefined;
+}
+
+interface Serving {
+  readonly payloadBytes: number;
+  /** Made when the handler first asks for its signal. */
+  controller: AbortController | undefined;
+  aborted: GfsError | undefined;
+  expiresAtMs: number;
+}
+
+export class Peer implements Caller {
+  readonly remote: string;
+  readonly #socket: Socket;
+  readonly #options: PeerOptions;
+  readonly #reader: FrameReader;
+  #hello: Hello | undefined;
+  readonly #ready: Promise<Hello>;
+  #onReady!: (hello: Hello) => void;
+  #onNotReady!: (error: GfsError) => void;
+  #nextId = 1;
+  /** Sent, waiting for their response. */
+  readonly #pending = new Map<number, PendingCall>();
+  /** Waiting for credit, first come first served. */
+  readonly #waiting = new Map<number, PendingCall>();
+  #outstandingBytes = 0;
+  readonly #serving = new Map<number, Serving>();
+  #servingBytes = 0;
+  readonly #sweeper: Timer;
+  readonly #startedAtMs: number;
+  #closedWith: GfsError | undefined;
+  readonly #closeCallbacks: ((error: Error | undefined) => void)[] = [];
+
+  constructor(socket: Socket, options: PeerOptions) {
+    this.remote = socket.remote;
+    this.#socket = socket;
+    this.#options = options;
+    this.#reader = new FrameReader(options.pool);
+    this.#startedAtMs = options.clock.monotonicMs();
+    this.#ready = new Promise<Hello>((resolve, reject) => {
+      this.#onReady = resolve;
+      this.#onNotReady = reject;
+    });
+    this.#ready.catch(() => undefined);
+    this.#sweeper = options.timers.every(SWEEP_INTERVAL_MS, () => this.#sweep());
+    socket.start({
+      onData: (chunk) => this.#onData(chunk),
+      onDrain: () => socket.resume(),
+      onClose: (error) => this.#onClose(error),
+    });
+    this.#sendHello();
+  }
+
+  /** The other side's hello. @throws DISCONNECTED, WRONG_CLUSTER, WRONG_PROTOCOL_VERSION, MALFORMED */
+  ready(): Promise<Hello> {
+    return this.#ready;
+  }
+
+  get closed(): boolean {
+    return this.#closedWith !== undefined;
+  }
+
+  onceClosed(callback: (error: Error | undefined) => void): void {
+    if (this.#closedWith !== undefined) callback(this.#closedWith);
+    else this.#closeCallbacks.push(callback);
+  }
+
+  close(): void {
+    this.#shutDown(new GfsError('DISCONNECTED', `closed the connection to ${this.remote}`));
+    this.#socket.end();
+  }
+
+  call<Request, Reply>(
+    method: Method<Request, Reply>,
+    body: Request,
+    options: CallOptions = {},
+  ): Promise<CallResult<Reply>> {
+    return new Promise<CallResult<Reply>>((resolve, reject) => {
+      const failed = this.#reasonToRefuse(options);
+      if (failed !== undefined) {
+        options.onSent?.();
+        reject(failed);
+        return;
+      }
+      const id = this.#nextId++;
+      const call: PendingCall = {
+        method: method as Method<unknown, unknown>,
+        options,
+        payloadBytes: totalBytes(options.payload),
+        expiresAtMs: this.#options.clock.monotonicMs() + (options.deadlineMs ?? DEFAULT_DEADLINE_MS),
+        resolve: resolve as (result: CallResult<unknown>) => void,
+        reject,
+        body,
+        onAbort: undefined,
+      };
+      if (options.signal !== undefined) {
+        call.onAbort = () => this.#abandon(id, new GfsError('CANCELLED', `${method.name} was cancelled`));
+        options.signal.addEventListener('abort', call.onAbort, { once: true });
+      }
+      this.#waiting.set(id, call);
+      if (this.#waiting.size === 1) this.#sendWaiting();
+    });
+  }
+
+  #reasonToRefuse(options: CallOptions): GfsError | undefined {
+    if (this.#closedWith !== undefined) return this.#closedWith;
+    if (options.signal?.aborted) return new GfsError('CANCELLED');
+    if (this.#waiting.size >= MAX_WAITING_CALLS) {
+      return new GfsError('OVERLOADED', `${this.#waiting.size} calls wait for ${this.remote}`);
+    }
+    return undefined;
+  }
+
+  /** Sends calls in order while there is credit. A call larger than the whole credit goes alone. */
+  #sendWaiting(): void {
+    const hello = this.#hello;
+    if (hello === undefined) return;
+    for (const [id, call] of this.#waiting) {
+      if (this.#pending.size >= hello.maxRequests) return;
+      const wouldBe = this.#outstandingBytes + call.payloadBytes;
+      if (this.#outstandingBytes > 0 && wouldBe > hello.maxRequestBytes) return;
+      this.#waiting.delete(id);
+      this.#send(id, call);
+    }
+  }
+
+  #send(id: number, call: PendingCall): void {
+    const { options, method } = call;
+    const remainingMs = Math.max(1, Math.round(call.expiresAtMs - this.#options.clock.monotonicMs()));
+    const header: RequestHeader = {
+      id,
+      method: method.number,
+      session: options.session ?? 0,
+      sequence: options.sequence ?? 0,
+      term: this.#options.term(),
+      deadlineMs: remainingMs,
+      traceId: options.traceId ?? 0,
+      priority: options.priority ?? 'client',
+      uid: options.uid ?? 0,
+      gids: options.gids as number[] | undefined ?? [],
+      authentication: NO_AUTHENTICATION,
+    };
+    let frame: Uint8Array[];
+    try {
+      const packed = [requestHeaderCodec.encode(header), method.request.encode(call.body)];
+      frame = encodeFrame(FrameKind.request, packed, options.payload);
+    } catch (thrown) {
+      this.#settle(call);
+      options.onSent?.();
+      call.reject(toGfsError(thrown));
+      return;
+    }
+    call.body = undefined;
+    this.#pending.set(id, call);
+    this.#outstandingBytes += call.payloadBytes;
+    this.#socket.write(frame, options.onSent);
+  }
+
+  #settle(call: PendingCall): void {
+    if (call.onAbort !== undefined) call.options.signal?.removeEventListener('abort', call.onAbort);
+  }
+
+  /** Gives up on a call: its response, if it comes, is dropped; the other side is told to stop. */
+  #abandon(id: number, error: GfsError): void {
+    const waiting = this.#waiting.get(id);
+    if (waiting !== undefined) {
+      this.#waiting.delete(id);
+      this.#settle(waiting);
+      waiting.options.onSent?.();
+      waiting.reject(error);
+      return;
+    }
+    const pending = this.#pending.get(id);
+    if (pending === undefined || pending.expiresAtMs === Number.POSITIVE_INFINITY) return;
+    // Its credit stays taken until the response comes: the other side may still be at work on it.
+    pending.expiresAtMs = Number.POSITIVE_INFINITY;
+    this.#settle(pending);
+    pending.reject(error);
+    this.#socket.write(encodeFrame(FrameKind.cancel, [id]));
+  }
+
+  #sweep(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    if (this.#hello === undefined && nowMs - this.#startedAtMs > HELLO_TIMEOUT_MS) {
+      this.#goodbye(new GfsError('MALFORMED', `no hello within ${HELLO_TIMEOUT_MS} ms`));
+      return;
+    }
+    for (const calls of [this.#pending, this.#waiting]) {
+      for (const [id, call] of calls) {
+        if (call.expiresAtMs > nowMs) continue;
+        this.#abandon(id, new GfsError('DEADLINE_EXCEEDED', `${call.method.name} to ${this.remote}`));
+      }
+    }
+    for (const [id, serving] of this.#serving) {
+      if (serving.expiresAtMs <= nowMs) this.#abortServing(id, 'DEADLINE_EXCEEDED');
+    }
+  }
+
+  #sendHello(): void {
+    const { role, id, clusterId, term, maxRequests, maxRequestBytes } = this.#options;
+    const hello: Hello = {
+      features: 0,
+      clusterId: clusterId(),
+      role,
+      id,
+      term: term(),
+      maxRequests: maxRequests ?? DEFAULT_MAX_REQUESTS,
+      maxRequestBytes: maxRequestBytes ?? DEFAULT_MAX_REQUEST_BYTES,
+    };
+    this.#socket.write(encodeFrame(FrameKind.hello, helloCodec.encode(hello)));
+  }
+
+  #onData(chunk: Uint8Array): void {
+    if (this.#closedWith !== undefined) return;
+    try {
+      this.#reader.push(chunk, (frame) => this.#onFrame(frame));
+    } catch (thrown) {
+      this.#goodbye(toGfsError(thrown));
+    }
+  }
+
+  #onFrame(frame: IncomingFrame): void {
+    if (this.#closedWith !== undefined) return;
+    if (frame.kind === FrameKind.goodbye) {
+      const { error, message } = goodbyeCodec.decode(frame.header, 'goodbye');
+      this.#shutDown(new GfsError(errorCodeOf(error), `${this.remote}: ${message}`));
+      this.#socket.end();
+      return;
+    }
+    if (frame.kind === FrameKind.hello) return this.#onHello(helloCodec.decode(frame.header, 'hello'));
+    if (this.#hello === undefined) throw new GfsError('MALFORMED', 'a frame before the hello');
+    if (frame.kind === FrameKind.request) return this.#onRequest(frame, this.#hello);
+    if (frame.kind === FrameKind.response) return this.#onResponse(frame);
+    if (frame.kind === FrameKind.cancel) return this.#onCancel(frame.header);
+    throw new GfsError('MALFORMED', `frame of kind ${frame.kind}`);
+  }
+
+  #onHello(hello: Hello): void {
+    if (this.#hello !== undefined) throw new GfsError('MALFORMED', 'a second hello');
+    const own = this.#options.clusterId();
+    if (own !== '' && hello.clusterId !== '' && own !== hello.clusterId) {
+      throw new GfsError('WRONG_CLUSTER', `this is cluster ${own}, not ${hello.clusterId}`);
+    }
+    if (hello.maxRequests < 1) throw new GfsError('MALFORMED', 'a hello without credit');
+    this.#hello = hello;
+    this.#onReady(hello);
+    this.#sendWaiting();
+  }
+
+  #onRequest(frame: IncomingFrame, hello: Hello): void {
+    const parts = frame.header;
+    if (!Array.isArray(parts)) throw new GfsError('MALFORMED', 'request');
+    const header = requestHeaderCodec.decode(parts[0], 'request');
+    const payloadBytes = frame.payload?.bytes.byteLength ?? 0;
+    if (this.#serving.has(header.id)) throw new GfsError('MALFORMED', `request ${header.id} twice`);
+    this.#checkCredit(payloadBytes);
+    const entry = this.#options.service.handlers.get(header.method);
+    if (entry === undefined) {
+      this.#respondError(header.id, new GfsError('UNKNOWN_MESSAGE', `method ${header.method}`));
+      return;
+    }
+    let body: unknown;
+    try {
+      body = entry.method.request.decode(parts[1], entry.method.name);
+    } catch (thrown) {
+      this.#respondError(header.id, toGfsError(thrown));
+      return;
+    }
+    const nowMs = this.#options.clock.monotonicMs();
+    const serving: Serving = {
+      payloadBytes,
+      controller: undefined,
+      aborted: undefined,
+      expiresAtMs: header.deadlineMs === 0 ? Number.POSITIVE_INFINITY : nowMs + header.deadlineMs,
+    };
+    this.#serving.set(header.id, serving);
+    this.#servingBytes += payloadBytes;
+    const request: IncomingRequest = {
+      header,
+      from: hello,
+      remote: this.remote,
+      payload: frame.payload,
+      payloadCrc: frame.payloadCrc,
+      peer: this,
+      get signal(): AbortSignal {
+        if (serving.controller === undefined) {
+          serving.controller = new AbortController();
+          if (serving.aborted !== undefined) serving.controller.abort(serving.aborted);
+        }
+        return serving.controller.signal;
+      },
+    };
+    this.#serve(header.id, entry, body, request);
+  }
+
+  #checkCredit(payloadBytes: number): void {
+    const maxRequests = this.#options.maxRequests ?? DEFAULT_MAX_REQUESTS;
+    const maxBytes = this.#options.maxRequestBytes ?? DEFAULT_MAX_REQUEST_BYTES;
+    const overBytes = this.#servingBytes > 0 && this.#servingBytes + payloadBytes > maxBytes;
+    if (this.#serving.size >= maxRequests || overBytes) {
+      throw new GfsError('OVERLOADED', 'more requests than the credit granted');
+    }
+  }
+
+  async #serve(
+    id: number,
+    // biome-ignore lint/suspicious/noExplicitAny: any registered method
+    entry: { method: Method<any, any>; handle: (body: any, request: IncomingRequest) => any },
+    body: unknown,
+    request: IncomingRequest,
+  ): Promise<void> {
+    try {
+      const outcome = await entry.handle(body, request);
+      const header = { id, error: 0, term: this.#options.term() };
+      const packed = [responseHeaderCodec.encode(header), entry.method.reply.encode(outcome.body)];
+      this.#respond(id, encodeFrame(FrameKind.response, packed, outcome.payload), outcome.onSent);
+    } catch (thrown) {
+      const error = toGfsError(thrown);
+      if (error.code === 'INTERNAL') {
+        this.#options.logger.error({ err: thrown, method: entry.method.name }, 'request failed unexpectedly');
+      }
+      this.#respondError(id, error);
+    }
+  }
+
+  #respondError(id: number, error: GfsError): void {
+    const header = {
+      id,
+      error: errorNumber(error.code),
+      message: error.message.slice(0, 1024),
+      term: this.#options.term(),
+    };
+    this.#respond(id, encodeFrame(FrameKind.response, [responseHeaderCodec.encode(header), null]));
+  }
+
+  /** The one door through which every response leaves. */
+  #respond(id: number, frame: Uint8Array[], onSent?: () => void): void {
+    const serving = this.#serving.get(id);
+    if (serving !== undefined) {
+      this.#serving.delete(id);
+      this.#servingBytes -= serving.payloadBytes;
+    }
+    if (this.#closedWith !== undefined) {
+      onSent?.();
+      return;
+    }
+    // A peer that does not read its replies is not read from: its requests wait in its own memory.
+    if (!this.#socket.write(frame, onSent)) this.#socket.pause();
+  }
+
+  #onResponse(frame: IncomingFrame): void {
+    const parts = frame.header;
+    if (!Array.isArray(parts)) throw new GfsError('MALFORMED', 'response');
+    const header = responseHeaderCodec.decode(parts[0], 'response');
+    const call = this.#pending.get(header.id);
+    if (call === undefined) throw new GfsError('MALFORMED', `response to ${header.id}, which was not asked`);
+    this.#pending.delete(header.id);
+    this.#outstandingBytes -= call.payloadBytes;
+    this.#settle(call);
+    if (header.error !== 0) {
+      call.reject(new GfsError(errorCodeOf(header.error), header.message));
+    } else {
+      try {
+        const body = call.method.reply.decode(parts[1], call.method.name);
+        call.resolve({ body, payload: frame.payload });
+      } catch (thrown) {
+        call.reject(toGfsError(thrown));
+      }
+    }
+    this.#sendWaiting();
+  }
+
+  #onCancel(header: unknown): void {
+    const id = Array.isArray(header) ? header[0] : undefined;
+    if (!Number.isSafeInteger(id)) throw new GfsError('MALFORMED', 'cancel');
+    this.#abortServing(id, 'CANCELLED');
+  }
+
+  /** Tells the handler to stop. It still answers: its response gives the credit back. */
+  #abortServing(id: number, code: ErrorCode): void {
+    const serving = this.#serving.get(id);
+    if (serving === undefined || serving.aborted !== undefined) return;
+    serving.aborted = new GfsError(code);
+    serving.expiresAtMs = Number.POSITIVE_INFINITY;
+    serving.controller?.abort(serving.aborted);
+  }
+
+  /** Tells the other side why, then closes. */
+  #goodbye(error: GfsError): void {
+    this.#options.logger.warn({ remote: this.remote, code: error.code, reason: error.message }, 'closing a connection');
+    const body = goodbyeCodec.encode({ error: errorNumber(error.code), message: error.message.slice(0, 1024) });
+    this.#socket.write(encodeFrame(FrameKind.goodbye, body));
+    this.#shutDown(error);
+    this.#socket.end();
+  }
+
+  #onClose(error: Error | undefined): void {
+    this.#shutDown(
+      new GfsError('DISCONNECTED', `lost the connection to ${this.remote}: ${error?.message ?? 'it was closed'}`),
+    );
+  }
+
+  #shutDown(error: GfsError): void {
+    if (this.#closedWith !== undefined) return;
+    this.#closedWith = error;
+    this.#sweeper.cancel();
+    this.#onNotReady(error);
+    for (const id of this.#serving.keys()) this.#abortServing(id, 'DISCONNECTED');
+    // What was sent may have happened; what waited has not, but the caller resends both alike.
+    for (const calls of [this.#pending, this.#waiting]) {
+      for (const call of calls.values()) {
+        this.#settle(call);
+        if (calls === this.#waiting) call.options.onSent?.();
+        call.reject(error);
+      }
+      calls.clear();
+    }
+    for (const callback of this.#closeCallbacks.splice(0)) callback(error);
+  }
+}
+
+function totalBytes(payload: OutgoingPayload | undefined): number {
+  let bytes = 0;
+  for (const buffer of payload?.buffers ?? []) bytes += buffer.byteLength;
+  return bytes;
+}

@@ -1,0 +1,171 @@
+/**
+ * Shapes of what crosses a wire or a disk. A {@link Codec} turns a value into plain msgpack data and
+ * back; a struct becomes a positional array (10 times quicker than an object, and half its size).
+ * Decoding checks everything: what comes from a socket is hostile until then.
+ *
+ * A field can be added at the end of a struct as `optional`: old readers pass over it, new readers
+ * accept its absence.
+ */
+import { GfsError } from './errors.js';
+
+export interface Codec<T> {
+  encode(value: T): unknown;
+  /** @param path where in the message, for the error @throws MALFORMED */
+  decode(raw: unknown, path: string): T;
+}
+
+export type ValueOf<C> = C extends Codec<infer T> ? T : never;
+
+function malformed(path: string, wanted: string): never {
+  throw new GfsError('MALFORMED', `${path}: ${wanted}`);
+}
+
+const identity = <T>(value: T): unknown => value;
+
+/** A whole number from 0 to `max`. */
+export function uint(max: number = Number.MAX_SAFE_INTEGER): Codec<number> {
+  return {
+    encode: identity,
+    decode: (raw, path) =>
+      Number.isSafeInteger(raw) && (raw as number) >= 0 && (raw as number) <= max
+        ? (raw as number)
+        : malformed(path, `a whole number from 0 to ${max}`),
+  };
+}
+
+export const u32: Codec<number> = uint(0xffff_ffff);
+/** Ids, handles, sizes and offsets: below 2^53. */
+export const u53: Codec<number> = uint();
+
+/** A whole number, of either sign. */
+export const int: Codec<number> = {
+  encode: identity,
+  decode: (raw, path) => (Number.isSafeInteger(raw) ? (raw as number) : malformed(path, 'a whole number')),
+};
+
+/** Any finite number: coordinates and loads. */
+export const real: Codec<number> = {
+  encode: identity,
+  decode: (raw, path) =>
+    typeof raw === 'number' && Number.isFinite(raw) ? raw : malformed(path, 'a finite number'),
+};
+
+export const bool: Codec<boolean> = {
+  encode: identity,
+  decode: (raw, path) => (typeof raw === 'boolean' ? raw : malformed(path, 'true or false')),
+};
+
+/** Text of at most `maxLength` UTF-16 units. */
+export function text(maxLength: number): Codec<string> {
+  return {
+    encode: identity,
+    decode: (raw, path) =>
+      typeof raw === 'string' && raw.length <= maxLength ? raw : malformed(path, `text of at most ${maxLength}`),
+  };
+}
+
+/**
+ * A byte string held as one character per byte (latin1), as names, paths and link targets are: any
+ * byte survives, and it can be a Map key.
+ */
+export function byteString(maxBytes: number): Codec<string> {
+  return {
+    encode: identity,
+    decode: (raw, path) => {
+      if (typeof raw !== 'string' || raw.length > maxBytes) malformed(path, `a byte string of at most ${maxBytes}`);
+      for (let i = 0; i < raw.length; i++) if (raw.charCodeAt(i) > 0xff) malformed(path, 'one character per byte');
+      return raw;
+    },
+  };
+}
+
+/** Binary data. The decoded bytes are a copy: they may be kept. */
+export function bytes(maxBytes: number): Codec<Uint8Array> {
+  return {
+    encode: identity,
+    decode: (raw, path) =>
+      raw instanceof Uint8Array && raw.byteLength <= maxBytes
+        ? Uint8Array.prototype.slice.call(raw)
+        : malformed(path, `at most ${maxBytes} bytes`),
+  };
+}
+
+export function oneOf<const V extends string>(...values: readonly V[]): Codec<V> {
+  return {
+    encode: (value) => values.indexOf(value),
+    decode: (raw, path) => values[raw as number] ?? malformed(path, `an index into ${values.join(', ')}`),
+  };
+}
+
+export function list<T>(item: Codec<T>, maxLength: number): Codec<T[]> {
+  return {
+    encode: (value) => value.map(item.encode),
+    decode: (raw, path) => {
+      if (!Array.isArray(raw) || raw.length > maxLength) malformed(path, `a list of at most ${maxLength}`);
+      return raw.map((element, index) => item.decode(element, `${path}[${index}]`));
+    },
+  };
+}
+
+/** A value or its absence (`undefined` here, nil on the wire). */
+export function optional<T>(inner: Codec<T>): Codec<T | undefined> {
+  return {
+    encode: (value) => (value === undefined ? null : inner.encode(value)),
+    decode: (raw, path) => (raw === null || raw === undefined ? undefined : inner.decode(raw, path)),
+  };
+}
+
+type Fields = Readonly<Record<string, Codec<unknown>>>;
+type OptionalKeys<F extends Fields> = { [K in keyof F]: undefined extends ValueOf<F[K]> ? K : never }[keyof F];
+type StructOf<F extends Fields> = { [K in Exclude<keyof F, OptionalKeys<F>>]: ValueOf<F[K]> } & {
+  [K in OptionalKeys<F>]?: ValueOf<F[K]>;
+};
+
+/** A struct, as an array of its fields in the order written. */
+// biome-ignore lint/suspicious/noExplicitAny: a codec is invariant in its type; `any` lets every codec be a field
+export function struct<const F extends Readonly<Record<string, Codec<any>>>>(fields: F): Codec<StructOf<F>> {
+  const names = Object.keys(fields);
+  const codecs = Object.values(fields);
+  return {
+    encode: (value) => {
+      const out = new Array<unknown>(codecs.length);
+      for (let i = 0; i < codecs.length; i++) {
+        out[i] = (codecs[i] as Codec<unknown>).encode((value as Record<string, unknown>)[names[i] as string]);
+      }
+      return out;
+    },
+    decode: (raw, path) => {
+      if (!Array.isArray(raw)) malformed(path, 'a struct');
+      const out: Record<string, unknown> = {};
+      for (let i = 0; i < codecs.length; i++) {
+        const value = (codecs[i] as Codec<unknown>).decode(raw[i], `${path}.${names[i]}`);
+        if (value !== undefined) out[names[i] as string] = value;
+      }
+      return out as StructOf<F>;
+    },
+  };
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: as for struct
+type Variants = Readonly<Record<string, { readonly number: number; readonly body: Codec<any> }>>;
+export type VariantOf<V extends Variants> = {
+  [K in keyof V & string]: { readonly type: K } & ValueOf<V[K]['body']>;
+}[keyof V & string];
+
+/** One of several structs, told apart by `type`; written as [number, struct]. */
+export function variant<const V extends Variants>(variants: V): Codec<VariantOf<V>> {
+  const nameOf = new Map(Object.entries(variants).map(([name, { number }]) => [number, name]));
+  return {
+    encode: (value) => {
+      const { number, body } = variants[value.type] as Variants[string];
+      return [number, body.encode(value)];
+    },
+    decode: (raw, path) => {
+      if (!Array.isArray(raw)) malformed(path, 'a variant');
+      const name = nameOf.get(raw[0]);
+      if (name === undefined) throw new GfsError('UNKNOWN_MESSAGE', `${path}: unknown type ${String(raw[0])}`);
+      const body = (variants[name] as Variants[string]).body.decode(raw[1], `${path}.${name}`);
+      return { type: name, ...body } as VariantOf<V>;
+    },
+  };
+}
