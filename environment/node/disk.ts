@@ -1,0 +1,203 @@
+/**
+ * Files by raw descriptors: FileHandle's objects and promises cost more than the system calls that
+ * they wrap. See {@link Disk} for the contract.
+ */
+import { spawn } from 'node:child_process';
+import * as fs from 'node:fs';
+import type { Disk, DiskFile, DiskSpace, OpenMode } from '../ports/index.js';
+
+const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, COPYFILE_FICLONE } = fs.constants;
+
+const FLAGS: Readonly<Record<OpenMode, number>> = {
+  read: O_RDONLY,
+  write: O_RDWR,
+  create: O_RDWR | O_CREAT,
+  'create-new': O_RDWR | O_CREAT | O_EXCL,
+};
+/** The data of all users is in these files: nobody but us reads them. */
+const FILE_MODE = 0o600;
+const DIRECTORY_MODE = 0o700;
+/** IOV_MAX: buffers that one writev(2) takes. */
+const MAX_GATHERED = 1024;
+/** flock(1) when somebody else has the lock. */
+const FLOCK_HELD = 1;
+const LOCK_FD_IN_CHILD = 3;
+
+type Callback<T> = (error: NodeJS.ErrnoException | null, result: T) => void;
+
+function promised<T>(start: (callback: Callback<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    start((error, result) => (error === null ? resolve(result) : reject(error)));
+  });
+}
+
+/** For calls whose callback has no result. */
+function done(start: (callback: (error: NodeJS.ErrnoException | null) => void) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    start((error) => (error === null || error === undefined ? resolve() : reject(error)));
+  });
+}
+
+class NodeDiskFile implements DiskFile {
+  readonly #fd: number;
+  #poison: Error | undefined;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  async read(buffer: Uint8Array, position: number): Promise<number> {
+    let filled = 0;
+    while (filled < buffer.byteLength) {
+      const count = await promised<number>((callback) =>
+        fs.read(this.#fd, buffer, filled, buffer.byteLength - filled, position + filled, callback),
+      );
+      if (count === 0) break;
+      filled += count;
+    }
+    return filled;
+  }
+
+  async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
+    if (this.#poison !== undefined) throw this.#poison;
+    let left = buffers.filter((buffer) => buffer.byteLength > 0);
+    let at = position;
+    while (left.length > 0) {
+      const written = await this.#writeSome(left, at);
+      at += written;
+      left = without(left, written);
+    }
+  }
+
+  #writeSome(buffers: readonly Uint8Array[], position: number): Promise<number> {
+    const first = buffers[0] as Uint8Array;
+    return promised<number>((callback) => {
+      if (buffers.length === 1) fs.write(this.#fd, first, 0, first.byteLength, position, callback);
+      else fs.writev(this.#fd, buffers.slice(0, MAX_GATHERED), position, callback);
+    });
+  }
+
+  async sync(): Promise<void> {
+    if (this.#poison !== undefined) throw this.#poison;
+    try {
+      await done((callback) => fs.fdatasync(this.#fd, callback));
+    } catch (thrown) {
+      // The kernel forgets a failed write-back: a second fdatasync would succeed with the data lost.
+      this.#poison = thrown as Error;
+      throw thrown;
+    }
+  }
+
+  async sizeBytes(): Promise<number> {
+    const stats = await promised<fs.Stats>((callback) => fs.fstat(this.#fd, callback));
+    return stats.size;
+  }
+
+  truncate(sizeBytes: number): Promise<void> {
+    return done((callback) => fs.ftruncate(this.#fd, sizeBytes, callback));
+  }
+
+  close(): Promise<void> {
+    return done((callback) => fs.close(this.#fd, callback));
+  }
+}
+
+/** What is left of `buffers` when their first `count` bytes are gone. */
+function without(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
+  let skip = count;
+  let index = 0;
+  while (index < buffers.length && skip >= (buffers[index] as Uint8Array).byteLength) {
+    skip -= (buffers[index] as Uint8Array).byteLength;
+    index++;
+  }
+  const rest = buffers.slice(index);
+  if (skip > 0) rest[0] = (rest[0] as Uint8Array).subarray(skip);
+  return rest;
+}
+
+export class NodeDisk implements Disk {
+  async open(path: string, mode: OpenMode): Promise<DiskFile> {
+    return new NodeDiskFile(await promised<number>((callback) => fs.open(path, FLAGS[mode], FILE_MODE, callback)));
+  }
+
+  list(directory: string): Promise<string[]> {
+    return promised<string[]>((callback) => fs.readdir(directory, callback));
+  }
+
+  async makeDirectory(path: string): Promise<void> {
+    await promised<string | undefined>((callback) =>
+      fs.mkdir(path, { recursive: true, mode: DIRECTORY_MODE }, callback),
+    );
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    return done((callback) => fs.rename(from, to, callback));
+  }
+
+  remove(path: string): Promise<void> {
+    return done((callback) => fs.unlink(path, callback));
+  }
+
+  /** Through a temporary name (`to` + `.copying`): a copy that a crash cut short never bears the name asked for. */
+  async copy(from: string, to: string): Promise<void> {
+    const temporary = `${to}.copying`;
+    try {
+      await done((callback) => fs.copyFile(from, temporary, COPYFILE_FICLONE, callback));
+      await this.rename(temporary, to);
+    } catch (thrown) {
+      await this.remove(temporary).catch(() => undefined);
+      throw thrown;
+    }
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    const fd = await promised<number>((callback) => fs.open(path, O_RDONLY, callback));
+    try {
+      await done((callback) => fs.fsync(fd, callback));
+    } finally {
+      await done((callback) => fs.close(fd, callback));
+    }
+  }
+
+  async space(directory: string): Promise<DiskSpace> {
+    const stats = await promised<fs.StatsFs>((callback) => fs.statfs(directory, callback));
+    return { totalBytes: stats.blocks * stats.bsize, availableBytes: stats.bavail * stats.bsize };
+  }
+
+  /**
+   * Node has no flock(2). A lock belongs to the open file description, which a child shares: so
+   * flock(1) takes it on our descriptor and ends, and it lasts until we close that or die. Descriptors
+   * are close-on-exec, so no child of ours keeps it.
+   */
+  async lock(path: string): Promise<() => Promise<void>> {
+    const fd = await promised<number>((callback) => fs.open(path, O_RDWR | O_CREAT, FILE_MODE, callback));
+    const release = () => done((callback) => fs.close(fd, callback));
+    try {
+      await flock(fd, path);
+    } catch (thrown) {
+      await release();
+      throw thrown;
+    }
+    return release;
+  }
+}
+
+function flock(fd: number, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('flock', ['--nonblock', String(LOCK_FD_IN_CHILD)], {
+      stdio: ['ignore', 'ignore', 'ignore', fd],
+    });
+    child.once('error', (cause) => {
+      reject(new Error('cannot run flock(1), which Debian has in util-linux', { cause }));
+    });
+    child.once('exit', (status) => {
+      if (status === 0) resolve();
+      else if (status === FLOCK_HELD) reject(errorWithCode('EBUSY', `${path} is locked by another process`));
+      else reject(new Error(`flock(1) ended with ${status} on ${path}`));
+    });
+  });
+}
+
+function errorWithCode(code: string, message: string): NodeJS.ErrnoException {
+  return Object.assign(new Error(message), { code });
+}
