@@ -174,6 +174,9 @@ export const StatCluster = method(
   struct({ totalBytes: u53, availableBytes: u53, files: u53, goal: u32 }),
 );
 
+/** A path of the node from the cluster's root; one of them where there are hard links. @throws STALE_NODE when it has none any more */
+export const GetPath = method(37, 'getPath', struct({ id: nodeIdCodec }), struct({ path: pathCodec }));
+
 /** Where `count` chunks of a file are, from `index` on; the master may add some that follow (paper §2.4). */
 export const GetChunks = method(
   40,

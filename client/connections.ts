@@ -1,0 +1,119 @@
+/** Connections to chunkservers: one for each, made when it is first needed (paper §2.5: persistent TCP). */
+import type { Environment, Timer } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
+import type { Server } from '../protocol/messages/index.js';
+import { BufferPool } from '../protocol/payload.js';
+import { Peer } from '../protocol/peer.js';
+import { Service } from '../protocol/rpc.js';
+
+const CONNECT_TIMEOUT_MS = 1_000;
+/** A server that could not be reached is not tried again for this long: others are asked instead. */
+const AVOID_MS = 500;
+const IDLE_CLOSE_MS = 60_000;
+const IDLE_CHECK_MS = 10_000;
+
+interface Connection {
+  readonly peer: Promise<Peer>;
+  usedAtMs: number;
+}
+
+export class ChunkserverConnections {
+  readonly #environment: Environment;
+  readonly #clientId: string;
+  readonly #clusterId: () => string;
+  readonly #pool = new BufferPool();
+  readonly #service = new Service();
+  readonly #connections = new Map<string, Connection>();
+  readonly #avoidUntilMs = new Map<string, number>();
+  readonly #idleCheck: Timer;
+
+  constructor(environment: Environment, clientId: string, clusterId: () => string) {
+    this.#environment = environment;
+    this.#clientId = clientId;
+    this.#clusterId = clusterId;
+    this.#idleCheck = environment.timers.every(IDLE_CHECK_MS, () => this.#closeIdle());
+  }
+
+  /** @throws UNREACHABLE */
+  to(server: Server): Promise<Peer> {
+    const key = `${server.host}:${server.port}`;
+    const nowMs = this.#environment.clock.monotonicMs();
+    const existing = this.#connections.get(key);
+    if (existing !== undefined) {
+      existing.usedAtMs = nowMs;
+      return existing.peer;
+    }
+    const avoidUntilMs = this.#avoidUntilMs.get(key);
+    if (avoidUntilMs !== undefined && nowMs < avoidUntilMs) {
+      return Promise.reject(new GfsError('UNREACHABLE', `${key} did not answer a moment ago`));
+    }
+    const connection: Connection = { peer: this.#connect(server), usedAtMs: nowMs };
+    this.#connections.set(key, connection);
+    connection.peer.then(
+      (peer) => peer.onceClosed(() => this.#forget(key, connection)),
+      () => {
+        this.#avoidUntilMs.set(key, this.#environment.clock.monotonicMs() + AVOID_MS);
+        this.#forget(key, connection);
+      },
+    );
+    return connection.peer;
+  }
+
+  /** Puts the servers that answered last time before those that did not, the order otherwise kept. */
+  preferReachable(servers: readonly Server[]): readonly Server[] {
+    if (this.#avoidUntilMs.size === 0) return servers;
+    const nowMs = this.#environment.clock.monotonicMs();
+    const avoided = (server: Server) => (this.#avoidUntilMs.get(`${server.host}:${server.port}`) ?? 0) > nowMs;
+    return [...servers.filter((server) => !avoided(server)), ...servers.filter(avoided)];
+  }
+
+  /** A server that let a request time out: the next requests go elsewhere for a while. */
+  avoid(server: Server): void {
+    const key = `${server.host}:${server.port}`;
+    this.#avoidUntilMs.set(key, this.#environment.clock.monotonicMs() + AVOID_MS);
+  }
+
+  close(): void {
+    this.#idleCheck.cancel();
+    for (const { peer } of this.#connections.values()) peer.then((open) => open.close()).catch(() => undefined);
+    this.#connections.clear();
+  }
+
+  async #connect(server: Server): Promise<Peer> {
+    const { network, clock, timers, logger } = this.#environment;
+    let peer: Peer | undefined;
+    try {
+      const socket = await network.connect(server.host, server.port, CONNECT_TIMEOUT_MS);
+      peer = new Peer(socket, {
+        role: 'client',
+        id: this.#clientId,
+        clusterId: this.#clusterId,
+        term: () => 0,
+        service: this.#service,
+        pool: this.#pool,
+        clock,
+        timers,
+        logger,
+      });
+      await peer.ready();
+      return peer;
+    } catch (cause) {
+      peer?.close();
+      throw new GfsError('UNREACHABLE', `chunkserver ${server.serverId} at ${server.host}:${server.port}`, { cause });
+    }
+  }
+
+  #forget(key: string, connection: Connection): void {
+    if (this.#connections.get(key) === connection) this.#connections.delete(key);
+  }
+
+  #closeIdle(): void {
+    const nowMs = this.#environment.clock.monotonicMs();
+    for (const [key, untilMs] of this.#avoidUntilMs) if (untilMs <= nowMs) this.#avoidUntilMs.delete(key);
+    for (const [key, connection] of this.#connections) {
+      if (nowMs - connection.usedAtMs < IDLE_CLOSE_MS) continue;
+      this.#connections.delete(key);
+      connection.peer.then((peer) => peer.close()).catch(() => undefined);
+    }
+  }
+}

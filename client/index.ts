@@ -1,0 +1,140 @@
+/**
+ * The GFS client library: what the mount and the command line are built on. It talks to the master for
+ * metadata and to chunkservers for data (paper §2.3), and keeps no file data beyond what is on its way.
+ */
+import type { Environment } from '../environment/ports/index.js';
+import { type AttributeChanges, type Attributes, SetAttributes } from '../protocol/messages/index.js';
+import { MIB } from '../protocol/limits.js';
+import { BufferPool } from '../protocol/payload.js';
+import { ChunkserverConnections } from './connections.js';
+import { Locations } from './locations.js';
+import { Moments, OpenFile, type OpenFileParts } from './open-file.js';
+import type { ClientOptions } from './options.js';
+import { Reader } from './reader.js';
+import { Replicas } from './replicas.js';
+import type { CallContext } from './retry.js';
+import { MasterSession } from './session.js';
+import { WriteBudget } from './write-behind.js';
+
+export { type ClientOptions, clientDefaults, type HostPort } from './options.js';
+export { OpenFile } from './open-file.js';
+export type { ReadResult } from './reader.js';
+export type { CallContext } from './retry.js';
+export type { MasterSession } from './session.js';
+
+export class GfsClient {
+  readonly master: MasterSession;
+  readonly locations: Locations;
+  readonly #environment: Environment;
+  readonly #connections: ChunkserverConnections;
+  readonly #parts: OpenFileParts;
+  readonly #files = new Map<number, OpenFile>();
+
+  private constructor(environment: Environment, options: ClientOptions, master: MasterSession) {
+    const { clock } = environment;
+    this.#environment = environment;
+    this.master = master;
+    this.locations = new Locations(master, clock, options.locationTtlMs);
+    this.#connections = new ChunkserverConnections(environment, master.clientId, () => master.clusterId);
+    const reader = new Reader(environment, master, this.locations, this.#connections);
+    const replicas = new Replicas(environment, master, this.locations, this.#connections);
+    this.#parts = {
+      environment,
+      session: master,
+      locations: this.locations,
+      reader,
+      replicas,
+      moments: new Moments(),
+      writeBehind: {
+        environment,
+        replicas,
+        pool: new BufferPool(options.writeBehindBytes + 16 * MIB),
+        budget: new WriteBudget(options.writeBehindBytes),
+        chunkBytes: master.chunkBytes,
+        deadline: () => master.deadline(),
+      },
+    };
+  }
+
+  /** Opens a session with the master. @throws UNREACHABLE, WRONG_CLUSTER, WRONG_PROTOCOL_VERSION */
+  static async connect(environment: Environment, options: ClientOptions): Promise<GfsClient> {
+    const master = new MasterSession(environment, options);
+    await master.start();
+    return new GfsClient(environment, options, master);
+  }
+
+  get chunkBytes(): number {
+    return this.master.chunkBytes;
+  }
+
+  /** The file if it is open here. */
+  openFile(id: number): OpenFile | undefined {
+    return this.#files.get(id);
+  }
+
+  /**
+   * Opens a file by its id: its length and its first locations are asked for anew, unless it is open
+   * here already, so that what other clients closed before is seen.
+   * @param isNew it was made a moment ago by this client: it is empty
+   * @throws STALE_NODE
+   */
+  async open(id: number, context: CallContext, isNew = false): Promise<OpenFile> {
+    let file = this.#files.get(id);
+    if (file === undefined) {
+      const size = isNew ? 0 : await this.locations.reopen(id, context, this.master.deadline());
+      // Another open of the same file may have come first meanwhile.
+      file = this.#files.get(id) ?? new OpenFile(id, size, this.#parts);
+      this.#files.set(id, file);
+    }
+    if (file.opens++ === 0) this.master.noteOpened(id);
+    return file;
+  }
+
+  /** Ends one {@link open}. What is still on its way is sent by itself; errors were told by flush. */
+  async close(file: OpenFile): Promise<void> {
+    if (--file.opens > 0) return;
+    await file.flush({}).catch((error) => {
+      this.#environment.logger.error({ err: error, id: file.id }, 'data was lost after the last close');
+    });
+    if (file.opens > 0) return;
+    this.#files.delete(file.id);
+    this.master.noteClosed(file.id);
+  }
+
+  /** Sends everything that was written through this client. @throws the first error */
+  async flushAll(context: CallContext): Promise<void> {
+    const results = await Promise.allSettled([...this.#files.values()].map((file) => file.flush(context)));
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  /** Ends the session; open files are flushed first. */
+  async shutdown(): Promise<void> {
+    await this.flushAll({}).catch((error) => {
+      this.#environment.logger.error({ err: error }, 'data was lost at shutdown');
+    });
+    await this.master.close();
+    this.#connections.close();
+  }
+
+  /** Now, on this client's count of the changes that it made; see {@link withLocalChanges}. */
+  get moment(): number {
+    return this.#parts.moments.now;
+  }
+
+  /**
+   * What the master says of a file, corrected by what was written here and has not reached it.
+   * @param askedAt the {@link moment} before the master was asked
+   */
+  withLocalChanges(attributes: Attributes, askedAt: number): Attributes {
+    return this.#files.get(attributes.id)?.noteAttributes(attributes, askedAt) ?? attributes;
+  }
+
+  /** setattr. Data on its way is sent first, so that times set now stay. */
+  async setAttributes(id: number, changes: AttributeChanges, context: CallContext): Promise<Attributes> {
+    const file = this.#files.get(id);
+    if (file !== undefined) return file.setAttributes(changes, context);
+    const { attributes } = await this.master.mutate(SetAttributes, { id, changes }, context);
+    if (changes.size !== undefined) this.locations.drop(id);
+    return attributes;
+  }
+}

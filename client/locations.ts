@@ -1,0 +1,177 @@
+/**
+ * What the client knows of where chunks are, for a while (paper §2.3, §2.4): locations for reading,
+ * leases for writing. An entry goes when its time is over, when the file is reopened, when a server
+ * answers NOT_PRIMARY or STALE_CHUNK_VERSION, and when this client changes the file's length.
+ */
+import { LRUCache } from 'lru-cache';
+import type { Clock } from '../environment/ports/index.js';
+import { type Chunk, GetChunks, GetLease, type Lease } from '../protocol/messages/index.js';
+import type { CallContext, Deadline } from './retry.js';
+import type { MasterSession } from './session.js';
+
+const MAX_FILES = 16_384;
+const MAX_CHUNKS_PER_FILE = 4_096;
+/** Asked for at once; the master adds those that follow. */
+const PREFETCH_CHUNKS = 8;
+/** A lease is not used in its last moments: the request would arrive after its end. */
+const LEASE_MARGIN_MS = 1_000;
+
+interface HeldLease {
+  readonly lease: Lease;
+  readonly expiresAtMs: number;
+}
+
+interface FileLocations {
+  readonly chunks: Map<number, Chunk>;
+  readonly leases: Map<number, HeldLease>;
+  /** Requests under way, so that many readers of one chunk ask once. */
+  readonly asking: Map<number, Promise<Chunk>>;
+  readonly granting: Map<number, Promise<Lease>>;
+}
+
+export class Locations {
+  readonly #session: MasterSession;
+  readonly #clock: Clock;
+  readonly #files: LRUCache<number, FileLocations>;
+
+  constructor(session: MasterSession, clock: Clock, ttlMs: number) {
+    this.#session = session;
+    this.#clock = clock;
+    this.#files = new LRUCache({ max: MAX_FILES, ttl: ttlMs, perf: { now: () => clock.monotonicMs() } });
+  }
+
+  /** Where chunk `index` of file `id` is; handle 0 where the file has none. */
+  async chunk(id: number, index: number, context: CallContext, deadline: Deadline): Promise<Chunk> {
+    const file = this.#of(id);
+    const known = file.chunks.get(index);
+    if (known !== undefined) return known;
+    const underWay = file.asking.get(index);
+    if (underWay !== undefined) return underWay;
+    const asked = this.#ask(file, id, index, context, deadline);
+    file.asking.set(index, asked);
+    try {
+      return await asked;
+    } finally {
+      file.asking.delete(index);
+    }
+  }
+
+  /**
+   * Forgets what is known of a file and asks for its first chunks (paper §2.3: until the file is
+   * reopened). @returns the file's length
+   */
+  async reopen(id: number, context: CallContext, deadline: Deadline): Promise<number> {
+    this.#files.delete(id);
+    const { chunks, size } = await this.#session.query(
+      GetChunks,
+      { id, index: 0, count: PREFETCH_CHUNKS },
+      context,
+      deadline,
+    );
+    const file = this.#of(id);
+    for (const chunk of chunks) if (chunk.handle !== 0) remember(file.chunks, chunk.index, chunk);
+    return size;
+  }
+
+  /**
+   * The lease of chunk `index`, granted if nobody holds it.
+   * @param failed servers that did not do what the lease that was dropped promised
+   */
+  async lease(
+    id: number,
+    index: number,
+    context: CallContext,
+    deadline: Deadline,
+    failed: { readonly version: number; readonly servers: readonly string[] } = { version: 0, servers: [] },
+  ): Promise<Lease> {
+    const file = this.#of(id);
+    const held = file.leases.get(index);
+    if (held !== undefined) {
+      if (held.expiresAtMs > this.#clock.monotonicMs()) return held.lease;
+      file.leases.delete(index);
+    }
+    const underWay = file.granting.get(index);
+    if (underWay !== undefined) return underWay;
+    const granted = this.#requestLease(file, id, index, context, deadline, failed);
+    file.granting.set(index, granted);
+    try {
+      return await granted;
+    } finally {
+      file.granting.delete(index);
+    }
+  }
+
+  /** Everything that is known of a file is doubtful. */
+  drop(id: number): void {
+    this.#files.delete(id);
+  }
+
+  dropChunk(id: number, index: number): void {
+    this.#files.get(id)?.chunks.delete(index);
+  }
+
+  /** Drops a lease that has proved wrong, unless a newer one has come in its place. */
+  dropLease(id: number, lease: Lease): void {
+    const file = this.#files.get(id);
+    if (file?.leases.get(lease.index)?.lease.version === lease.version) file.leases.delete(lease.index);
+  }
+
+  dropAll(): void {
+    this.#files.clear();
+  }
+
+  #of(id: number): FileLocations {
+    let file = this.#files.get(id);
+    if (file === undefined) {
+      file = { chunks: new Map(), leases: new Map(), asking: new Map(), granting: new Map() };
+      this.#files.set(id, file);
+    }
+    return file;
+  }
+
+  async #ask(
+    file: FileLocations,
+    id: number,
+    index: number,
+    context: CallContext,
+    deadline: Deadline,
+  ): Promise<Chunk> {
+    const request = { id, index, count: PREFETCH_CHUNKS };
+    // Shared by all who wait for it: one caller's interruption must not fail the others.
+    const { chunks } = await this.#session.query(GetChunks, request, { ...context, signal: undefined }, deadline);
+    for (const chunk of chunks) if (chunk.handle !== 0) remember(file.chunks, chunk.index, chunk);
+    const wanted = chunks.find((chunk) => chunk.index === index);
+    return wanted ?? { index, handle: 0, version: 0, validBytes: 0, replicas: [] };
+  }
+
+  async #requestLease(
+    file: FileLocations,
+    id: number,
+    index: number,
+    context: CallContext,
+    deadline: Deadline,
+    failed: { readonly version: number; readonly servers: readonly string[] },
+  ): Promise<Lease> {
+    const request = { id, index, version: failed.version, failed: [...failed.servers] };
+    const askedAtMs = this.#clock.monotonicMs();
+    const { lease } = await this.#session.mutate(GetLease, request, { ...context, signal: undefined }, deadline);
+    // Counted from before the question, so that ours ends first.
+    const expiresAtMs = askedAtMs + lease.remainingMs - LEASE_MARGIN_MS;
+    remember(file.leases, index, { lease, expiresAtMs });
+    remember(file.chunks, index, {
+      index,
+      handle: lease.handle,
+      version: lease.version,
+      validBytes: this.#session.chunkBytes,
+      replicas: [lease.primary, ...lease.secondaries],
+    });
+    return lease;
+  }
+}
+
+/** Keeps the map within its bound by forgetting what was learnt first. */
+function remember<V>(map: Map<number, V>, index: number, value: V): void {
+  map.delete(index);
+  map.set(index, value);
+  if (map.size > MAX_CHUNKS_PER_FILE) map.delete(map.keys().next().value as number);
+}

@@ -1,0 +1,201 @@
+/** One file that is open here, however often: its length as we know it, its data on the way, its appends. */
+import type { Environment, Timer } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
+import { MAX_FILE_BYTES } from '../protocol/limits.js';
+import { type AttributeChanges, type Attributes, ExtendFile, SetAttributes } from '../protocol/messages/index.js';
+import { Appender } from './append.js';
+import type { Locations } from './locations.js';
+import type { Reader, ReadResult } from './reader.js';
+import type { Replicas } from './replicas.js';
+import type { CallContext } from './retry.js';
+import type { MasterSession } from './session.js';
+import { WriteBehind, type WriteBehindParts } from './write-behind.js';
+
+/** The master hears of appended bytes within this time, however many appends there were. */
+const EXTEND_DELAY_MS = 20;
+const SYNCS_IN_FLIGHT = 8;
+
+/** Counts the changes made from here, so that an answer can be told to be older than a change. */
+export class Moments {
+  #count = 0;
+
+  get now(): number {
+    return this.#count;
+  }
+
+  next(): number {
+    return ++this.#count;
+  }
+}
+
+export interface OpenFileParts {
+  readonly environment: Environment;
+  readonly session: MasterSession;
+  readonly locations: Locations;
+  readonly reader: Reader;
+  readonly replicas: Replicas;
+  readonly writeBehind: WriteBehindParts;
+  readonly moments: Moments;
+}
+
+export class OpenFile {
+  readonly id: number;
+  /** Held open this often. */
+  opens = 0;
+  /** Where this client's last append went. */
+  lastAppendOffset: number | undefined;
+  readonly #parts: OpenFileParts;
+  readonly #writes: WriteBehind;
+  readonly #appender: Appender;
+  #size: number;
+  /** Written to since the master last heard of it. */
+  #changed = false;
+  /** When it was last changed from here, on the client's count of such moments. */
+  #changedAt = 0;
+  #extendTimer: Timer | undefined;
+  /** Operations on the whole file (truncation, telling the master its length), one after another. */
+  #lane: Promise<unknown> = Promise.resolve();
+
+  constructor(id: number, size: number, parts: OpenFileParts) {
+    this.id = id;
+    this.#size = size;
+    this.#parts = parts;
+    this.#writes = new WriteBehind(id, parts.writeBehind);
+    const { replicas, session, writeBehind } = parts;
+    this.#appender = new Appender(this, replicas, writeBehind.chunkBytes, () => session.deadline());
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Whether the master's attributes are behind what was written here. */
+  get isDirty(): boolean {
+    return this.#changed;
+  }
+
+  /**
+   * Takes over the length that the master told, unless we know better: something was changed from here
+   * that the master had not heard of when it was asked, at the moment `askedAt`.
+   */
+  noteAttributes(attributes: Attributes, askedAt: number): Attributes {
+    if (!this.#changed && this.#changedAt <= askedAt) this.#size = attributes.size;
+    if (this.#size <= attributes.size) return attributes;
+    return { ...attributes, size: this.#size };
+  }
+
+  /** Up to `length` bytes; fewer only at the end of the file. */
+  async read(offset: number, length: number, context: CallContext): Promise<ReadResult> {
+    if (this.#writes.overlaps(offset, length)) await this.#writes.drain();
+    const count = Math.min(length, this.#size - offset);
+    if (count <= 0) return { buffers: [], release: () => undefined };
+    return this.#parts.reader.read(this.id, offset, count, context);
+  }
+
+  /** Takes a copy of `data` before it first waits. @throws FILE_TOO_BIG, or what an earlier write met */
+  write(offset: number, data: Uint8Array): Promise<void> {
+    const end = offset + data.byteLength;
+    if (end > MAX_FILE_BYTES) return Promise.reject(new GfsError('FILE_TOO_BIG'));
+    this.#noteChange();
+    this.#size = Math.max(this.#size, end);
+    return this.#writes.write(offset, data);
+  }
+
+  /** Appends at the exact end (O_APPEND). `data` must not change until then. @returns the offset */
+  async append(data: Uint8Array): Promise<number> {
+    if (!this.#writes.isIdle) await this.#writes.drain();
+    this.lastAppendOffset = await this.#appender.exact(data);
+    return this.lastAppendOffset;
+  }
+
+  /** Record append (paper §3.3). @returns the offset @throws TOO_BIG */
+  async appendRecord(data: Uint8Array, context: CallContext): Promise<number> {
+    if (!this.#writes.isIdle) await this.#writes.drain();
+    this.lastAppendOffset = await this.#appender.record(data, context);
+    await this.flush(context);
+    return this.lastAppendOffset;
+  }
+
+  /** @internal for the appender */
+  noteAppended(index: number, end: number, verifiers: readonly number[]): void {
+    this.#noteChange();
+    this.#size = Math.max(this.#size, end);
+    this.#writes.noteWritten(index, verifiers);
+    this.#extendTimer ??= this.#parts.environment.timers.after(EXTEND_DELAY_MS, () => {
+      this.#extendTimer = undefined;
+      this.#tellLength({}).catch((error) => {
+        this.#parts.environment.logger.warn({ err: error, id: this.id }, 'the master has not heard of an append yet');
+      });
+    });
+  }
+
+  /** Until what was written is on every replica and the master knows the length. @throws deferred write errors */
+  async flush(context: CallContext): Promise<void> {
+    await this.#writes.drain();
+    if (this.#changed) await this.#tellLength(context);
+  }
+
+  /** {@link flush}, and on every replica's disk. */
+  async sync(context: CallContext): Promise<void> {
+    await this.flush(context);
+    const chunks = [...this.#writes.unsynced()];
+    while (chunks.length > 0) {
+      const some = chunks.splice(0, SYNCS_IN_FLIGHT);
+      await Promise.all(some.map(([index, verifiers]) => this.#syncChunk(index, verifiers, context)));
+    }
+  }
+
+  /** Truncates or extends, and changes other attributes with it. */
+  async setAttributes(changes: AttributeChanges, context: CallContext): Promise<Attributes> {
+    return this.#inLane(async () => {
+      await this.#writes.drain();
+      if (this.#changed && changes.size === undefined) await this.#extend(context);
+      const { attributes } = await this.#parts.session.mutate(SetAttributes, { id: this.id, changes }, context);
+      if (changes.size !== undefined) {
+        this.#parts.locations.drop(this.id);
+        this.#noteChange();
+        this.#size = attributes.size;
+        this.#changed = false;
+      }
+      return this.#size > attributes.size ? { ...attributes, size: this.#size } : attributes;
+    });
+  }
+
+  async #syncChunk(index: number, verifiers: ReadonlySet<number>, context: CallContext): Promise<void> {
+    const { replicas, session } = this.#parts;
+    const now = await replicas.sync({ id: this.id, index }, context, session.deadline());
+    // A replica whose host has booted since may have lost what it had not flushed; where one has not, the
+    // others were made equal to it. Where all have, nobody can say that the data is there.
+    if (!now.some((verifier) => verifiers.has(verifier))) {
+      throw new GfsError('REPLICA_FAILED', `every replica of chunk ${index} lost its memory before the flush`);
+    }
+    this.#writes.forgetUnsynced(index, verifiers);
+  }
+
+  #noteChange(): void {
+    this.#changed = true;
+    this.#changedAt = this.#parts.moments.next();
+  }
+
+  #tellLength(context: CallContext): Promise<void> {
+    return this.#inLane(async () => {
+      if (this.#changed) await this.#extend(context);
+    });
+  }
+
+  async #extend(context: CallContext): Promise<void> {
+    this.#extendTimer?.cancel();
+    this.#extendTimer = undefined;
+    const changedAt = this.#changedAt;
+    await this.#parts.session.mutate(ExtendFile, { id: this.id, size: this.#size }, context);
+    // A write that came meanwhile has to be told too.
+    if (this.#changedAt === changedAt) this.#changed = false;
+    this.#changedAt = this.#parts.moments.next();
+  }
+
+  #inLane<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#lane.then(work);
+    this.#lane = done.catch(() => undefined);
+    return done;
+  }
+}

@@ -1,0 +1,192 @@
+/**
+ * Requests that need a chunk's lease: the write of one segment (paper §3.1, §3.2), one append (§3.3),
+ * one flush. Each is repeated as the error table says, with one sequence throughout, so that the
+ * primary carries it out once.
+ */
+import type { Environment } from '../environment/ports/index.js';
+import { GfsError, toGfsError } from '../protocol/errors.js';
+import { INLINE_WRITE_BYTES } from '../protocol/limits.js';
+import { AppendChunk, type Lease, PushData, type Server, SyncChunk, WriteChunk } from '../protocol/messages/index.js';
+import type { ChunkserverConnections } from './connections.js';
+import type { Locations } from './locations.js';
+import { type CallContext, type Deadline, retrying } from './retry.js';
+import type { MasterSession } from './session.js';
+
+/** A server that has not answered by then is reported to the master, and the mutation repeated elsewhere. */
+const ATTEMPT_TIMEOUT_MS = 3_000;
+
+/** Where a file's chunk is written to. */
+export interface ChunkOfFile {
+  readonly id: number;
+  readonly index: number;
+}
+
+export interface Written {
+  /** The boot id of every replica that took it. */
+  readonly verifiers: readonly number[];
+  /** Nothing reads the data's memory any more: no earlier attempt waits in a socket. */
+  readonly memoryIsFree: boolean;
+}
+
+export interface Appended {
+  /** Within the chunk. */
+  readonly offset: number;
+  readonly written: number;
+  readonly verifiers: readonly number[];
+}
+
+export class Replicas {
+  readonly #environment: Environment;
+  readonly #session: MasterSession;
+  readonly #locations: Locations;
+  readonly #connections: ChunkserverConnections;
+  #nextSequence = 1;
+
+  constructor(
+    environment: Environment,
+    session: MasterSession,
+    locations: Locations,
+    connections: ChunkserverConnections,
+  ) {
+    this.#environment = environment;
+    this.#session = session;
+    this.#locations = locations;
+    this.#connections = connections;
+  }
+
+  /** Writes `data` at `offset` of the chunk on every replica. */
+  async write(
+    chunk: ChunkOfFile,
+    offset: number,
+    data: Uint8Array,
+    context: CallContext,
+    deadline: Deadline,
+  ): Promise<Written> {
+    const sequence = this.#nextSequence++;
+    const inline = data.byteLength <= INLINE_WRITE_BYTES;
+    let sending = 0;
+    const payload = {
+      payload: { buffers: [data] },
+      onSent: () => {
+        sending--;
+      },
+    };
+    const verifiers = await this.#underLease(chunk, context, deadline, async (lease, failing) => {
+      const { handle, version } = lease;
+      const session = this.#session.id;
+      const dataId = { session, number: sequence };
+      if (!inline) {
+        const [first, ...chain] = [lease.primary, ...lease.secondaries];
+        const peer = await this.#peerOf(first as Server, failing);
+        sending++;
+        const deadlineMs = deadline.within(ATTEMPT_TIMEOUT_MS);
+        await peer.call(PushData, { dataId, chain }, { session, deadlineMs, ...payload });
+      }
+      const primary = await this.#peerOf(lease.primary, failing);
+      const length = data.byteLength;
+      if (inline) sending++;
+      const { body } = await primary.call(
+        WriteChunk,
+        inline ? { handle, version, offset, length } : { handle, version, offset, length, dataId },
+        {
+          session,
+          sequence,
+          deadlineMs: deadline.within(ATTEMPT_TIMEOUT_MS),
+          ...(inline ? payload : {}),
+        },
+      );
+      return body.verifiers;
+    });
+    return { verifiers, memoryIsFree: sending === 0 };
+  }
+
+  /** @throws CHUNK_FULL: go on in the next chunk */
+  append(
+    chunk: ChunkOfFile,
+    mode: 'record' | 'exact',
+    from: number,
+    buffers: readonly Uint8Array[],
+    context: CallContext,
+    deadline: Deadline,
+  ): Promise<Appended> {
+    const sequence = this.#nextSequence++;
+    return this.#underLease(chunk, context, deadline, async (lease, failing) => {
+      const { handle, version } = lease;
+      const primary = await this.#peerOf(lease.primary, failing);
+      const { body } = await primary.call(
+        AppendChunk,
+        { handle, version, mode, from },
+        {
+          session: this.#session.id,
+          sequence,
+          deadlineMs: deadline.within(ATTEMPT_TIMEOUT_MS),
+          payload: { buffers },
+        },
+      );
+      return body;
+    });
+  }
+
+  /** Flushes the chunk to disk on every replica. @returns their verifiers */
+  sync(chunk: ChunkOfFile, context: CallContext, deadline: Deadline): Promise<readonly number[]> {
+    return this.#underLease(chunk, context, deadline, async (lease, failing) => {
+      const { handle, version, secondaries } = lease;
+      const primary = await this.#peerOf(lease.primary, failing);
+      const { body } = await primary.call(
+        SyncChunk,
+        { handle, version, secondaries },
+        { session: this.#session.id, deadlineMs: deadline.within(3 * ATTEMPT_TIMEOUT_MS) },
+      );
+      return body.verifiers;
+    });
+  }
+
+  /**
+   * Runs one attempt after another, each under the lease as it then is. `failing` collects the servers
+   * that did not answer: the master hears of them when it is asked for the next lease.
+   */
+  #underLease<T>(
+    { id, index }: ChunkOfFile,
+    context: CallContext,
+    deadline: Deadline,
+    attempt: (lease: Lease, failing: Set<Server>) => Promise<T>,
+  ): Promise<T> {
+    let failed: { version: number; servers: string[] } = { version: 0, servers: [] };
+    return retrying(this.#environment.timers, deadline, context.signal, async () => {
+      const lease = await this.#locations.lease(id, index, context, deadline, failed);
+      const failing = new Set<Server>();
+      try {
+        return await attempt(lease, failing);
+      } catch (thrown) {
+        const error = toGfsError(thrown);
+        if (error.code === 'CHUNK_FULL') throw new ChunkFull();
+        if (error.code === 'DEADLINE_EXCEEDED') failing.add(lease.primary);
+        if (error.reaction !== 'never' || failing.size > 0) {
+          this.#environment.logger.debug({ err: error, id, index, version: lease.version }, 'a mutation is tried again');
+          this.#locations.dropLease(id, lease);
+          failed = { version: lease.version, servers: [...failing].map((server) => server.serverId) };
+        }
+        throw error;
+      }
+    }).catch((error) => {
+      if (error instanceof ChunkFull) throw new GfsError('CHUNK_FULL');
+      throw error;
+    });
+  }
+
+  async #peerOf(server: Server, failing: Set<Server>) {
+    try {
+      return await this.#connections.to(server);
+    } catch (error) {
+      failing.add(server);
+      throw error;
+    }
+  }
+}
+
+/** Ends the retrying of an append: not a failure, but the answer. */
+class ChunkFull extends GfsError {
+  constructor() {
+    super('INTERNAL');
+  }
+}

@@ -1,0 +1,319 @@
+/**
+ * The client's session with the master: found again whenever the connection breaks, renewed while it
+ * stands. Queries are asked again until they are answered; every mutation carries (session, sequence),
+ * so asking again never does it twice.
+ */
+import type { Environment, Timer } from '../environment/ports/index.js';
+import { GfsError, toGfsError } from '../protocol/errors.js';
+import { SESSION_RESULTS } from '../protocol/limits.js';
+import { EndSession, RegisterClient, Renew } from '../protocol/messages/index.js';
+import { BufferPool } from '../protocol/payload.js';
+import { Peer } from '../protocol/peer.js';
+import { type Method, Service } from '../protocol/rpc.js';
+import type { ClientOptions } from './options.js';
+import { type CallContext, Deadline, pause, retrying } from './retry.js';
+
+const CONNECT_TIMEOUT_MS = 1_000;
+const FIRST_RECONNECT_PAUSE_MS = 20;
+const LONGEST_RECONNECT_PAUSE_MS = 1_000;
+/** Node ids in one renewal; what is above waits for the next. */
+const MAX_OPENS_PER_RENEWAL = 65_536;
+
+interface Standing {
+  readonly id: number;
+  readonly clusterId: string;
+  readonly chunkBytes: number;
+  readonly renewIntervalMs: number;
+  readonly timeoutMs: number;
+}
+
+export class MasterSession {
+  readonly clientId: string;
+  readonly #environment: Environment;
+  readonly #options: ClientOptions;
+  readonly #pool = new BufferPool();
+  readonly #service = new Service();
+  #standing: Standing | undefined;
+  #peer: Peer | undefined;
+  /** Those who wait for a connection. */
+  readonly #waiters = new Set<() => void>();
+  #nextMaster = 0;
+  #renewTimer: Timer | undefined;
+  #closed = false;
+  #nextSequence = 1;
+  /** Sequences under way, oldest first. */
+  readonly #outstanding = new Set<number>();
+  readonly #sequenceWaiters: (() => void)[] = [];
+  readonly #opened = new Set<number>();
+  readonly #closedFiles = new Set<number>();
+  readonly #openNow = new Set<number>();
+
+  constructor(environment: Environment, options: ClientOptions) {
+    this.#environment = environment;
+    this.#options = options;
+    this.clientId = environment.random.hex(16);
+  }
+
+  /** Opens the session. @throws UNREACHABLE when no master answers within the deadline, WRONG_CLUSTER, … */
+  async start(): Promise<void> {
+    const deadline = this.deadline();
+    await retrying(this.#environment.timers, deadline, undefined, () => this.#connect());
+    this.#keepConnected();
+  }
+
+  /** The session's id: part of every data id and mutation. */
+  get id(): number {
+    return this.#current().id;
+  }
+
+  get chunkBytes(): number {
+    return this.#current().chunkBytes;
+  }
+
+  get clusterId(): string {
+    return this.#standing?.clusterId ?? '';
+  }
+
+  deadline(): Deadline {
+    const durationMs = this.#options.hard ? Number.POSITIVE_INFINITY : this.#options.deadlineMs;
+    return new Deadline(this.#environment.clock, durationMs);
+  }
+
+  /** Asks the master, again where that is of use, until the deadline. */
+  query<Request, Reply>(
+    method: Method<Request, Reply>,
+    body: Request,
+    context: CallContext = {},
+    deadline: Deadline = this.deadline(),
+  ): Promise<Reply> {
+    return retrying(this.#environment.timers, deadline, context.signal, async () => {
+      const peer = await this.#connected(deadline, context.signal);
+      return (await peer.call(method, body, this.#callOptions(context, deadline))).body;
+    });
+  }
+
+  /**
+   * Has the master do something once. @throws UNKNOWN_OUTCOME when the session ended in between: it
+   * may or may not have happened
+   */
+  async mutate<Request, Reply>(
+    method: Method<Request, Reply>,
+    body: Request,
+    context: CallContext = {},
+    deadline: Deadline = this.deadline(),
+  ): Promise<Reply> {
+    const sequence = await this.#takeSequence();
+    let sentUnder = 0;
+    try {
+      return await retrying(this.#environment.timers, deadline, context.signal, async () => {
+        const peer = await this.#connected(deadline, context.signal);
+        const session = this.id;
+        if (sentUnder !== 0 && sentUnder !== session) {
+          throw new GfsError('UNKNOWN_OUTCOME', `the session ended while ${method.name} was under way`);
+        }
+        sentUnder = session;
+        return (await peer.call(method, body, { ...this.#callOptions(context, deadline), sequence })).body;
+      });
+    } finally {
+      this.#returnSequence(sequence);
+    }
+  }
+
+  /** The master keeps the chunks of files that are open, also after their last name is gone. */
+  noteOpened(id: number): void {
+    this.#openNow.add(id);
+    this.#closedFiles.delete(id);
+    this.#opened.add(id);
+  }
+
+  noteClosed(id: number): void {
+    this.#openNow.delete(id);
+    this.#opened.delete(id);
+    this.#closedFiles.add(id);
+  }
+
+  /** Ends the session in order; the files that it had open are closed with it. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#renewTimer?.cancel();
+    const peer = this.#peer;
+    this.#peer = undefined;
+    if (peer !== undefined && !peer.closed) {
+      await peer.call(EndSession, {}, { session: this.id, deadlineMs: CONNECT_TIMEOUT_MS }).catch(() => undefined);
+      peer.close();
+    }
+    for (const wake of this.#waiters) wake();
+  }
+
+  #current(): Standing {
+    if (this.#standing === undefined) throw new GfsError('UNREACHABLE', 'no session with the master yet');
+    return this.#standing;
+  }
+
+  #callOptions(context: CallContext, deadline: Deadline) {
+    return {
+      session: this.id,
+      deadlineMs: deadline.within(this.#options.deadlineMs),
+      signal: context.signal,
+      uid: context.uid ?? 0,
+      gids: context.gids ?? [],
+    };
+  }
+
+  // Sequences: fewer than the master remembers results for, counted from the oldest under way.
+
+  async #takeSequence(): Promise<number> {
+    while (this.#isWindowFull()) await new Promise<void>((resolve) => this.#sequenceWaiters.push(resolve));
+    const sequence = this.#nextSequence++;
+    this.#outstanding.add(sequence);
+    return sequence;
+  }
+
+  #isWindowFull(): boolean {
+    const oldest = this.#outstanding.values().next().value;
+    return oldest !== undefined && this.#nextSequence - oldest >= SESSION_RESULTS;
+  }
+
+  #returnSequence(sequence: number): void {
+    this.#outstanding.delete(sequence);
+    for (const wake of this.#sequenceWaiters.splice(0)) wake();
+  }
+
+  // The connection.
+
+  /** @throws UNREACHABLE at the deadline, CANCELLED */
+  async #connected(deadline: Deadline, signal: AbortSignal | undefined): Promise<Peer> {
+    for (;;) {
+      if (this.#closed) throw new GfsError('CANCELLED', 'the client was closed');
+      if (this.#peer !== undefined && !this.#peer.closed) return this.#peer;
+      if (deadline.remainingMs <= 0) throw new GfsError('UNREACHABLE', 'no master answers');
+      await this.#connectionOr(deadline, signal);
+    }
+  }
+
+  /** Until the connection is back, the deadline has passed or the caller gave up. @throws CANCELLED */
+  async #connectionOr(deadline: Deadline, signal: AbortSignal | undefined): Promise<void> {
+    let wake = () => {};
+    const back = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    this.#waiters.add(wake);
+    const given = new AbortController();
+    const onAbort = () => given.abort();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      await Promise.race([back, pause(this.#environment.timers, deadline.within(60_000), given.signal)]);
+    } finally {
+      this.#waiters.delete(wake);
+      signal?.removeEventListener('abort', onAbort);
+      given.abort();
+    }
+  }
+
+  /** Reconnects for as long as the client lives, with a pause that grows. */
+  #keepConnected(): void {
+    const onLost = () => {
+      this.#renewTimer?.cancel();
+      if (!this.#closed) void this.#reconnect().then(() => this.#peer?.onceClosed(onLost));
+    };
+    this.#peer?.onceClosed(onLost);
+  }
+
+  async #reconnect(): Promise<void> {
+    const { timers, logger } = this.#environment;
+    let pauseMs = FIRST_RECONNECT_PAUSE_MS;
+    while (!this.#closed) {
+      try {
+        await this.#connect();
+        return;
+      } catch (error) {
+        logger.debug({ err: error }, 'no connection to the master yet');
+      }
+      await pause(timers, pauseMs);
+      pauseMs = Math.min(2 * pauseMs, LONGEST_RECONNECT_PAUSE_MS);
+    }
+  }
+
+  /** One attempt, at the next master of the list. */
+  async #connect(): Promise<void> {
+    const { network, clock, timers, logger } = this.#environment;
+    const master = this.#options.masters[this.#nextMaster++ % this.#options.masters.length];
+    if (master === undefined) throw new GfsError('INVALID', 'no master is configured');
+    let peer: Peer | undefined;
+    try {
+      const socket = await network.connect(master.host, master.port, CONNECT_TIMEOUT_MS);
+      peer = new Peer(socket, {
+        role: 'client',
+        id: this.clientId,
+        clusterId: () => this.clusterId,
+        term: () => 0,
+        service: this.#service,
+        pool: this.#pool,
+        clock,
+        timers,
+        logger,
+      });
+      await this.#register(peer);
+    } catch (thrown) {
+      peer?.close();
+      throw unreachable(thrown, `${master.host}:${master.port}`);
+    }
+    this.#peer = peer;
+    for (const wake of this.#waiters) wake();
+    this.#renewTimer = timers.every(this.#current().renewIntervalMs, () => void this.#renew(peer));
+  }
+
+  async #register(peer: Peer): Promise<void> {
+    const { hostname, location, rack } = this.#options;
+    const about = {
+      clientId: this.clientId,
+      hostname,
+      ...(location === undefined ? {} : { location }),
+      ...(rack === undefined ? {} : { rack }),
+    };
+    const resume = this.#standing?.id;
+    const options = { deadlineMs: 2 * CONNECT_TIMEOUT_MS };
+    const { body } = await peer
+      .call(RegisterClient, resume === undefined ? about : { ...about, resume }, options)
+      .catch((error: GfsError) => {
+        if (error.code !== 'SESSION_UNKNOWN') throw error;
+        this.#environment.logger.warn({ session: resume }, 'the session had ended: a new one is opened');
+        return peer.call(RegisterClient, about, options);
+      });
+    this.#standing = { ...body, id: body.session };
+    // The master may have restarted: it hears of every open file again.
+    for (const id of this.#openNow) this.#opened.add(id);
+  }
+
+  async #renew(peer: Peer): Promise<void> {
+    const opened = takeSome(this.#opened);
+    const closed = takeSome(this.#closedFiles);
+    const { id, timeoutMs } = this.#current();
+    try {
+      await peer.call(Renew, { opened, closed }, { session: id, deadlineMs: timeoutMs });
+    } catch (thrown) {
+      for (const node of opened) if (this.#openNow.has(node)) this.#opened.add(node);
+      for (const node of closed) if (!this.#openNow.has(node)) this.#closedFiles.add(node);
+      this.#environment.logger.warn({ err: thrown }, 'the session could not be renewed');
+      peer.close();
+    }
+  }
+}
+
+function takeSome(ids: Set<number>): number[] {
+  const taken: number[] = [];
+  for (const id of ids) {
+    if (taken.length === MAX_OPENS_PER_RENEWAL) break;
+    taken.push(id);
+    ids.delete(id);
+  }
+  return taken;
+}
+
+/** What the network or the handshake said, as an error that tells who could not be reached. */
+function unreachable(thrown: unknown, master: string): GfsError {
+  const error = toGfsError(thrown);
+  const final = error.code === 'WRONG_CLUSTER' || error.code === 'WRONG_PROTOCOL_VERSION' || error.code === 'INVALID';
+  if (final) return error;
+  return new GfsError('UNREACHABLE', `master ${master}: ${error.message}`, { cause: thrown });
+}

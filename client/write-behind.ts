@@ -1,0 +1,239 @@
+/**
+ * Written data on its way to the chunkservers: gathered into segments of up to 1 MiB, several of them
+ * in flight, the memory bounded. An error is kept for the next write, fsync or close.
+ */
+import type { Environment, Timer } from '../environment/ports/index.js';
+import { type GfsError, toGfsError } from '../protocol/errors.js';
+import { KIB, MIB, SEGMENT_BYTES } from '../protocol/limits.js';
+import type { BufferPool, Payload } from '../protocol/payload.js';
+import type { Replicas } from './replicas.js';
+import type { Deadline } from './retry.js';
+
+const MAX_IN_FLIGHT_SEGMENTS = 64;
+const MAX_IN_FLIGHT_BYTES = 8 * MIB;
+/** Data that nobody adds to is sent after this long. */
+const IDLE_FLUSH_MS = 100;
+const SMALLEST_SEGMENT_BYTES = 4 * KIB;
+
+/** The memory that written data may take, shared by all files of a client. */
+export class WriteBudget {
+  readonly #maxBytes: number;
+  #usedBytes = 0;
+  readonly #waiters: (() => void)[] = [];
+
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  get exhausted(): boolean {
+    return this.#usedBytes > this.#maxBytes;
+  }
+
+  take(bytes: number): void {
+    this.#usedBytes += bytes;
+  }
+
+  giveBack(bytes: number): void {
+    this.#usedBytes -= bytes;
+    if (!this.exhausted) for (const wake of this.#waiters.splice(0)) wake();
+  }
+
+  /** Until there is room again. */
+  async room(): Promise<void> {
+    while (this.exhausted) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+  }
+}
+
+/** A contiguous run of written bytes, within one chunk and one 1 MiB-aligned stretch of the file. */
+interface Segment {
+  readonly index: number;
+  /** Within the chunk. */
+  readonly offset: number;
+  length: number;
+  memory: Payload;
+}
+
+export interface WriteBehindParts {
+  readonly environment: Environment;
+  readonly replicas: Replicas;
+  readonly pool: BufferPool;
+  readonly budget: WriteBudget;
+  readonly chunkBytes: number;
+  readonly deadline: () => Deadline;
+}
+
+export class WriteBehind {
+  readonly #id: number;
+  readonly #parts: WriteBehindParts;
+  /** Still growing, by the number of their stretch. */
+  readonly #growing = new Map<number, Segment>();
+  /** Complete, in the order in which they were written. */
+  readonly #queue: Segment[] = [];
+  readonly #inFlight = new Set<Segment>();
+  #inFlightBytes = 0;
+  #failure: GfsError | undefined;
+  #idleTimer: Timer | undefined;
+  /** Complete and not yet on every replica: those of the queue and those in flight. */
+  readonly #unfinished = new Set<Segment>();
+  readonly #waiters: (() => void)[] = [];
+  /** Chunks written since they were last flushed to disk, with the boot ids of the replicas that took them. */
+  readonly #unsynced = new Map<number, Set<number>>();
+
+  constructor(id: number, parts: WriteBehindParts) {
+    this.#id = id;
+    this.#parts = parts;
+  }
+
+  get isIdle(): boolean {
+    return this.#growing.size === 0 && this.#unfinished.size === 0;
+  }
+
+  /** Takes a copy of `data` before it returns; waits only for the budget. @throws what an earlier write met */
+  write(offset: number, data: Uint8Array): Promise<void> {
+    let at = 0;
+    while (at < data.byteLength) {
+      const stretch = Math.floor((offset + at) / SEGMENT_BYTES);
+      const end = Math.min(data.byteLength, (stretch + 1) * SEGMENT_BYTES - offset);
+      this.#add(stretch, offset + at, data.subarray(at, end));
+      at = end;
+    }
+    if (this.#parts.budget.exhausted) this.#completeAll();
+    else this.#idleTimer ??= this.#parts.environment.timers.after(IDLE_FLUSH_MS, () => this.#onIdle());
+    return this.#parts.budget.room().then(() => this.#throwFailure());
+  }
+
+  /** Until everything written before is on every replica. @throws what went wrong since it was last asked */
+  async drain(): Promise<void> {
+    this.#completeAll();
+    const mine = [...this.#queue, ...this.#inFlight];
+    while (mine.some((segment) => this.#unfinished.has(segment))) {
+      await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    }
+    this.#throwFailure();
+  }
+
+  /** Whether bytes of this range are still on their way. */
+  overlaps(offset: number, length: number): boolean {
+    const touches = (segment: Segment) => {
+      const start = segment.index * this.#parts.chunkBytes + segment.offset;
+      return start < offset + length && offset < start + segment.length;
+    };
+    if (this.isIdle) return false;
+    return [...this.#growing.values(), ...this.#unfinished].some(touches);
+  }
+
+  /** The chunks to flush to disk, each with the verifiers of its writes; they stay until {@link forgetUnsynced}. */
+  unsynced(): ReadonlyMap<number, ReadonlySet<number>> {
+    return new Map(this.#unsynced);
+  }
+
+  forgetUnsynced(index: number, verifiers: ReadonlySet<number>): void {
+    if (this.#unsynced.get(index) === verifiers) this.#unsynced.delete(index);
+  }
+
+  /** Notes data that reached the replicas by another way (appends). */
+  noteWritten(index: number, verifiers: readonly number[]): void {
+    // A new set for every write: what a flush under way covers is told by identity.
+    this.#unsynced.set(index, new Set([...(this.#unsynced.get(index) ?? []), ...verifiers]));
+  }
+
+  #throwFailure(): void {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Adds bytes of one stretch to the segment that grows there, or starts a new one. */
+  #add(stretch: number, fileOffset: number, bytes: Uint8Array): void {
+    const index = Math.floor(fileOffset / this.#parts.chunkBytes);
+    const offset = fileOffset - index * this.#parts.chunkBytes;
+    let segment = this.#growing.get(stretch);
+    const joins =
+      segment !== undefined &&
+      segment.index === index &&
+      offset >= segment.offset &&
+      offset <= segment.offset + segment.length;
+    if (segment === undefined || !joins) {
+      if (segment !== undefined) this.#complete(stretch, segment);
+      const capacity = Math.max(SMALLEST_SEGMENT_BYTES, bytes.byteLength);
+      segment = { index, offset, length: 0, memory: this.#parts.pool.take(capacity) };
+      this.#growing.set(stretch, segment);
+    }
+    const at = offset - segment.offset;
+    const length = Math.max(segment.length, at + bytes.byteLength);
+    if (length > segment.memory.bytes.byteLength) this.#enlarge(segment, length);
+    segment.memory.bytes.set(bytes, at);
+    this.#parts.budget.take(length - segment.length);
+    segment.length = length;
+    const isFull = (fileOffset + bytes.byteLength) % SEGMENT_BYTES === 0;
+    const endsChunk = offset + bytes.byteLength === this.#parts.chunkBytes;
+    if (isFull || endsChunk) this.#complete(stretch, segment);
+  }
+
+  #enlarge(segment: Segment, neededBytes: number): void {
+    const capacity = Math.min(SEGMENT_BYTES, Math.max(neededBytes, 4 * segment.memory.bytes.byteLength));
+    const memory = this.#parts.pool.take(capacity);
+    memory.bytes.set(segment.memory.bytes.subarray(0, segment.length));
+    segment.memory.release();
+    segment.memory = memory;
+  }
+
+  #complete(stretch: number, segment: Segment): void {
+    this.#growing.delete(stretch);
+    this.#queue.push(segment);
+    this.#unfinished.add(segment);
+    this.#sendMore();
+  }
+
+  #completeAll(): void {
+    this.#idleTimer?.cancel();
+    this.#idleTimer = undefined;
+    for (const [stretch, segment] of this.#growing) this.#complete(stretch, segment);
+  }
+
+  #onIdle(): void {
+    this.#idleTimer = undefined;
+    this.#completeAll();
+  }
+
+  /** Sends what the window allows, in order, but nothing that overlaps what is still in flight. */
+  #sendMore(): void {
+    while (this.#queue.length > 0) {
+      if (this.#inFlight.size >= MAX_IN_FLIGHT_SEGMENTS || this.#inFlightBytes >= MAX_IN_FLIGHT_BYTES) return;
+      const next = this.#queue[0] as Segment;
+      for (const other of this.#inFlight) if (overlap(next, other)) return;
+      this.#queue.shift();
+      this.#inFlight.add(next);
+      this.#inFlightBytes += next.length;
+      void this.#send(next);
+    }
+  }
+
+  async #send(segment: Segment): Promise<void> {
+    const { replicas, budget, deadline, environment } = this.#parts;
+    const chunk = { id: this.#id, index: segment.index };
+    const data = segment.memory.bytes.subarray(0, segment.length);
+    try {
+      const { verifiers, memoryIsFree } = await replicas.write(chunk, segment.offset, data, {}, deadline());
+      this.noteWritten(segment.index, verifiers);
+      if (memoryIsFree) segment.memory.release();
+    } catch (thrown) {
+      this.#failure ??= toGfsError(thrown);
+      environment.logger.error({ err: thrown, id: this.#id, index: segment.index }, 'written data was lost');
+    }
+    this.#inFlight.delete(segment);
+    this.#unfinished.delete(segment);
+    this.#inFlightBytes -= segment.length;
+    budget.giveBack(segment.length);
+    this.#sendMore();
+    for (const wake of this.#waiters.splice(0)) wake();
+  }
+}
+
+function overlap(a: Segment, b: Segment): boolean {
+  return a.index === b.index && a.offset < b.offset + b.length && b.offset < a.offset + a.length;
+}
