@@ -188,13 +188,18 @@ export interface FuseHandler {
   ): Promise<number>;
 
   opendir(context: Context, inode: Inode): Promise<OpenReply>;
-  /** Entries from after `cookie` (0: the start), `.` and `..` among them; an empty list is the end. */
+  /**
+   * Entries from after `cookie` (0: the start), `.` and `..` among them; an empty list is the end.
+   *
+   * @param limit as many as can fit into the answer; entries beyond what did fit are forgotten again
+   */
   readdir(
     context: Context,
     inode: Inode,
     handle: number,
     cookie: number,
     plus: boolean,
+    limit: number,
   ): Promise<readonly DirectoryEntryReply[]>;
   releasedir(context: Context, inode: Inode, handle: number): Promise<void>;
   fsyncdir(context: Context, inode: Inode, handle: number, dataOnly: boolean): Promise<void>;
