@@ -1,0 +1,94 @@
+/** Reading directories: pages from the master, with the attributes that READDIRPLUS wants. */
+import type { GfsClient } from '../client/index.js';
+import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
+import { type DirectoryEntry, ReadDirectory } from '../protocol/messages/index.js';
+import { type Context, type DirectoryEntryReply, type Entry, FileType } from './handler.js';
+import { type DirectoryHandle, HandleTable } from './handles.js';
+import type { InodeMap } from './inodes.js';
+import { callContext } from './powers.js';
+
+/** Cookies of `.` and `..`; those of the master's entries follow, moved up by two. */
+const DOT = 1;
+const DOT_DOT = 2;
+const FIRST_COOKIE = 2;
+
+export class GfsDirectories {
+  readonly #client: GfsClient;
+  readonly #inodes: InodeMap;
+  readonly #entryOf: (entry: DirectoryEntry, askedAt: number) => Entry;
+  readonly #handles = new HandleTable<DirectoryHandle>();
+
+  constructor(
+    client: GfsClient,
+    inodes: InodeMap,
+    entryOf: (entry: DirectoryEntry, askedAt: number) => Entry,
+  ) {
+    this.#client = client;
+    this.#inodes = inodes;
+    this.#entryOf = entryOf;
+  }
+
+  open(id: number): number {
+    return this.#handles.add({ id, page: [], pageFrom: -1, isLastPage: false, parent: id });
+  }
+
+  close(handle: number): void {
+    this.#handles.take(handle);
+  }
+
+  async read(
+    context: Context,
+    handle: number,
+    cookie: number,
+    plus: boolean,
+    limit: number,
+  ): Promise<readonly DirectoryEntryReply[]> {
+    const directory = this.#handles.get(handle);
+    const replies: DirectoryEntryReply[] = [];
+    const askedAt = this.#client.moment;
+    const entries = await this.#entriesAfter(context, directory, Math.max(0, cookie - FIRST_COOKIE));
+    const mode = FileType.DIRECTORY;
+    if (cookie < DOT) {
+      replies.push({ name: '.', cookie: DOT, inode: this.#inodes.toInode(directory.id), mode });
+    }
+    if (cookie < DOT_DOT) {
+      replies.push({ name: '..', cookie: DOT_DOT, inode: this.#inodes.toInode(directory.parent), mode });
+    }
+    for (const entry of entries.slice(0, Math.max(1, limit))) {
+      const { name, attributes } = entry;
+      replies.push({
+        name,
+        cookie: entry.cookie + FIRST_COOKIE,
+        inode: this.#inodes.toInode(attributes.id),
+        mode: attributes.mode,
+        ...(plus ? { entry: this.#entryOf(entry, askedAt) } : {}),
+      });
+    }
+    return replies;
+  }
+
+  /** What follows `cookie`, from the page at hand where it is in it. */
+  async #entriesAfter(
+    context: Context,
+    directory: DirectoryHandle,
+    cookie: number,
+  ): Promise<readonly DirectoryEntry[]> {
+    const last = directory.page.at(-1);
+    const isInPage = cookie > 0 && directory.pageFrom >= 0 && cookie >= directory.pageFrom;
+    if (isInPage && last !== undefined && cookie < last.cookie) {
+      const from = directory.page.findIndex((entry) => entry.cookie > cookie);
+      return directory.page.slice(from);
+    }
+    if (isInPage && directory.isLastPage && (last === undefined || cookie >= last.cookie)) return [];
+    const { entries, end, parent } = await this.#client.master.query(
+      ReadDirectory,
+      { id: directory.id, cookie, limit: MAX_DIRECTORY_PAGE },
+      callContext(context),
+    );
+    directory.page = entries;
+    directory.pageFrom = cookie;
+    directory.isLastPage = end;
+    directory.parent = parent;
+    return entries;
+  }
+}

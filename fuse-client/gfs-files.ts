@@ -1,0 +1,105 @@
+/** The open-file half of the mount: what comes after open(2), until release. */
+import type { GfsClient, OpenFile } from '../client/index.js';
+import { GfsError } from '../protocol/errors.js';
+import type { Context, ReadReply } from './handler.js';
+import { OpenFlags } from './handler.js';
+import { type FileHandle, HandleTable } from './handles.js';
+import { callContext, type Powers } from './powers.js';
+
+/** Bits of fallocate(2)'s mode. */
+const FALLOC_KEEP_SIZE = 1;
+const FALLOC_PUNCH_HOLE = 2;
+const FALLOC_ZERO_RANGE = 16;
+const ZEROS = Buffer.alloc(1024 * 1024);
+
+export class GfsFiles {
+  readonly #client: GfsClient;
+  readonly #powers: Powers;
+  readonly #handles = new HandleTable<FileHandle>();
+
+  constructor(client: GfsClient, powers: Powers) {
+    this.#client = client;
+    this.#powers = powers;
+  }
+
+  add(file: OpenFile, flags: number): number {
+    return this.#handles.add({ file, flags, record: undefined });
+  }
+
+  get(handle: number): FileHandle {
+    return this.#handles.get(handle);
+  }
+
+  read(context: Context, handle: number, offset: number, length: number): Promise<ReadReply> {
+    return this.#handles.get(handle).file.read(offset, length, callContext(context));
+  }
+
+  /** @param flags the file's flags now: fcntl(2) may have set O_APPEND since it was opened */
+  async write(handle: number, offset: number, data: Uint8Array, flags: number): Promise<number> {
+    const opened = this.#handles.get(handle);
+    if (opened.record !== undefined) return this.#collect(opened.record, data);
+    if ((flags & OpenFlags.APPEND) === 0) {
+      await opened.file.write(offset, data);
+      return data.byteLength;
+    }
+    const at = await opened.file.append(Uint8Array.from(data));
+    this.#powers.noteAppend(opened.file.id, at);
+    return data.byteLength;
+  }
+
+  #collect(record: { parts: Uint8Array[]; bytes: number }, data: Uint8Array): number {
+    const limitBytes = this.#client.chunkBytes / 4;
+    if (record.bytes + data.byteLength > limitBytes) throw new GfsError('TOO_BIG', `records are ${limitBytes} at most`);
+    record.parts.push(Uint8Array.from(data));
+    record.bytes += data.byteLength;
+    return data.byteLength;
+  }
+
+  async flush(context: Context, handle: number): Promise<void> {
+    await this.#handles.get(handle).file.flush(callContext(context));
+  }
+
+  async sync(context: Context, handle: number): Promise<void> {
+    await this.#handles.get(handle).file.sync(callContext(context));
+  }
+
+  async release(handle: number): Promise<void> {
+    const opened = this.#handles.take(handle);
+    if (opened !== undefined) await this.#client.close(opened.file);
+  }
+
+  async allocate(context: Context, handle: number, mode: number, offset: number, length: number): Promise<void> {
+    const { file } = this.#handles.get(handle);
+    if ((mode & ~(FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)) !== 0) throw new GfsError('NOT_SUPPORTED');
+    const end = offset + length;
+    if ((mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)) !== 0) {
+      await this.#zero(file, offset, Math.min(end, file.size));
+    }
+    if ((mode & FALLOC_KEEP_SIZE) === 0 && end > file.size) {
+      await file.setAttributes({ size: end }, callContext(context));
+    }
+  }
+
+  /** SEEK_DATA and SEEK_HOLE: a chunk that the file does not have is a hole, and so is the end. */
+  async seek(context: Context, handle: number, offset: number, whence: 'data' | 'hole'): Promise<number> {
+    const { file } = this.#handles.get(handle);
+    const call = callContext(context);
+    await file.flush(call);
+    if (offset < 0 || offset >= file.size) throw new GfsError('NO_SUCH_OFFSET');
+    const { chunkBytes, locations, master } = this.#client;
+    for (let at = offset; at < file.size; ) {
+      const index = Math.floor(at / chunkBytes);
+      const chunk = await locations.chunk(file.id, index, call, master.deadline());
+      if ((chunk.handle === 0) === (whence === 'hole')) return at;
+      at = (index + 1) * chunkBytes;
+    }
+    if (whence === 'hole') return file.size;
+    throw new GfsError('NO_SUCH_OFFSET');
+  }
+
+  async #zero(file: OpenFile, from: number, to: number): Promise<void> {
+    for (let at = from; at < to; at += ZEROS.byteLength) {
+      await file.write(at, ZEROS.subarray(0, Math.min(ZEROS.byteLength, to - at)));
+    }
+  }
+}

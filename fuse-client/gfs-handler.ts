@@ -1,0 +1,387 @@
+/**
+ * The file system that a binding mounts: POSIX calls, inode by inode, as operations on the cluster.
+ * The namespace is here; open files, directories and the powers of GFS have rooms of their own.
+ */
+import type { Environment } from '../environment/ports/index.js';
+import type { GfsClient } from '../client/index.js';
+import { GfsError } from '../protocol/errors.js';
+import {
+  type AttributeChanges,
+  type Attributes,
+  Create,
+  GetXattr,
+  Link,
+  ListXattrs,
+  Lookup,
+  LookupPath,
+  ReadLink,
+  RemoveXattr,
+  Rename,
+  SetXattr,
+  StatCluster,
+  Symlink,
+  Unlink,
+} from '../protocol/messages/index.js';
+import { GfsDirectories } from './gfs-directories.js';
+import { GfsFiles } from './gfs-files.js';
+import {
+  type AttributeReply,
+  type AttributeUpdate,
+  type ByteString,
+  type Context,
+  type CreateReply,
+  type DirectoryEntryReply,
+  type Entry,
+  type FileLock,
+  FileType,
+  type FuseHandler,
+  type Inode,
+  type IoctlReply,
+  OpenFlags,
+  type OpenReply,
+  type ReadReply,
+  type StatfsReply,
+} from './handler.js';
+import { InodeMap } from './inodes.js';
+import { runIoctl } from './ioctls.js';
+import type { HandlerOptions } from './options.js';
+import { callContext, Powers } from './powers.js';
+import { getVirtualXattr, isVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
+
+const STATFS_BLOCK_BYTES = 4096;
+const NAME_MAX_BYTES = 255;
+const WRITABLE_NAMESPACES = ['user.', 'trusted.', 'security.'];
+
+export class GfsHandler implements FuseHandler {
+  readonly #environment: Environment;
+  readonly #client: GfsClient;
+  readonly #options: HandlerOptions;
+  readonly #inodes: InodeMap;
+  readonly #powers: Powers;
+  readonly #files: GfsFiles;
+  readonly #directories: GfsDirectories;
+
+  private constructor(environment: Environment, client: GfsClient, options: HandlerOptions, rootId: number) {
+    this.#environment = environment;
+    this.#client = client;
+    this.#options = options;
+    this.#inodes = new InodeMap(rootId);
+    this.#powers = new Powers(client, options);
+    this.#files = new GfsFiles(client, this.#powers);
+    this.#directories = new GfsDirectories(client, this.#inodes, ({ attributes }, askedAt) =>
+      this.#entry(attributes, askedAt),
+    );
+  }
+
+  /** @throws NOT_FOUND, NOT_DIRECTORY when the cluster has no such directory */
+  static async create(environment: Environment, client: GfsClient, options: HandlerOptions): Promise<GfsHandler> {
+    const { attributes } = await client.master.query(LookupPath, { path: options.path });
+    if ((attributes.mode & FileType.MASK) !== FileType.DIRECTORY) {
+      throw new GfsError('NOT_DIRECTORY', `${options.path} is not a directory of the cluster`);
+    }
+    return new GfsHandler(environment, client, options, attributes.id);
+  }
+
+  async lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry> {
+    const askedAt = this.#client.moment;
+    const request = { parent: this.#inodes.toNode(parent), name };
+    const { attributes } = await this.#client.master.query(Lookup, request, callContext(context));
+    return this.#entry(attributes, askedAt);
+  }
+
+  /** Nothing is kept for an inode that is not open. */
+  forget(): void {}
+
+  async getattr(context: Context, inode: Inode): Promise<AttributeReply> {
+    const attributes = await this.#powers.attributes(this.#inodes.toNode(inode), callContext(context));
+    return this.#attributeReply(attributes);
+  }
+
+  async setattr(context: Context, inode: Inode, update: AttributeUpdate): Promise<AttributeReply> {
+    const id = this.#inodes.toNode(inode);
+    const attributes = await this.#client.setAttributes(id, this.#changes(update), callContext(context));
+    return this.#attributeReply(attributes);
+  }
+
+  async readlink(context: Context, inode: Inode): Promise<ByteString> {
+    const id = this.#inodes.toNode(inode);
+    return (await this.#client.master.query(ReadLink, { id }, callContext(context))).target;
+  }
+
+  mknod(context: Context, parent: Inode, name: ByteString, mode: number, rdev: number): Promise<Entry> {
+    return this.#make(context, parent, name, mode, rdev);
+  }
+
+  mkdir(context: Context, parent: Inode, name: ByteString, mode: number): Promise<Entry> {
+    return this.#make(context, parent, name, FileType.DIRECTORY | (mode & ~FileType.MASK), 0);
+  }
+
+  async symlink(context: Context, parent: Inode, name: ByteString, target: ByteString): Promise<Entry> {
+    const request = { parent: this.#inodes.toNode(parent), name, target };
+    return this.#made((await this.#client.master.mutate(Symlink, request, callContext(context))).attributes);
+  }
+
+  async link(context: Context, inode: Inode, newParent: Inode, newName: ByteString): Promise<Entry> {
+    const request = { id: this.#inodes.toNode(inode), parent: this.#inodes.toNode(newParent), name: newName };
+    const askedAt = this.#client.moment;
+    const { attributes } = await this.#client.master.mutate(Link, request, callContext(context));
+    return this.#entry(attributes, askedAt);
+  }
+
+  async unlink(context: Context, parent: Inode, name: ByteString): Promise<void> {
+    const request = { parent: this.#inodes.toNode(parent), name, directory: false };
+    await this.#client.master.mutate(Unlink, request, callContext(context));
+  }
+
+  async rmdir(context: Context, parent: Inode, name: ByteString): Promise<void> {
+    const request = { parent: this.#inodes.toNode(parent), name, directory: true };
+    await this.#client.master.mutate(Unlink, request, callContext(context));
+  }
+
+  async rename(
+    context: Context,
+    parent: Inode,
+    name: ByteString,
+    newParent: Inode,
+    newName: ByteString,
+    mode: 'replace' | 'noreplace' | 'exchange',
+  ): Promise<void> {
+    const from = { parent: this.#inodes.toNode(parent), name };
+    const to = { newParent: this.#inodes.toNode(newParent), newName };
+    await this.#client.master.mutate(Rename, { ...from, ...to, mode }, callContext(context));
+  }
+
+  async create(
+    context: Context,
+    parent: Inode,
+    name: ByteString,
+    mode: number,
+    flags: number,
+  ): Promise<CreateReply> {
+    const call = callContext(context);
+    const exclusive = (flags & OpenFlags.EXCL) !== 0;
+    const regular = FileType.REGULAR | (mode & ~FileType.MASK);
+    const request = { parent: this.#inodes.toNode(parent), name, mode: regular, rdev: 0, exclusive };
+    const { attributes, created } = await this.#client.master.mutate(Create, request, call);
+    const file = await this.#client.open(attributes.id, call, created);
+    const handle = this.#files.add(file, flags);
+    // Another mount may have made it between the kernel's lookup and now: then this is an open.
+    if (!created && (flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
+    return { ...this.#openReply(handle, flags, false), entry: this.#entry(attributes, this.#client.moment) };
+  }
+
+  async open(context: Context, inode: Inode, flags: number): Promise<OpenReply> {
+    const call = callContext(context);
+    const id = this.#inodes.toNode(inode);
+    const isOpenHere = this.#client.openFile(id) !== undefined;
+    const file = await this.#client.open(id, call);
+    const handle = this.#files.add(file, flags);
+    if ((flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
+    return this.#openReply(handle, flags, isOpenHere);
+  }
+
+  read(context: Context, _inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply> {
+    return this.#files.read(context, handle, offset, length);
+  }
+
+  write(
+    _context: Context,
+    _inode: Inode,
+    handle: number,
+    offset: number,
+    data: Uint8Array,
+    flags: number,
+  ): Promise<number> {
+    return this.#files.write(handle, offset, data, flags);
+  }
+
+  flush(context: Context, _inode: Inode, handle: number): Promise<void> {
+    return this.#files.flush(context, handle);
+  }
+
+  fsync(context: Context, _inode: Inode, handle: number): Promise<void> {
+    return this.#files.sync(context, handle);
+  }
+
+  release(_context: Context, _inode: Inode, handle: number): Promise<void> {
+    return this.#files.release(handle);
+  }
+
+  fallocate(
+    context: Context,
+    _inode: Inode,
+    handle: number,
+    mode: number,
+    offset: number,
+    length: number,
+  ): Promise<void> {
+    return this.#files.allocate(context, handle, mode, offset, length);
+  }
+
+  lseek(
+    context: Context,
+    _inode: Inode,
+    handle: number,
+    offset: number,
+    whence: 'data' | 'hole',
+  ): Promise<number> {
+    return this.#files.seek(context, handle, offset, whence);
+  }
+
+  /** The kernel then copies through the page cache. */
+  copyFileRange(): Promise<number> {
+    return Promise.reject(new GfsError('NOT_SUPPORTED'));
+  }
+
+  async opendir(_context: Context, inode: Inode): Promise<OpenReply> {
+    const handle = this.#directories.open(this.#inodes.toNode(inode));
+    return { handle, directIo: false, keepCache: false };
+  }
+
+  readdir(
+    context: Context,
+    _inode: Inode,
+    handle: number,
+    cookie: number,
+    plus: boolean,
+    limit: number,
+  ): Promise<readonly DirectoryEntryReply[]> {
+    return this.#directories.read(context, handle, cookie, plus, limit);
+  }
+
+  async releasedir(_context: Context, _inode: Inode, handle: number): Promise<void> {
+    this.#directories.close(handle);
+  }
+
+  /** Every change of a directory was durable before it was acknowledged. */
+  async fsyncdir(): Promise<void> {}
+
+  /** Blocks are those of files: the disks' space divided by the replicas that a file has. */
+  async statfs(context: Context): Promise<StatfsReply> {
+    const cluster = await this.#client.master.query(StatCluster, {}, callContext(context));
+    const blocks = (bytes: number) => Math.floor(bytes / cluster.goal / STATFS_BLOCK_BYTES);
+    return {
+      blockBytes: STATFS_BLOCK_BYTES,
+      blocks: blocks(cluster.totalBytes),
+      blocksFree: blocks(cluster.availableBytes),
+      blocksAvailable: blocks(cluster.availableBytes),
+      files: cluster.files + blocks(cluster.availableBytes),
+      filesFree: blocks(cluster.availableBytes),
+      nameMaxBytes: NAME_MAX_BYTES,
+    };
+  }
+
+  async setxattr(
+    context: Context,
+    inode: Inode,
+    name: ByteString,
+    value: Uint8Array,
+    mode: 'either' | 'create' | 'replace',
+  ): Promise<void> {
+    const id = this.#inodes.toNode(inode);
+    if (isVirtualXattr(name)) return setVirtualXattr(this.#powers, context, id, name, Uint8Array.from(value));
+    requireKnownNamespace(name);
+    const request = { id, name, value: Uint8Array.from(value), mode };
+    await this.#client.master.mutate(SetXattr, request, callContext(context));
+  }
+
+  async getxattr(context: Context, inode: Inode, name: ByteString): Promise<Uint8Array> {
+    const id = this.#inodes.toNode(inode);
+    if (isVirtualXattr(name)) return getVirtualXattr(this.#powers, context, id, name);
+    requireKnownNamespace(name);
+    return (await this.#client.master.query(GetXattr, { id, name }, callContext(context))).value;
+  }
+
+  async listxattr(context: Context, inode: Inode): Promise<readonly ByteString[]> {
+    const id = this.#inodes.toNode(inode);
+    return (await this.#client.master.query(ListXattrs, { id }, callContext(context))).names;
+  }
+
+  async removexattr(context: Context, inode: Inode, name: ByteString): Promise<void> {
+    if (isVirtualXattr(name)) throw new GfsError('NOT_SUPPORTED', `${name} cannot be removed`);
+    requireKnownNamespace(name);
+    const request = { id: this.#inodes.toNode(inode), name };
+    await this.#client.master.mutate(RemoveXattr, request, callContext(context));
+  }
+
+  ioctl(
+    context: Context,
+    inode: Inode,
+    handle: number,
+    command: number,
+    input: Uint8Array,
+    _outputBytes: number,
+    isDirectory: boolean,
+  ): Promise<IoctlReply> {
+    const id = this.#inodes.toNode(inode);
+    const target = { id, handle: isDirectory ? undefined : this.#files.get(handle) };
+    return runIoctl(this.#client, this.#powers, context, target, command, input);
+  }
+
+  /** Locks are the kernel's own, within this mount: the binding does not ask for them. */
+  getlk(): Promise<FileLock> {
+    return Promise.reject(new GfsError('NOT_SUPPORTED'));
+  }
+
+  setlk(): Promise<void> {
+    return Promise.reject(new GfsError('NOT_SUPPORTED'));
+  }
+
+  async #make(
+    context: Context,
+    parent: Inode,
+    name: ByteString,
+    mode: number,
+    rdev: number,
+  ): Promise<Entry> {
+    const request = { parent: this.#inodes.toNode(parent), name, mode, rdev, exclusive: true };
+    return this.#made((await this.#client.master.mutate(Create, request, callContext(context))).attributes);
+  }
+
+  #made(attributes: Attributes): Entry {
+    return this.#entry(attributes, this.#client.moment);
+  }
+
+  #entry(attributes: Attributes, askedAt: number): Entry {
+    const { entryTtlMs, attributeTtlMs } = this.#options;
+    const local = this.#client.withLocalChanges(attributes, askedAt);
+    return { attributes: this.#shown(local), entryTtlMs, attributeTtlMs };
+  }
+
+  #attributeReply(attributes: Attributes): AttributeReply {
+    return { attributes: this.#shown(attributes), attributeTtlMs: this.#options.attributeTtlMs };
+  }
+
+  #shown(attributes: Attributes): Attributes {
+    const id = this.#inodes.toInode(attributes.id);
+    return id === attributes.id ? attributes : { ...attributes, id };
+  }
+
+  /**
+   * Appends go where the primary says, not where the page cache believes that the file ends; pages of a
+   * file that was not open here may be old.
+   */
+  #openReply(handle: number, flags: number, keepCache: boolean): OpenReply {
+    return { handle, directIo: (flags & OpenFlags.APPEND) !== 0, keepCache };
+  }
+
+  #changes(update: AttributeUpdate): AttributeChanges {
+    const { mode, uid, gid, size } = update;
+    const now = () => this.#environment.clock.wallTime();
+    const atime = update.atime === 'now' ? now() : update.atime;
+    const mtime = update.mtime === 'now' ? now() : update.mtime;
+    return {
+      ...(mode === undefined ? {} : { mode }),
+      ...(uid === undefined ? {} : { uid }),
+      ...(gid === undefined ? {} : { gid }),
+      ...(size === undefined ? {} : { size }),
+      ...(atime === undefined ? {} : { atimeSec: atime.sec, atimeNsec: atime.nsec }),
+      ...(mtime === undefined ? {} : { mtimeSec: mtime.sec, mtimeNsec: mtime.nsec }),
+    };
+  }
+}
+
+/** @throws NOT_SUPPORTED: POSIX ACLs and what else the kernel keeps under `system.` are not stored */
+function requireKnownNamespace(name: ByteString): void {
+  if (!WRITABLE_NAMESPACES.some((prefix) => name.startsWith(prefix))) throw new GfsError('NOT_SUPPORTED');
+}

@@ -1,0 +1,33 @@
+import type { ClientOptions } from '../client/index.js';
+
+export interface HandlerOptions {
+  /** The directory of the cluster that the mount shows, as a path from its root. */
+  readonly path: string;
+  /** Where it is mounted: absolute, as the user sees it. */
+  readonly directory: string;
+  readonly entryTtlMs: number;
+  readonly attributeTtlMs: number;
+}
+
+export interface MountProgramOptions extends HandlerOptions {
+  readonly client: ClientOptions;
+  /** As shown in /proc/mounts, such as `host:5000:/`. */
+  readonly source: string;
+  readonly binding: 'kernel' | 'fuse-native';
+  readonly readOnly: boolean;
+  readonly allowOther: boolean;
+  readonly defaultPermissions: boolean;
+  /** Further options for mount(2). */
+  readonly extra: readonly string[];
+}
+
+export const mountDefaults = {
+  path: '/',
+  entryTtlMs: 1_000,
+  attributeTtlMs: 1_000,
+  binding: 'kernel',
+  readOnly: false,
+  allowOther: true,
+  defaultPermissions: true,
+  extra: [],
+} as const satisfies Partial<MountProgramOptions>;

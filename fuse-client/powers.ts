@@ -1,0 +1,183 @@
+/** What GFS can do and POSIX has no call for: snapshot, record append, a look at the chunks. */
+import { LRUCache } from 'lru-cache';
+import type { CallContext, GfsClient } from '../client/index.js';
+import { GfsError } from '../protocol/errors.js';
+import {
+  type Attributes,
+  type Chunk,
+  GetAttributes,
+  GetChunks,
+  GetPath,
+  LookupPath,
+  Snapshot,
+} from '../protocol/messages/index.js';
+import { Access, requireAccess } from './access.js';
+import { type ByteString, type Context, FileType } from './handler.js';
+import type { HandlerOptions } from './options.js';
+
+const MAX_REMEMBERED_APPENDS = 65_536;
+const CHUNKS_PER_QUESTION = 64;
+
+export class Powers {
+  readonly #client: GfsClient;
+  readonly #options: HandlerOptions;
+  readonly #lastAppends = new LRUCache<number, number>({ max: MAX_REMEMBERED_APPENDS });
+
+  constructor(client: GfsClient, options: HandlerOptions) {
+    this.#client = client;
+    this.#options = options;
+  }
+
+  /**
+   * Copies a file or a tree by metadata alone (paper §3.4); what was written through this mount is
+   * sent before, so that it is in it.
+   * @param destination relative to the source's directory, or absolute below the mount point
+   * @throws CROSS_DEVICE, EXISTS, NOT_FOUND, INVALID
+   */
+  async snapshot(context: Context, source: number, destination: ByteString): Promise<void> {
+    const call = callContext(context);
+    const attributes = await this.attributes(source, call);
+    requireAccess(attributes, context, Access.READ);
+    const path = await this.#clusterPath(source, destination, call);
+    const slash = path.lastIndexOf('/');
+    const name = path.slice(slash + 1);
+    if (name === '') throw new GfsError('EXISTS', 'the destination is a directory');
+    const parentPath = path.slice(0, slash) || '/';
+    const { attributes: parent } = await this.#client.master.query(LookupPath, { path: parentPath }, call);
+    requireAccess(parent, context, Access.WRITE | Access.EXECUTE);
+    const file = this.#client.openFile(source);
+    if ((attributes.mode & FileType.MASK) === FileType.DIRECTORY) await this.#client.flushAll(call);
+    else if (file !== undefined) await file.flush(call);
+    await this.#client.master.mutate(Snapshot, { id: source, parent: parent.id, name }, call);
+    this.#client.locations.dropAll();
+  }
+
+  /** Record append (paper §3.3). @returns the offset @throws TOO_BIG, IS_DIRECTORY, INVALID */
+  async appendRecord(context: Context, id: number, data: Uint8Array): Promise<number> {
+    const call = callContext(context);
+    const attributes = await this.attributes(id, call);
+    requireRegular(attributes);
+    requireAccess(attributes, context, Access.WRITE);
+    const file = await this.#client.open(id, call);
+    try {
+      const offset = await file.appendRecord(data, call);
+      this.noteAppend(id, offset);
+      return offset;
+    } finally {
+      await this.#client.close(file);
+    }
+  }
+
+  noteAppend(id: number, offset: number): void {
+    this.#lastAppends.set(id, offset);
+  }
+
+  /** Where the last append through this mount went. @throws NO_ATTRIBUTE when there was none */
+  lastAppend(id: number): number {
+    const offset = this.#lastAppends.get(id);
+    if (offset === undefined) throw new GfsError('NO_ATTRIBUTE', 'no append through this mount');
+    return offset;
+  }
+
+  /**
+   * The chunks of a file from index `first`, as JSON of at most `maxBytes`; `next` is the index to go
+   * on from, 0 at the end.
+   */
+  async chunkInfo(
+    context: Context,
+    id: number,
+    first: number,
+    maxBytes: number,
+  ): Promise<{ json: string; next: number }> {
+    const call = callContext(context);
+    requireRegular(await this.attributes(id, call));
+    const described: object[] = [];
+    let bytes = 256;
+    let index = first;
+    for (;;) {
+      const page = await this.#client.master.query(GetChunks, { id, index, count: CHUNKS_PER_QUESTION }, call);
+      const { size, chunkCount } = page;
+      const wrap = (next: number) => ({
+        json: JSON.stringify({ size, chunkBytes: this.#client.chunkBytes, chunks: described }),
+        next,
+      });
+      for (const chunk of page.chunks) {
+        const description = this.#describe(chunk, size);
+        bytes += JSON.stringify(description).length + 1;
+        if (bytes > maxBytes) return wrap(chunk.index);
+        described.push(description);
+        index = chunk.index + 1;
+      }
+      if (page.chunks.length === 0 || index >= chunkCount) return wrap(0);
+    }
+  }
+
+  async attributes(id: number, call: CallContext): Promise<Attributes> {
+    const askedAt = this.#client.moment;
+    const { attributes } = await this.#client.master.query(GetAttributes, { id }, call);
+    return this.#client.withLocalChanges(attributes, askedAt);
+  }
+
+  #describe(chunk: Chunk, fileSize: number): object {
+    const length = Math.max(0, Math.min(this.#client.chunkBytes, fileSize - chunk.index * this.#client.chunkBytes));
+    if (chunk.handle === 0) return { index: chunk.index, handle: null, length };
+    return {
+      index: chunk.index,
+      handle: chunk.handle,
+      version: chunk.version,
+      length,
+      replicas: chunk.replicas.map(({ serverId, host, port }) => ({ server: serverId, host, port })),
+    };
+  }
+
+  /** The path in the cluster that a user means. @throws CROSS_DEVICE when it is not on this mount */
+  async #clusterPath(source: number, destination: ByteString, call: CallContext): Promise<ByteString> {
+    const root = this.#options.path;
+    let names: string[];
+    if (destination.startsWith('/')) {
+      const mountPoint = splitPath(Buffer.from(this.#options.directory).toString('latin1'));
+      names = resolveDots(splitPath(destination));
+      if (!mountPoint.every((name, at) => names[at] === name)) {
+        throw new GfsError('CROSS_DEVICE', `not below ${this.#options.directory}`);
+      }
+      names = names.slice(mountPoint.length);
+    } else {
+      const { path } = await this.#client.master.query(GetPath, { id: source }, call);
+      const below = splitPath(path).slice(splitPath(root).length, -1);
+      names = resolveDots([...below, ...splitPath(destination)]);
+    }
+    return `/${[...splitPath(root), ...names].join('/')}`;
+  }
+}
+
+export function callContext(context: Context): CallContext {
+  // The signal is read lazily: bindings make it only when it is asked for.
+  return {
+    uid: context.uid,
+    gids: [context.gid],
+    get signal() {
+      return context.signal;
+    },
+  };
+}
+
+export function requireRegular(attributes: Attributes): void {
+  const type = attributes.mode & FileType.MASK;
+  if (type === FileType.DIRECTORY) throw new GfsError('IS_DIRECTORY');
+  if (type !== FileType.REGULAR) throw new GfsError('INVALID', 'not a regular file');
+}
+
+function splitPath(path: ByteString): string[] {
+  return path.split('/').filter((name) => name !== '');
+}
+
+/** @throws CROSS_DEVICE when `..` leads out */
+function resolveDots(names: readonly string[]): string[] {
+  const resolved: string[] = [];
+  for (const name of names) {
+    if (name === '.') continue;
+    if (name !== '..') resolved.push(name);
+    else if (resolved.pop() === undefined) throw new GfsError('CROSS_DEVICE', 'out of the mount');
+  }
+  return resolved;
+}
