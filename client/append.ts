@@ -27,13 +27,18 @@ interface Waiting {
 
 export class Appender {
   readonly #target: AppendTarget;
-  readonly #replicas: Replicas;
+  readonly #replicas: Pick<Replicas, 'append'>;
   readonly #chunkBytes: number;
   readonly #deadline: () => Deadline;
   readonly #waiting: Waiting[] = [];
   #running = false;
 
-  constructor(target: AppendTarget, replicas: Replicas, chunkBytes: number, deadline: () => Deadline) {
+  constructor(
+    target: AppendTarget,
+    replicas: Pick<Replicas, 'append'>,
+    chunkBytes: number,
+    deadline: () => Deadline,
+  ) {
     this.#target = target;
     this.#replicas = replicas;
     this.#chunkBytes = chunkBytes;

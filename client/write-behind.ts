@@ -59,7 +59,7 @@ interface Segment {
 
 export interface WriteBehindParts {
   readonly environment: Environment;
-  readonly replicas: Replicas;
+  readonly replicas: Pick<Replicas, 'write'>;
   readonly pool: BufferPool;
   readonly budget: WriteBudget;
   readonly chunkBytes: number;

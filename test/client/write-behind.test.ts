@@ -1,0 +1,158 @@
+import fc from 'fast-check';
+import t from 'tap';
+import { Deadline } from '../../client/retry.js';
+import { WriteBehind, WriteBudget } from '../../client/write-behind.js';
+import { GfsError } from '../../protocol/errors.js';
+import { MIB } from '../../protocol/limits.js';
+import { BufferPool } from '../../protocol/payload.js';
+import { SimulatedWorld } from '../fakes/index.js';
+
+const CHUNK_BYTES = 4 * MIB;
+
+/** Chunks in memory, which take writes after a random while. */
+class MemoryReplicas {
+  readonly chunks = new Map<number, Buffer>();
+  readonly writes: { index: number; offset: number; length: number }[] = [];
+  inFlight = 0;
+  mostInFlight = 0;
+  failure: GfsError | undefined;
+  readonly #world: SimulatedWorld;
+
+  constructor(world: SimulatedWorld) {
+    this.#world = world;
+  }
+
+  async write({ index }: { index: number }, offset: number, data: Uint8Array) {
+    this.mostInFlight = Math.max(this.mostInFlight, ++this.inFlight);
+    await new Promise<void>((resolve) => {
+      this.#world.scheduler.after(this.#world.random.between(0, 20), resolve);
+    });
+    this.inFlight--;
+    if (this.failure !== undefined) throw this.failure;
+    const chunk = this.chunks.get(index) ?? Buffer.alloc(CHUNK_BYTES);
+    this.chunks.set(index, chunk);
+    chunk.set(data, offset);
+    this.writes.push({ index, offset, length: data.byteLength });
+    return { verifiers: [7], memoryIsFree: true };
+  }
+}
+
+function setUp(seed = 1, budgetBytes = 64 * MIB) {
+  const world = new SimulatedWorld(seed);
+  const { environment } = world.process('client');
+  const replicas = new MemoryReplicas(world);
+  const budget = new WriteBudget(budgetBytes);
+  const writes = new WriteBehind(1, {
+    environment,
+    replicas,
+    budget,
+    pool: new BufferPool(),
+    chunkBytes: CHUNK_BYTES,
+    deadline: () => new Deadline(environment.clock, 1_000),
+  });
+  return { world, replicas, writes, budget };
+}
+
+t.test('write-behind: whatever is written in whatever order, the replicas end up with the last of each byte', async (t) => {
+  const write = fc.record({
+    offset: fc.oneof(fc.nat(200_000), fc.nat(2 * CHUNK_BYTES), fc.constantFrom(MIB - 5, CHUNK_BYTES - 3, 0)),
+    length: fc.oneof(fc.integer({ min: 1, max: 9000 }), fc.integer({ min: 1, max: 3 * MIB })),
+    drain: fc.nat(9),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(write, { maxLength: 25 }), fc.nat(), async (plan, seed) => {
+      const { world, replicas, writes, budget } = setUp(seed, 8 * MIB);
+      const expected = Buffer.alloc(4 * CHUNK_BYTES);
+      let fill = 1;
+      for (const { offset, length, drain } of plan) {
+        const data = Buffer.alloc(length, fill++);
+        data.copy(expected, offset);
+        const taken = writes.write(offset, data);
+        data.fill(0xff); // it was borrowed
+        await world.until(taken);
+        if (drain === 0) await world.until(writes.drain());
+      }
+      await world.until(writes.drain());
+      for (const [index, chunk] of replicas.chunks) {
+        if (!chunk.equals(expected.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES))) return false;
+      }
+      return budget.usedBytes === 0 && writes.isIdle;
+    }),
+    { numRuns: 60 },
+  );
+  t.pass();
+});
+
+t.test('write-behind: small neighbouring writes leave as one segment', async (t) => {
+  const { world, replicas, writes } = setUp();
+  for (let at = 0; at < 2 * MIB; at += 4096) await writes.write(at, Buffer.alloc(4096, 1));
+  await world.until(writes.drain());
+  t.same(replicas.writes.map(({ offset, length }) => [offset, length]).sort(), [
+    [0, MIB],
+    [MIB, MIB],
+  ]);
+});
+
+t.test('write-behind: data that nobody flushes is sent after a moment', async (t) => {
+  const { world, replicas, writes } = setUp();
+  await writes.write(10, Buffer.from('hello'));
+  await world.runFor(1_000);
+  t.same(replicas.writes, [{ index: 0, offset: 10, length: 5 }]);
+});
+
+t.test('write-behind: an error reaches the next drain, once', async (t) => {
+  const { world, replicas, writes } = setUp();
+  replicas.failure = new GfsError('NO_SPACE');
+  await writes.write(0, Buffer.alloc(10));
+  await t.rejects(world.until(writes.drain()), { code: 'NO_SPACE' });
+  replicas.failure = undefined;
+  await writes.write(0, Buffer.alloc(10));
+  await t.resolves(world.until(writes.drain()));
+});
+
+t.test('write-behind: a writer waits when the budget is used up, and goes on when there is room', async (t) => {
+  const { world, writes, budget } = setUp(1, 2 * MIB);
+  let taken = 0;
+  const writer = (async () => {
+    for (let i = 0; i < 16; i++) {
+      await writes.write(i * MIB, Buffer.alloc(MIB));
+      taken++;
+    }
+  })();
+  await new Promise((resolve) => setImmediate(resolve));
+  t.ok(taken < 16, `${taken} writes were taken before any was sent`);
+  t.ok(budget.usedBytes <= 3 * MIB);
+  await world.until(writer);
+  t.equal(taken, 16);
+  await world.until(writes.drain());
+  t.equal(budget.usedBytes, 0);
+});
+
+t.test('write-behind: a flush waits for what was written before it, not for what comes after', async (t) => {
+  const { world, writes } = setUp();
+  await writes.write(0, Buffer.alloc(MIB));
+  let going = true;
+  const drained = writes.drain().then(() => {
+    going = false;
+  });
+  const later = (async () => {
+    for (let i = 1; going && i < 10_000; i++) {
+      await writes.write((i % 64) * MIB, Buffer.alloc(MIB));
+      await new Promise<void>((resolve) => world.scheduler.after(5, resolve));
+    }
+    return going;
+  })();
+  t.equal(await world.until(later), false, 'the flush ended while the writer went on');
+  await world.until(drained);
+});
+
+t.test('write-behind: what was written since the last flush to disk is remembered with its verifiers', async (t) => {
+  const { world, writes } = setUp();
+  await writes.write(CHUNK_BYTES - 2, Buffer.alloc(4));
+  await world.until(writes.drain());
+  const unsynced = writes.unsynced();
+  t.same([...unsynced.keys()].sort(), [0, 1]);
+  writes.noteWritten(1, [8]);
+  for (const [index, verifiers] of unsynced) writes.forgetUnsynced(index, verifiers);
+  t.same([...writes.unsynced()], [[1, new Set([7, 8])]], 'a write during the flush is not forgotten');
+});
