@@ -117,7 +117,9 @@ function without(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
 
 export class NodeDisk implements Disk {
   async open(path: string, mode: OpenMode): Promise<DiskFile> {
-    return new NodeDiskFile(await promised<number>((callback) => fs.open(path, FLAGS[mode], FILE_MODE, callback)));
+    return new NodeDiskFile(
+      await promised<number>((callback) => fs.open(path, FLAGS[mode], FILE_MODE, callback)),
+    );
   }
 
   list(directory: string): Promise<string[]> {

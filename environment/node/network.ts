@@ -186,7 +186,9 @@ export class NodeNetwork implements Network {
 
   listen(host: string, port: number, onSocket: (socket: Socket) => void): Promise<Listener> {
     return new Promise((resolve, reject) => {
-      const server = net.createServer({ pauseOnConnect: true }, (accepted) => onSocket(acceptSocket(accepted)));
+      const server = net.createServer({ pauseOnConnect: true }, (accepted) =>
+        onSocket(acceptSocket(accepted)),
+      );
       server.once('error', reject);
       server.listen({ host, port }, () => {
         server.removeListener('error', reject);

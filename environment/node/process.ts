@@ -33,7 +33,11 @@ const SIGNAL_NUMBERS = { SIGTERM: 15, SIGINT: 2 } as const;
  * ends it at once.
  * @throws what the daemon's start throws: the caller tells the user
  */
-export async function runDaemon(environment: Environment, daemon: Daemon, options: ProcessOptions): Promise<void> {
+export async function runDaemon(
+  environment: Environment,
+  daemon: Daemon,
+  options: ProcessOptions,
+): Promise<void> {
   const { logger } = environment;
   process.on('uncaughtException', (err, origin) => {
     logger.error({ err, origin }, 'broken invariant, ending the process');
@@ -42,7 +46,8 @@ export async function runDaemon(environment: Environment, daemon: Daemon, option
   // A signal during the start counts too: the handlers are there before it.
   const signalled = nextSignal();
   await daemon.start();
-  const metrics = options.metricsPort === undefined ? undefined : await serveMetrics(environment, options.metricsPort);
+  const metrics =
+    options.metricsPort === undefined ? undefined : await serveMetrics(environment, options.metricsPort);
   if (options.addressFile !== undefined) writeAddress(options.addressFile, daemon, metrics);
   const reason = await Promise.race([signalled, ...(daemon.ended === undefined ? [] : [daemon.ended])]);
   logger.info({ signal: reason ?? 'none' }, 'stopping');

@@ -12,7 +12,8 @@ export class NodeRandom implements Random {
   #used = STOCK_BYTES;
 
   below(bound: number): number {
-    if (!Number.isSafeInteger(bound) || bound < 1 || bound > DRAW_VALUES) throw new RangeError(`bound ${bound}`);
+    if (!Number.isSafeInteger(bound) || bound < 1 || bound > DRAW_VALUES)
+      throw new RangeError(`bound ${bound}`);
     // What lies above the last whole multiple of `bound` is drawn again: it would favour small results.
     const fair = DRAW_VALUES - (DRAW_VALUES % bound);
     for (;;) {
@@ -23,7 +24,10 @@ export class NodeRandom implements Random {
 
   hex(count: number): string {
     let digits = '';
-    while (digits.length < count) digits += this.#draw().toString(16).padStart(2 * DRAW_BYTES, '0');
+    while (digits.length < count)
+      digits += this.#draw()
+        .toString(16)
+        .padStart(2 * DRAW_BYTES, '0');
     return digits.slice(0, count);
   }
 

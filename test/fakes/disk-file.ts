@@ -1,0 +1,189 @@
+/**
+ * What one file of a {@link FakeDisk} holds: in the page cache, on the platter, and the states in
+ * between that a host may come back with.
+ */
+import type { FakeRandom } from './random.js';
+
+export const PAGE_BYTES = 4096;
+/** Older states of a page that nobody flushed are forgotten: there is enough to choose from. */
+const MAX_VERSIONS = 8;
+
+interface PageVersion {
+  readonly bytes: Uint8Array;
+  readonly fileSizeBytes: number;
+}
+
+/** What is durable, and what was written since. INVARIANT: the bytes of a page never change once they are in here. */
+class WriteBack {
+  readonly base: Map<number, Uint8Array>;
+  baseSizeBytes: number;
+  readonly versions: Map<number, PageVersion[]>;
+
+  constructor(base: Map<number, Uint8Array>, baseSizeBytes: number, versions: Map<number, PageVersion[]>) {
+    this.base = base;
+    this.baseSizeBytes = baseSizeBytes;
+    this.versions = versions;
+  }
+
+  clone(): WriteBack {
+    const versions = new Map([...this.versions].map(([page, list]) => [page, [...list]]));
+    return new WriteBack(new Map(this.base), this.baseSizeBytes, versions);
+  }
+
+  add(page: number, bytes: Uint8Array, fileSizeBytes: number): void {
+    const list = this.versions.get(page) ?? [];
+    if (list.length === MAX_VERSIONS) list.shift();
+    list.push({ bytes, fileSizeBytes });
+    this.versions.set(page, list);
+  }
+
+  /** As if everything had been cut before it was written back. */
+  cut(sizeBytes: number): void {
+    const cutPage = Math.floor(sizeBytes / PAGE_BYTES);
+    const within = sizeBytes % PAGE_BYTES;
+    for (const page of [...this.base.keys()]) {
+      if (page > cutPage || (page === cutPage && within === 0)) this.base.delete(page);
+      else if (page === cutPage) this.base.set(page, zeroedFrom(this.base.get(page) as Uint8Array, within));
+    }
+    for (const [page, list] of [...this.versions]) {
+      if (page > cutPage || (page === cutPage && within === 0)) this.versions.delete(page);
+      else if (page === cutPage) {
+        const zeroed = list.map(({ bytes }) => ({
+          bytes: zeroedFrom(bytes, within),
+          fileSizeBytes: sizeBytes,
+        }));
+        this.versions.set(page, zeroed);
+      }
+    }
+    this.baseSizeBytes = Math.min(this.baseSizeBytes, sizeBytes);
+  }
+}
+
+function zeroedFrom(bytes: Uint8Array, from: number): Uint8Array {
+  const copy = bytes.slice();
+  copy.fill(0, from);
+  return copy;
+}
+
+export class FileContent {
+  #pages = new Map<number, Uint8Array>();
+  #sizeBytes = 0;
+  #writeBack = new WriteBack(new Map(), 0, new Map());
+  /** The state before a cut that nobody flushed yet: the cut may be lost. */
+  #beforeCut: { writeBack: WriteBack; sizeBytes: number } | undefined;
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  get pageCount(): number {
+    return this.#pages.size;
+  }
+
+  /** How many pages more a write would take. */
+  newPages(position: number, lengthBytes: number): number {
+    let count = 0;
+    const lastPage = Math.floor((position + lengthBytes - 1) / PAGE_BYTES);
+    for (let page = Math.floor(position / PAGE_BYTES); page <= lastPage; page++)
+      if (!this.#pages.has(page)) count++;
+    return count;
+  }
+
+  read(buffer: Uint8Array, position: number): number {
+    const count = Math.max(0, Math.min(buffer.byteLength, this.#sizeBytes - position));
+    for (let done = 0; done < count; ) {
+      const at = position + done;
+      const within = at % PAGE_BYTES;
+      const take = Math.min(PAGE_BYTES - within, count - done);
+      const page = this.#pages.get(Math.floor(at / PAGE_BYTES));
+      if (page === undefined) buffer.fill(0, done, done + take);
+      else buffer.set(page.subarray(within, within + take), done);
+      done += take;
+    }
+    return count;
+  }
+
+  write(bytes: Uint8Array, position: number): void {
+    this.#sizeBytes = Math.max(this.#sizeBytes, position + bytes.byteLength);
+    for (let done = 0; done < bytes.byteLength; ) {
+      const at = position + done;
+      const within = at % PAGE_BYTES;
+      const take = Math.min(PAGE_BYTES - within, bytes.byteLength - done);
+      const index = Math.floor(at / PAGE_BYTES);
+      const page = this.#pages.get(index)?.slice() ?? new Uint8Array(PAGE_BYTES);
+      page.set(bytes.subarray(done, done + take), within);
+      this.#pages.set(index, page);
+      this.#writeBack.add(index, page, Math.min(this.#sizeBytes, (index + 1) * PAGE_BYTES));
+      done += take;
+    }
+  }
+
+  truncate(sizeBytes: number): void {
+    if (sizeBytes < this.#sizeBytes) {
+      this.#beforeCut ??= { writeBack: this.#writeBack.clone(), sizeBytes: this.#sizeBytes };
+      const cutPage = Math.floor(sizeBytes / PAGE_BYTES);
+      const within = sizeBytes % PAGE_BYTES;
+      for (const page of [...this.#pages.keys()]) {
+        if (page > cutPage || (page === cutPage && within === 0)) this.#pages.delete(page);
+        else if (page === cutPage)
+          this.#pages.set(page, zeroedFrom(this.#pages.get(page) as Uint8Array, within));
+      }
+      this.#writeBack.cut(sizeBytes);
+    }
+    this.#sizeBytes = sizeBytes;
+  }
+
+  /** fdatasync. */
+  sync(): void {
+    const { base, versions } = this.#writeBack;
+    for (const page of versions.keys()) base.set(page, this.#pages.get(page) as Uint8Array);
+    versions.clear();
+    this.#writeBack.baseSizeBytes = this.#sizeBytes;
+    this.#beforeCut = undefined;
+  }
+
+  /** A copy that shares the pages; nothing of it is flushed. */
+  copy(): FileContent {
+    const copy = new FileContent();
+    copy.#pages = new Map(this.#pages);
+    copy.#sizeBytes = this.#sizeBytes;
+    for (const [page, bytes] of this.#pages) copy.#writeBack.add(page, bytes, this.#sizeBytes);
+    return copy;
+  }
+
+  /** Changes one bit on the platter, as a failing disk does. */
+  flipBit(position: number): void {
+    const index = Math.floor(position / PAGE_BYTES);
+    const page = this.#pages.get(index)?.slice() ?? new Uint8Array(PAGE_BYTES);
+    page[position % PAGE_BYTES] = (page[position % PAGE_BYTES] as number) ^ 1;
+    this.#pages.set(index, page);
+    this.sync();
+  }
+
+  /**
+   * The host lost its memory. Each page comes back as it was flushed or as any write since left it;
+   * an unflushed cut may be undone as a whole; the size follows the pages that made it.
+   */
+  crash(random: FakeRandom): void {
+    const undone = this.#beforeCut !== undefined && random.chance(0.5) ? this.#beforeCut : undefined;
+    const { base, baseSizeBytes, versions } = undone?.writeBack ?? this.#writeBack;
+    const fullSizeBytes = undone?.sizeBytes ?? this.#sizeBytes;
+    const pages = new Map(base);
+    let sizeBytes = baseSizeBytes;
+    const fate = random.pick(['none', 'all', 'some', 'some'] as const);
+    for (const [page, list] of versions) {
+      const kept = fate === 'none' ? 0 : fate === 'all' ? list.length : random.below(list.length + 1);
+      const version = list[kept - 1];
+      if (version === undefined) continue;
+      pages.set(page, version.bytes);
+      // The size may have reached the disk with this state of the page or with a later one.
+      const pageEnd = Math.min((page + 1) * PAGE_BYTES, fullSizeBytes);
+      sizeBytes = Math.max(sizeBytes, fate === 'all' || random.chance(0.5) ? pageEnd : version.fileSizeBytes);
+    }
+    if (fate === 'all') sizeBytes = Math.max(sizeBytes, fullSizeBytes);
+    this.#pages = pages;
+    this.#sizeBytes = sizeBytes;
+    this.#writeBack = new WriteBack(new Map(pages), sizeBytes, new Map());
+    this.#beforeCut = undefined;
+  }
+}
