@@ -1,0 +1,163 @@
+/**
+ * `npm run bench`: the figures of bench/load/fsbench.sh on our mount and on MooseFS goal 3, section by
+ * section in turn so that both meet the same noise; a table of medians with ratios, and JSON.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import Table from 'cli-table3';
+import { Command } from 'commander';
+import { GfsSystem, LocalDisk, MooseFs, repositoryRoot, type System } from './systems.js';
+
+const SECTIONS = ['seq', 'rand', 'small', 'meta', 'append', 'tree', 'snap'];
+const SECTION_TIMEOUT_MS = 900_000;
+/** Seconds are better when small; everything else that is compared is a rate. */
+const COMPARED_UNITS = new Set(['MB/s', 'ops/s', 's']);
+const PEER = 'moosefs';
+
+interface Figure {
+  readonly name: string;
+  readonly unit: string;
+  /** One value a round, by system. */
+  readonly values: Map<string, number[]>;
+}
+
+const program = new Command('bench')
+  .description('Compares a GFS mount with MooseFS, both with three replicas on this machine')
+  .option('--rounds <n>', 'rounds; the table shows medians', '1')
+  .option('--sections <names>', `any of ${SECTIONS.join(',')}`, SECTIONS.join(','))
+  .option('--systems <names>', 'any of gfs, gfs-relaxed, moosefs, local', 'gfs,gfs-relaxed,moosefs')
+  .option('--mb <n>', 'MiB of the large file', '1024')
+  .option('--files <n>', 'files of the small-file figures', '2000')
+  .option('--dir <directory>', 'where the clusters keep their data', '/var/tmp/gfs-peers')
+  .option('--json <file>', 'also write every value there')
+  .parse();
+const options = program.opts<Record<string, string>>();
+
+function makeSystem(name: string): System {
+  const base = join(options['dir'] as string, name);
+  switch (name) {
+    case 'gfs':
+      return new GfsSystem(name, base, {});
+    // The promises of MooseFS: metadata is answered before it is on disk, fsync does not reach the disks.
+    case 'gfs-relaxed':
+      return new GfsSystem(name, base, { GFS_OPERATION_LOG_SYNC: 'interval', GFS_CHUNK_SERVER_SYNC: 'memory' });
+    case PEER:
+      return new MooseFs(base);
+    case 'local':
+      return new LocalDisk(base);
+    default:
+      return program.error(`no system is named ${name}`);
+  }
+}
+
+function runSection(system: System, section: string, figures: Map<string, Figure>): void {
+  const { status, stdout, stderr } = spawnSync('bash', ['bench/load/fsbench.sh', system.mountPoint], {
+    cwd: repositoryRoot(),
+    encoding: 'utf8',
+    timeout: SECTION_TIMEOUT_MS,
+    killSignal: 'SIGKILL',
+    env: {
+      ...process.env,
+      FSB_ONLY: section,
+      FSB_MB: options['mb'],
+      FSB_N: options['files'],
+      FSB_REMOUNT: system.remount,
+      FSB_PIDDIR: system.pidDirectory,
+      FSB_SNAP: system.snapshot,
+    },
+  });
+  if (stderr !== '') process.stderr.write(stderr.replaceAll(/^/gm, `${system.name}: `));
+  if (status !== 0) process.stderr.write(`${system.name}: section ${section} ended with ${status}\n`);
+  for (const line of stdout.split('\n')) {
+    const [name, value, unit] = line.split(' ');
+    if (name === undefined || unit === undefined || name.startsWith('load.') || name === '#') continue;
+    const figure = figures.get(name) ?? { name, unit, values: new Map<string, number[]>() };
+    figures.set(name, figure);
+    figure.values.set(system.name, [...(figure.values.get(system.name) ?? []), Number(value)]);
+  }
+}
+
+function median(values: readonly number[] | undefined): number | undefined {
+  if (values === undefined || values.length === 0) return undefined;
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)];
+}
+
+function show(figures: Map<string, Figure>, systems: readonly System[]): string {
+  const names = systems.map((system) => system.name);
+  const ours = names.filter((name) => name !== PEER && name !== 'local');
+  const hasPeer = names.includes(PEER);
+  const ratios = hasPeer ? ours.map((name) => `${name} ÷ ${PEER}`) : [];
+  const table = new Table({ head: ['figure', 'unit', ...names, ...ratios], style: { head: [], border: [] } });
+  for (const { name, unit, values } of figures.values()) {
+    if (!COMPARED_UNITS.has(unit) || name.startsWith('cpu')) continue;
+    const peer = median(values.get(PEER));
+    const cells = names.map((system) => String(median(values.get(system)) ?? '–'));
+    const ratio = (system: string) => {
+      const own = median(values.get(system));
+      if (own === undefined || peer === undefined || own === 0 || peer === 0) return '–';
+      return `${(unit === 's' ? peer / own : own / peer).toFixed(2)} ×`;
+    };
+    table.push([name, unit, ...cells, ...(hasPeer ? ours.map(ratio) : [])]);
+  }
+  return table.toString();
+}
+
+function showCpu(figures: Map<string, Figure>, systems: readonly System[]): string {
+  const table = new Table({ head: ['CPU seconds', ...systems.map(({ name }) => name)], style: { head: [], border: [] } });
+  const sections = new Map<string, Map<string, string[]>>();
+  for (const { name, values } of figures.values()) {
+    const [, section, daemon] = /^cpu\.([a-z]+)\.(.+)$/.exec(name) ?? [];
+    if (section === undefined) continue;
+    const row = sections.get(section) ?? new Map<string, string[]>();
+    sections.set(section, row);
+    for (const [system, seconds] of values) {
+      row.set(system, [...(row.get(system) ?? []), `${daemon} ${median(seconds)}`]);
+    }
+  }
+  for (const [section, row] of sections) {
+    table.push([section, ...systems.map(({ name }) => (row.get(name) ?? []).join('\n'))]);
+  }
+  return table.toString();
+}
+
+async function main(): Promise<void> {
+  if (process.getuid?.() !== 0) program.error('the benchmark mounts and drops caches: run it as root');
+  if (!existsSync(join(repositoryRoot(), 'dist/cli/main.js'))) program.error('build first: npm run build');
+  execFileSync('gcc', ['--version'], { stdio: 'ignore' });
+  const systems = (options['systems'] as string).split(',').map(makeSystem);
+  const figures = new Map<string, Figure>();
+  const started: System[] = [];
+  try {
+    for (const system of systems) {
+      process.stderr.write(`starting ${system.name}\n`);
+      started.push(system);
+      await system.up();
+    }
+    for (let round = 1; round <= Number(options['rounds']); round++) {
+      for (const section of (options['sections'] as string).split(',')) {
+        // Who goes first changes with the round.
+        for (let i = 0; i < systems.length; i++) {
+          const system = systems[(i + round) % systems.length] as System;
+          process.stderr.write(`round ${round}, ${section}, ${system.name}\n`);
+          runSection(system, section, figures);
+        }
+      }
+    }
+  } finally {
+    for (const system of started) {
+      await system.down().catch((error: unknown) => process.stderr.write(`${system.name}: ${String(error)}\n`));
+    }
+  }
+  process.stdout.write(`${show(figures, systems)}\n${showCpu(figures, systems)}\n`);
+  const json = options['json'];
+  if (json !== undefined) {
+    mkdirSync(dirname(json), { recursive: true });
+    const plain = [...figures.values()].map(({ name, unit, values }) => ({ name, unit, ...Object.fromEntries(values) }));
+    rmSync(json, { force: true });
+    writeFileSync(json, `${JSON.stringify(plain, null, 1)}\n`);
+  }
+}
+
+await main();
