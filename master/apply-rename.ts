@@ -1,0 +1,69 @@
+/** rename(2) and renameat2(2) on logged state. Called by apply alone. */
+import type { LogEventOf } from '../protocol/records.js';
+import {
+  changeLink,
+  directoryOf,
+  entryOf,
+  loseName,
+  nodeOf,
+  setChanged,
+  setModified,
+} from './apply-namespace.js';
+import { assert } from './assert.js';
+import type { LoggedState, Node, Timestamp } from './state.js';
+
+export function applyRenamed(state: LoggedState, event: LogEventOf<'renamed'>, time: Timestamp): object {
+  if (event.exchange) exchange(state, event, time);
+  else replace(state, event, time);
+  return {};
+}
+
+function replace(state: LoggedState, event: LogEventOf<'renamed'>, time: Timestamp): void {
+  const from = directoryOf(state, event.parent);
+  const to = directoryOf(state, event.newParent);
+  const entry = entryOf(from, event.name);
+  const moved = nodeOf(state, entry.node);
+  const target = to.entries.get(event.newName);
+  if (target !== undefined) {
+    const replaced = nodeOf(state, target.node);
+    assert(replaced !== moved, `node ${moved.id} renamed onto itself`);
+    loseName(state, to, replaced, event.newName, time);
+    from.entries.remove(entry);
+    target.node = moved.id;
+  } else if (from === to) {
+    from.entries.rename(entry, event.newName);
+  } else {
+    from.entries.remove(entry);
+    to.entries.add(event.newName, moved.id, state.nextCookie++);
+  }
+  changeLink(moved, { parent: from.id, name: event.name }, { parent: to.id, name: event.newName });
+  if (moved.isDirectory) moveDirectory(state, from, to);
+  setChanged(moved, time);
+  setModified(from, time);
+  setModified(to, time);
+}
+
+function exchange(state: LoggedState, event: LogEventOf<'renamed'>, time: Timestamp): void {
+  const from = directoryOf(state, event.parent);
+  const to = directoryOf(state, event.newParent);
+  const first = entryOf(from, event.name);
+  const second = entryOf(to, event.newName);
+  const firstNode = nodeOf(state, first.node);
+  const secondNode = nodeOf(state, second.node);
+  first.node = secondNode.id;
+  second.node = firstNode.id;
+  changeLink(firstNode, { parent: from.id, name: event.name }, { parent: to.id, name: event.newName });
+  changeLink(secondNode, { parent: to.id, name: event.newName }, { parent: from.id, name: event.name });
+  if (firstNode.isDirectory) moveDirectory(state, from, to);
+  if (secondNode.isDirectory) moveDirectory(state, to, from);
+  setChanged(firstNode, time);
+  setChanged(secondNode, time);
+  setModified(from, time);
+  setModified(to, time);
+}
+
+function moveDirectory(state: LoggedState, from: Node, to: Node): void {
+  from.nlink--;
+  to.nlink++;
+  state.pathMoves++;
+}

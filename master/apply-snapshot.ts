@@ -1,0 +1,108 @@
+/** A snapshot on logged state: metadata is duplicated, chunks get one reference more (paper §3.4). */
+import type { Attributes } from '../protocol/messages/index.js';
+import type { LogEventOf } from '../protocol/records.js';
+import { addNode, directoryOf, nodeOf, setChanged, setModified } from './apply-namespace.js';
+import { assert } from './assert.js';
+import type { Directory } from './directory.js';
+import { type LoggedState, Node, type Timestamp } from './state.js';
+
+export function applySnapshotTaken(
+  state: LoggedState,
+  event: LogEventOf<'snapshotTaken'>,
+  time: Timestamp,
+): { readonly attributes: Attributes } {
+  const parent = directoryOf(state, event.parent);
+  const copier = new Copier(state, event.firstId, time);
+  const copy = copier.copyTree(nodeOf(state, event.source), parent, event.name);
+  setModified(parent, time);
+  return { attributes: copy.attributes() };
+}
+
+/** The nodes of a tree, each once, directories before what is in them, entries in the order of their cookies. */
+export function* walk(state: LoggedState, root: Node): IterableIterator<Node> {
+  const seen = new Set<number>();
+  const open: Node[] = [root];
+  for (let node = open.pop(); node !== undefined; node = open.pop()) {
+    if (node.nlink > 1 && !node.isDirectory) {
+      if (seen.has(node.id)) continue;
+      seen.add(node.id);
+    }
+    yield node;
+    if (node.entries !== undefined) for (const entry of node.entries) open.push(nodeOf(state, entry.node));
+  }
+}
+
+class Copier {
+  readonly #state: LoggedState;
+  readonly #time: Timestamp;
+  /** Hard links within the tree stay links: source → copy. */
+  readonly #linked = new Map<number, Node>();
+  #nextId: number;
+
+  constructor(state: LoggedState, firstId: number, time: Timestamp) {
+    this.#state = state;
+    this.#nextId = firstId;
+    this.#time = time;
+  }
+
+  copyTree(source: Node, parent: Node & { readonly entries: Directory }, name: string): Node {
+    const top = this.#copyName(source, parent, name);
+    const open: [Node, Node][] = [[source, top]];
+    for (let pair = open.pop(); pair !== undefined; pair = open.pop()) {
+      const [from, to] = pair;
+      for (const entry of from.entries ?? []) {
+        const child = nodeOf(this.#state, entry.node);
+        const copy = this.#copyName(child, directoryOf(this.#state, to.id), entry.name);
+        if (child.isDirectory) open.push([child, copy]);
+      }
+      // What the copies' names did to the directory's times is not what the source's say.
+      copyTimes(from, to);
+    }
+    copyTimes(source, top);
+    return top;
+  }
+
+  #copyName(source: Node, parent: Node & { readonly entries: Directory }, name: string): Node {
+    const earlier = source.isDirectory ? undefined : this.#linked.get(source.id);
+    if (earlier !== undefined) {
+      parent.entries.add(name, earlier.id, this.#state.nextCookie++);
+      earlier.otherLinks ??= [];
+      earlier.otherLinks.push({ parent: parent.id, name });
+      earlier.nlink++;
+      return earlier;
+    }
+    const copy = this.#copyNode(source);
+    addNode(this.#state, copy, parent, name);
+    if (!source.isDirectory && source.nlink > 1) this.#linked.set(source.id, copy);
+    return copy;
+  }
+
+  #copyNode(source: Node): Node {
+    const copy = new Node(this.#nextId++, source.mode, source.uid, source.gid, source.rdev, this.#time);
+    copyTimes(source, copy);
+    setChanged(copy, this.#time);
+    copy.size = source.size;
+    copy.target = source.target;
+    if (source.xattrs !== undefined) copy.xattrs = new Map(source.xattrs);
+    if (source.chunks !== undefined) {
+      copy.chunks = source.chunks.copy();
+      copy.chunks.forEach((_, handle) => this.#share(handle));
+    }
+    return copy;
+  }
+
+  #share(handle: number): void {
+    const chunk = this.#state.chunks.get(handle);
+    assert(chunk !== undefined, `chunk ${handle} is not there`);
+    chunk.references++;
+    chunk.holder = '';
+    chunk.durationMs = 0;
+  }
+}
+
+function copyTimes(from: Node, to: Node): void {
+  to.atimeSec = from.atimeSec;
+  to.atimeNsec = from.atimeNsec;
+  to.mtimeSec = from.mtimeSec;
+  to.mtimeNsec = from.mtimeNsec;
+}

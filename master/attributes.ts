@@ -1,0 +1,124 @@
+/** Mutations of one node: its attributes, its length, its extended attributes. */
+import { GfsError } from '../protocol/errors.js';
+import { MAX_XATTRS_PER_NODE } from '../protocol/limits.js';
+import type {
+  AttributeChanges,
+  Attributes,
+  ExtendFile,
+  RemoveXattr,
+  SetAttributes,
+  SetXattr,
+} from '../protocol/messages/index.js';
+import type { ValueOf } from '../protocol/schema.js';
+import { LockSet } from './locks.js';
+import { Mode, withoutPrivilege } from './mode.js';
+import type { Plan } from './mutations.js';
+import type { Credentials } from './namespace.js';
+import { findNode, lockNode } from './resolve.js';
+import type { LoggedState, Node } from './state.js';
+
+interface AttributesReply {
+  readonly attributes: Attributes;
+}
+
+/** Below it Linux has no time that a file could have. */
+const MAX_NSEC = 999_999_999;
+
+export class NodeMutations {
+  readonly #state: LoggedState;
+
+  constructor(state: LoggedState) {
+    this.#state = state;
+  }
+
+  /**
+   * @param leasesEnded whether the chunks that a `size` cuts are free of leases, looked at under the lock
+   */
+  setAttributes(
+    body: ValueOf<typeof SetAttributes.request>,
+    caller: Credentials,
+    leasesEnded: (node: Node, size: number) => boolean,
+  ): Plan<AttributesReply> {
+    return {
+      locks: () => this.#lock(body.id),
+      validate: () => {
+        const node = findNode(this.#state, body.id);
+        checkChanges(node, body.changes);
+        if (Object.keys(body.changes).length === 0) return { reply: { attributes: node.attributes() } };
+        const { size } = body.changes;
+        if (size !== undefined && !leasesEnded(node, size)) {
+          throw new Error(`node ${node.id}: chunks to be cut are leased`);
+        }
+        return {
+          event: { type: 'attributesSet', id: node.id, changes: effective(node, body.changes, caller) },
+        };
+      },
+    };
+  }
+
+  extend(body: ValueOf<typeof ExtendFile.request>): Plan<AttributesReply> {
+    return {
+      locks: () => this.#lock(body.id),
+      validate: () => {
+        checkRegular(findNode(this.#state, body.id));
+        return { event: { type: 'extended', ...body } };
+      },
+    };
+  }
+
+  setXattr(body: ValueOf<typeof SetXattr.request>): Plan<object> {
+    return {
+      locks: () => this.#lock(body.id),
+      validate: () => {
+        const { xattrs } = findNode(this.#state, body.id);
+        const has = xattrs?.has(body.name) ?? false;
+        if (body.name === '' || body.name.includes('\0')) throw new GfsError('RANGE', 'not a name');
+        if (body.mode === 'create' && has) throw new GfsError('EXISTS');
+        if (body.mode === 'replace' && !has) throw new GfsError('NO_ATTRIBUTE');
+        if (!has && (xattrs?.size ?? 0) >= MAX_XATTRS_PER_NODE)
+          throw new GfsError('NO_SPACE', 'too many attributes');
+        return { event: { type: 'xattrSet', id: body.id, name: body.name, value: body.value } };
+      },
+    };
+  }
+
+  removeXattr(body: ValueOf<typeof RemoveXattr.request>): Plan<object> {
+    return {
+      locks: () => this.#lock(body.id),
+      validate: () => {
+        const node = findNode(this.#state, body.id);
+        if (!node.xattrs?.has(body.name)) throw new GfsError('NO_ATTRIBUTE');
+        return { event: { type: 'xattrRemoved', ...body } };
+      },
+    };
+  }
+
+  #lock(id: number): LockSet {
+    const set = new LockSet();
+    lockNode(this.#state, set, findNode(this.#state, id));
+    return set;
+  }
+}
+
+/** @throws IS_DIRECTORY, INVALID */
+export function checkRegular(node: Node): void {
+  if (node.isDirectory) throw new GfsError('IS_DIRECTORY');
+  if (!node.isRegular) throw new GfsError('INVALID', `node ${node.id} is not a file`);
+}
+
+function checkChanges(node: Node, changes: AttributeChanges): void {
+  if (changes.size !== undefined) checkRegular(node);
+  if ((changes.atimeNsec ?? 0) > MAX_NSEC || (changes.mtimeNsec ?? 0) > MAX_NSEC) {
+    throw new GfsError('INVALID', 'a time');
+  }
+}
+
+/** As Linux does: a new owner, or a write by someone else than root, takes setuid and setgid away. */
+function effective(node: Node, changes: AttributeChanges, caller: Credentials): AttributeChanges {
+  if (changes.mode !== undefined) return { ...changes, mode: changes.mode & Mode.PERMISSIONS };
+  const newOwner = changes.uid !== undefined || changes.gid !== undefined;
+  const written = changes.size !== undefined && caller.uid !== 0;
+  if (!newOwner && !written) return changes;
+  const mode = withoutPrivilege(node.mode);
+  return mode === node.mode ? changes : { ...changes, mode: mode & Mode.PERMISSIONS };
+}

@@ -1,0 +1,52 @@
+import { DEFAULT_CHUNK_BYTES, MIB } from '../protocol/limits.js';
+
+export interface MasterOptions {
+  /** Holds the superblock, the lock file and the operation log; made when it is not there. */
+  readonly dataDirectory: string;
+  readonly host: string;
+  /** 0: the system chooses. */
+  readonly port: number;
+  /** Chunk size of a cluster that is made now; one that is there keeps its own, and another value here is an error. */
+  readonly chunkBytes: number;
+  /** Replicas of each chunk (paper §2.3: three). */
+  readonly goal: number;
+  /** Weights of the location score, lowest first. */
+  readonly distanceWeight: number;
+  readonly spaceWeight: number;
+  /** The lock that creating and deleting a name takes on its directory (paper §4.1: shared). */
+  readonly parentLock: 'shared' | 'exclusive';
+  /** `always`: a reply means flushed. `interval`: flushed within `logSyncIntervalMs`; a host crash may undo replies. */
+  readonly logSync: 'always' | 'interval';
+  readonly logSyncIntervalMs: number;
+  /** A segment of the operation log that is larger is followed by a new one. */
+  readonly logSegmentBytes?: number;
+  /** Paper §3.1: 60 s. */
+  readonly leaseDurationMs: number;
+  /** How often clients and chunkservers tell that they live. */
+  readonly renewIntervalMs: number;
+  /** Silence after which they are taken for dead. */
+  readonly sessionTimeoutMs: number;
+  readonly heartbeatIntervalMs: number;
+  /** How long deleted files can be brought back (paper §4.4: three days). */
+  readonly retentionMs: number;
+}
+
+export const DEFAULT_LOG_SEGMENT_BYTES = 64 * MIB;
+
+export const masterDefaults: MasterOptions = {
+  dataDirectory: 'data/metadata',
+  host: '127.0.0.1',
+  port: 5000,
+  chunkBytes: DEFAULT_CHUNK_BYTES,
+  goal: 3,
+  distanceWeight: 0.6,
+  spaceWeight: 0.4,
+  parentLock: 'shared',
+  logSync: 'always',
+  logSyncIntervalMs: 1_000,
+  leaseDurationMs: 60_000,
+  renewIntervalMs: 500,
+  sessionTimeoutMs: 2_000,
+  heartbeatIntervalMs: 5_000,
+  retentionMs: 3 * 24 * 3600 * 1000,
+};

@@ -1,0 +1,100 @@
+/**
+ * Reads of the namespace: synchronous, on applied state alone, so they never see what a crash could
+ * take back. They take no lock; they only wait while the very name or node they ask for is being
+ * changed, so that whoever hears of a change and looks sees it.
+ */
+import { GfsError } from '../protocol/errors.js';
+import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
+import type { Attributes, ReadDirectory } from '../protocol/messages/index.js';
+import { ROOT_ID } from '../protocol/messages/index.js';
+import type { ValueOf } from '../protocol/schema.js';
+import { type LockKey, type LockManager, LockSet } from './locks.js';
+import { Mode } from './mode.js';
+import { findDirectory, findEntry, findNode } from './resolve.js';
+import type { LoggedState } from './state.js';
+
+type Signal = () => AbortSignal;
+
+/** Attributes and names of one page fit in a frame's header, whatever the names. */
+const PAGE_BYTES = 512 * 1024;
+const ENTRY_BYTES = 80;
+
+export class Reads {
+  readonly #state: LoggedState;
+  readonly #locks: LockManager;
+
+  constructor(state: LoggedState, locks: LockManager) {
+    this.#state = state;
+    this.#locks = locks;
+  }
+
+  async lookup(parent: number, name: string, signal: Signal): Promise<Attributes> {
+    if (this.#locks.hasWriters) {
+      const path = this.#state.pathOf(findDirectory(this.#state, parent));
+      if (path !== undefined) await this.#settled(`${path}/${name}`, signal);
+    }
+    const directory = findDirectory(this.#state, parent);
+    return findNode(this.#state, findEntry(directory, name).node).attributes();
+  }
+
+  /** Symbolic links are not followed: that is the kernel's, or the user's, business. */
+  lookupPath(path: string): Attributes {
+    let node = findNode(this.#state, ROOT_ID);
+    for (const name of path.split('/')) {
+      if (name === '') continue;
+      node = findNode(this.#state, findEntry(findDirectory(this.#state, node.id), name).node);
+    }
+    return node.attributes();
+  }
+
+  async attributes(id: number, signal: Signal): Promise<Attributes> {
+    await this.#settled(id, signal);
+    return findNode(this.#state, id).attributes();
+  }
+
+  readDirectory(body: ValueOf<typeof ReadDirectory.request>): ValueOf<typeof ReadDirectory.reply> {
+    const directory = findDirectory(this.#state, body.id);
+    const limit = Math.min(Math.max(body.limit, 1), MAX_DIRECTORY_PAGE);
+    const page = directory.entries.page(body.cookie, limit);
+    const entries = [];
+    let bytes = 0;
+    for (const { name, cookie, node } of page) {
+      bytes += ENTRY_BYTES + 2 * name.length;
+      if (bytes > PAGE_BYTES) break;
+      entries.push({ name, cookie, attributes: findNode(this.#state, node).attributes() });
+    }
+    const end = page.length < limit && entries.length === page.length;
+    return { entries, end, parent: directory.parent === 0 ? directory.id : directory.parent };
+  }
+
+  readLink(id: number): string {
+    const node = findNode(this.#state, id);
+    if ((node.mode & Mode.TYPE) !== Mode.SYMLINK) throw new GfsError('INVALID', `node ${id} is not a link`);
+    return node.target ?? '';
+  }
+
+  async xattr(id: number, name: string, signal: Signal): Promise<Uint8Array> {
+    await this.#settled(id, signal);
+    const value = findNode(this.#state, id).xattrs?.get(name);
+    if (value === undefined) throw new GfsError('NO_ATTRIBUTE');
+    return value;
+  }
+
+  async xattrNames(id: number, signal: Signal): Promise<string[]> {
+    await this.#settled(id, signal);
+    return [...(findNode(this.#state, id).xattrs?.keys() ?? [])];
+  }
+
+  /** Resolves once nobody holds a write lock on `key`. */
+  #settled(key: LockKey, signal: Signal): Promise<void> | undefined {
+    if (!this.#locks.isWriteLocked(key)) return undefined;
+    const set = new LockSet();
+    set.add(key, 0, false);
+    return this.#passThrough(set, signal);
+  }
+
+  async #passThrough(set: LockSet, signal: Signal): Promise<void> {
+    const held = await this.#locks.acquire(set, signal);
+    held.release();
+  }
+}

@@ -1,0 +1,174 @@
+/**
+ * The bytes of the operation log (docs/formats/operation-log.md): a segment is a header and then groups,
+ * each the records that one flush made durable. A group is whole or it does not count.
+ */
+import { Packr } from 'msgpackr';
+import { checksum, checksumOf } from '../protocol/checksum.js';
+import { GfsError } from '../protocol/errors.js';
+import { MIB } from '../protocol/limits.js';
+import { type LogRecord, recordCodec } from '../protocol/records.js';
+
+export const SEGMENT_HEADER_BYTES = 128;
+export const GROUP_HEADER_BYTES = 32;
+export const MAX_GROUP_BYTES = 4 * MIB;
+const MAGIC = Buffer.from('GFSOPLOG', 'latin1');
+const FORMAT_VERSION = 1;
+const CLUSTER_ID_BYTES = 64;
+const CRC_AT = SEGMENT_HEADER_BYTES - 4;
+
+const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true, moreTypes: false });
+
+export interface SegmentHeader {
+  readonly clusterId: string;
+  readonly chunkBytes: number;
+  readonly term: number;
+  /** The sequence number of its first record. */
+  readonly firstSequence: number;
+}
+
+export function encodeSegmentHeader(header: SegmentHeader): Buffer {
+  const out = Buffer.alloc(SEGMENT_HEADER_BYTES);
+  out.set(MAGIC, 0);
+  out.writeUInt32LE(FORMAT_VERSION, 8);
+  out.writeUInt32LE(SEGMENT_HEADER_BYTES, 12);
+  writeU53(out, 0, 16);
+  writeU53(out, header.firstSequence, 24);
+  writeU53(out, header.term, 32);
+  writeU53(out, header.chunkBytes, 40);
+  out.write(header.clusterId, 48, CLUSTER_ID_BYTES, 'latin1');
+  out.writeUInt32LE(checksum(out.subarray(0, CRC_AT)), CRC_AT);
+  return out;
+}
+
+/** @throws Error that says what is wrong with it */
+export function decodeSegmentHeader(bytes: Buffer): SegmentHeader {
+  if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) {
+    throw new Error('it does not begin as a segment of an operation log');
+  }
+  const version = bytes.readUInt32LE(8);
+  if (version !== FORMAT_VERSION)
+    throw new Error(`format version ${version}, this master reads ${FORMAT_VERSION}`);
+  if (checksum(bytes.subarray(0, CRC_AT)) !== bytes.readUInt32LE(CRC_AT))
+    throw new Error('its header is damaged');
+  const features = readU53(bytes, 16);
+  if (features !== 0) throw new Error(`it uses features that this master does not know (${features})`);
+  const id = bytes.subarray(48, 48 + CLUSTER_ID_BYTES).toString('latin1');
+  return {
+    firstSequence: readU53(bytes, 24),
+    term: readU53(bytes, 32),
+    chunkBytes: readU53(bytes, 40),
+    clusterId: id.replace(/\0+$/, ''),
+  };
+}
+
+export function encodeRecord(record: LogRecord): Buffer {
+  const packed = packr.pack(recordCodec.encode(record));
+  const out = Buffer.allocUnsafe(4 + packed.byteLength);
+  out.writeUInt32LE(packed.byteLength, 0);
+  out.set(packed, 4);
+  return out;
+}
+
+/**
+ * The buffers of one group.
+ * @param records as {@link encodeRecord} made them
+ * @param syncedBytes how much of the segment was on disk for certain when this group was written
+ */
+export function encodeGroup(
+  records: readonly Buffer[],
+  firstSequence: number,
+  syncedBytes: number,
+): Buffer[] {
+  const header = Buffer.alloc(GROUP_HEADER_BYTES);
+  let bodyBytes = 0;
+  for (const record of records) bodyBytes += record.byteLength;
+  header.writeUInt32LE(bodyBytes, 0);
+  writeU53(header, firstSequence, 8);
+  writeU53(header, syncedBytes, 16);
+  header.writeUInt32LE(records.length, 24);
+  header.writeUInt32LE(checksumOf([header.subarray(8), ...records]), 4);
+  return [header, ...records];
+}
+
+export interface Scan {
+  readonly records: LogRecord[];
+  /** Where the last whole group ends. */
+  readonly endBytes: number;
+  /** Bytes after it: a torn tail. */
+  readonly tornBytes: number;
+}
+
+/**
+ * Reads a segment's groups. What is damaged at its end, and was never known to be on disk, is a torn
+ * tail; anything else that does not verify was damaged later.
+ * @throws Error that names the offset of damage in the middle
+ */
+export function scanSegment(bytes: Buffer, header: SegmentHeader): Scan {
+  const records: LogRecord[] = [];
+  let at = SEGMENT_HEADER_BYTES;
+  while (at < bytes.byteLength) {
+    const sequence = header.firstSequence + records.length;
+    const bodyBytes = groupAt(bytes, at, sequence);
+    if (bodyBytes === undefined) {
+      const later = laterProof(bytes, at, sequence);
+      if (later === undefined) break;
+      throw new Error(
+        `damaged at offset ${at}: the group at offset ${later} was written after it was on disk`,
+      );
+    }
+    decodeGroup(bytes.subarray(at + GROUP_HEADER_BYTES, at + GROUP_HEADER_BYTES + bodyBytes), at, records);
+    at += GROUP_HEADER_BYTES + bodyBytes;
+  }
+  return { records, endBytes: at, tornBytes: bytes.byteLength - at };
+}
+
+/** The body length of a valid group at `at` that begins with `sequence` or, when given a range, in it. */
+function groupAt(bytes: Buffer, at: number, sequence: number, orLater = false): number | undefined {
+  if (at + GROUP_HEADER_BYTES > bytes.byteLength) return undefined;
+  const bodyBytes = bytes.readUInt32LE(at);
+  if (bodyBytes === 0 || at + GROUP_HEADER_BYTES + bodyBytes > bytes.byteLength) return undefined;
+  const first = readU53(bytes, at + 8);
+  if (orLater ? first < sequence : first !== sequence) return undefined;
+  const covered = bytes.subarray(at + 8, at + GROUP_HEADER_BYTES + bodyBytes);
+  return checksum(covered) === bytes.readUInt32LE(at + 4) ? bodyBytes : undefined;
+}
+
+/** A valid group after `damagedAt` whose writer knew that `damagedAt` was on disk. */
+function laterProof(bytes: Buffer, damagedAt: number, sequence: number): number | undefined {
+  for (let at = damagedAt + 1; at + GROUP_HEADER_BYTES <= bytes.byteLength; at++) {
+    const syncedBytes = readU53(bytes, at + 16);
+    if (syncedBytes <= damagedAt || syncedBytes > at) continue;
+    if (groupAt(bytes, at, sequence, true) !== undefined) return at;
+  }
+  return undefined;
+}
+
+function decodeGroup(body: Buffer, groupAtBytes: number, into: LogRecord[]): void {
+  let at = 0;
+  while (at < body.byteLength) {
+    const length = body.readUInt32LE(at);
+    const packed = body.subarray(at + 4, at + 4 + length);
+    try {
+      into.push(recordCodec.decode(packr.unpack(packed), 'record'));
+    } catch (cause) {
+      const reason = cause instanceof GfsError ? cause.message : String(cause);
+      throw new Error(
+        `the group at offset ${groupAtBytes} has a record that this master cannot read: ${reason}`,
+        {
+          cause,
+        },
+      );
+    }
+    at += 4 + length;
+  }
+}
+
+function writeU53(buffer: Buffer, value: number, at: number): void {
+  buffer.writeUInt32LE(value % 2 ** 32, at);
+  buffer.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
+}
+
+/** Numbers past 2^53 come out above every valid one. */
+function readU53(buffer: Buffer, at: number): number {
+  return buffer.readUInt32LE(at) + buffer.readUInt32LE(at + 4) * 2 ** 32;
+}

@@ -1,0 +1,107 @@
+/** What the master answers: the methods of protocol/messages, each handed to the part that does it. */
+import { GfsError } from '../protocol/errors.js';
+import * as m from '../protocol/messages/index.js';
+import { type IncomingRequest, type Method, type Outcome, Service } from '../protocol/rpc.js';
+import { InvariantError } from './assert.js';
+import type { MasterParts } from './master.js';
+import type { Plan } from './mutations.js';
+
+/** Registers a handler that answers with a body alone; a broken invariant in it ends the process. */
+export class MasterService extends Service {
+  readonly #onFatal: (error: unknown) => void;
+
+  constructor(onFatal: (error: unknown) => void) {
+    super();
+    this.#onFatal = onFatal;
+  }
+
+  answer<Request, Reply>(
+    method: Method<Request, Reply>,
+    handle: (body: Request, request: IncomingRequest) => Promise<Reply> | Reply,
+  ): this {
+    return this.on(method, async (body, request): Promise<Outcome<Reply>> => {
+      try {
+        return { body: await handle(body, request) };
+      } catch (error) {
+        if (error instanceof InvariantError) this.#onFatal(error);
+        throw error;
+      } finally {
+        request.payload?.release();
+      }
+    });
+  }
+}
+
+export function registerHandlers(service: MasterService, parts: MasterParts): void {
+  registerSessions(service, parts);
+  registerReads(service, parts);
+  registerMutations(service, parts);
+}
+
+function registerSessions(service: MasterService, { sessions, superblock, options }: MasterParts): void {
+  service
+    .answer(m.RegisterClient, async (body, request) => ({
+      session: await sessions.register(body, request.peer),
+      clusterId: superblock.clusterId,
+      chunkBytes: superblock.chunkBytes,
+      term: superblock.term,
+      renewIntervalMs: options.renewIntervalMs,
+      timeoutMs: options.sessionTimeoutMs,
+    }))
+    .answer(m.Renew, (body, request) => {
+      sessions.renew(body, request);
+      return {};
+    })
+    .answer(m.EndSession, async (_, request) => {
+      await sessions.end(request);
+      return {};
+    });
+}
+
+function registerReads(service: MasterService, { reads }: MasterParts): void {
+  service
+    .answer(m.Lookup, async (body, request) => ({
+      attributes: await reads.lookup(body.parent, body.name, () => request.signal),
+    }))
+    .answer(m.LookupPath, (body) => ({ attributes: reads.lookupPath(body.path) }))
+    .answer(m.GetAttributes, async (body, request) => ({
+      attributes: await reads.attributes(body.id, () => request.signal),
+    }))
+    .answer(m.ReadDirectory, (body) => reads.readDirectory(body))
+    .answer(m.ReadLink, (body) => ({ target: reads.readLink(body.id) }))
+    .answer(m.GetXattr, async (body, request) => ({
+      value: await reads.xattr(body.id, body.name, () => request.signal),
+    }))
+    .answer(m.ListXattrs, async (body, request) => ({
+      names: await reads.xattrNames(body.id, () => request.signal),
+    }));
+}
+
+function registerMutations(service: MasterService, parts: MasterParts): void {
+  const { namespace, nodes, sessions, mutations } = parts;
+  /** A mutation that is one plan: done once per sequence. */
+  const mutation = <Request, Reply>(
+    method: Method<Request, Reply>,
+    plan: (body: Request, request: IncomingRequest) => Plan<Reply>,
+  ): void => {
+    service.answer(method, (body, request) =>
+      sessions.once(method, request, (origin) =>
+        mutations.run(plan(body, request), origin, () => request.signal),
+      ),
+    );
+  };
+  mutation(m.Create, (body, { header }) => namespace.create(body, header));
+  mutation(m.Symlink, (body, { header }) => namespace.symlink(body, header));
+  mutation(m.Link, (body) => namespace.link(body));
+  mutation(m.Unlink, (body) => namespace.unlink(body));
+  mutation(m.Rename, (body) => namespace.rename(body));
+  mutation(m.ExtendFile, (body) => nodes.extend(body));
+  mutation(m.SetXattr, (body) => nodes.setXattr(body));
+  mutation(m.RemoveXattr, (body) => nodes.removeXattr(body));
+  mutation(m.SetAttributes, (body, { header }) =>
+    nodes.setAttributes(body, header, (node) => {
+      if (node.chunks !== undefined) throw new GfsError('NOT_READY');
+      return true;
+    }),
+  );
+}

@@ -1,0 +1,255 @@
+/**
+ * The sessions of clients: opened, renewed, lapsed after silence, taken up again, ended. A session's
+ * results are logged state; whether its client is there, and what it has open, is soft.
+ */
+import type { Clock, Logger } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
+import { SESSION_RESULTS } from '../protocol/limits.js';
+import type { Location, RegisterClient, Renew } from '../protocol/messages/index.js';
+import { MAX_IDS_PER_RECORD } from '../protocol/records.js';
+import type { Caller, IncomingRequest, Method } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
+import type { Allocator } from './allocator.js';
+import type { Journal, Origin } from './journal.js';
+import type { LoggedState, Session } from './state.js';
+
+export const MAX_SESSIONS = 65_536;
+const MAX_OPEN_FILES = 1_048_576;
+/** How long a client that fell silent may come back to its session. */
+const RESUME_WITHIN_MS = 3600 * 1000;
+
+interface Client {
+  /** Logged. */
+  readonly session: Session;
+  /** Undefined while the session is lapsed. */
+  peer: Caller | undefined;
+  lastHeardMs: number;
+  location: Location | undefined;
+  rack: string | undefined;
+  readonly opened: Set<number>;
+  /** Mutations under way, by sequence. */
+  readonly running: Map<number, Promise<unknown>>;
+}
+
+export class ClientSessions {
+  readonly #state: LoggedState;
+  readonly #journal: Journal;
+  readonly #allocator: Allocator;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #timeoutMs: number;
+  readonly #clients = new Map<number, Client>();
+  /** Node id → sessions that have it open. */
+  readonly #openCounts = new Map<number, number>();
+  /** Sessions of the master's former life whose clients have not told what they have open. */
+  readonly #unheard = new Set<number>();
+
+  constructor(
+    state: LoggedState,
+    journal: Journal,
+    allocator: Allocator,
+    environment: { readonly clock: Clock; readonly logger: Logger },
+    timeoutMs: number,
+  ) {
+    this.#state = state;
+    this.#journal = journal;
+    this.#allocator = allocator;
+    this.#clock = environment.clock;
+    this.#logger = environment.logger;
+    this.#timeoutMs = timeoutMs;
+    for (const session of state.sessions.values()) {
+      if (session.kind !== 'client') continue;
+      this.#clients.set(session.id, this.#newClient(session));
+      this.#unheard.add(session.id);
+    }
+  }
+
+  get count(): number {
+    return this.#clients.size;
+  }
+
+  /** Whether every client has told what it has open: before that, no deleted file may be given up. */
+  get openFilesKnown(): boolean {
+    return this.#unheard.size === 0;
+  }
+
+  isOpen(nodeId: number): boolean {
+    return this.#openCounts.has(nodeId);
+  }
+
+  /** Where the client of a session is, for choosing near chunkservers. */
+  placeOf(sessionId: number): {
+    readonly location?: Location | undefined;
+    readonly rack?: string | undefined;
+  } {
+    return this.#clients.get(sessionId) ?? {};
+  }
+
+  /** Opens a session, or takes one up. @throws SESSION_UNKNOWN, OVERLOADED */
+  async register(body: ValueOf<typeof RegisterClient.request>, peer: Caller): Promise<number> {
+    const client =
+      body.resume === undefined ? await this.#open(body) : this.#resume(body.resume, body.clientId);
+    client.location = body.location;
+    client.rack = body.rack;
+    client.peer = peer;
+    client.lastHeardMs = this.#clock.monotonicMs();
+    peer.onceClosed(() => {
+      if (client.peer === peer) this.#lapse(client, 'its connection is gone');
+    });
+    return client.session.id;
+  }
+
+  async #open(body: ValueOf<typeof RegisterClient.request>): Promise<Client> {
+    if (this.#state.sessions.size >= MAX_SESSIONS) throw new GfsError('OVERLOADED', 'too many sessions');
+    const { clientId, hostname } = body;
+    const id = this.#allocator.sessionId();
+    await this.#journal.commit({ type: 'sessionOpened', id, kind: 'client', owner: clientId, hostname });
+    const client = this.#newClient(this.#state.sessions.get(id) as Session);
+    this.#clients.set(id, client);
+    this.#logger.info({ session: id, clientId, hostname }, 'a client registered');
+    return client;
+  }
+
+  #resume(id: number, clientId: string): Client {
+    const client = this.#clients.get(id);
+    if (client === undefined || client.session.owner !== clientId) {
+      throw new GfsError('SESSION_UNKNOWN', `session ${id} is over`);
+    }
+    return client;
+  }
+
+  #newClient(session: Session): Client {
+    return {
+      session,
+      peer: undefined,
+      lastHeardMs: this.#clock.monotonicMs(),
+      location: undefined,
+      rack: undefined,
+      opened: new Set(),
+      running: new Map(),
+    };
+  }
+
+  /**
+   * A client lives, and tells what it opened and closed. The first renewal after a registration names
+   * everything that is open: the master may have forgotten.
+   * @throws SESSION_UNKNOWN, OVERLOADED
+   */
+  renew(body: ValueOf<typeof Renew.request>, request: IncomingRequest): void {
+    const client = this.#require(request);
+    if (client.opened.size + body.opened.length > MAX_OPEN_FILES)
+      throw new GfsError('OVERLOADED', 'too many open files');
+    for (const id of body.opened) {
+      if (client.opened.has(id)) continue;
+      client.opened.add(id);
+      this.#openCounts.set(id, (this.#openCounts.get(id) ?? 0) + 1);
+    }
+    for (const id of body.closed) if (client.opened.delete(id)) this.#forgetOpen(id);
+    this.#unheard.delete(client.session.id);
+  }
+
+  #forgetOpen(nodeId: number): void {
+    const count = (this.#openCounts.get(nodeId) ?? 0) - 1;
+    if (count <= 0) this.#openCounts.delete(nodeId);
+    else this.#openCounts.set(nodeId, count);
+  }
+
+  /** An orderly end. */
+  async end(request: IncomingRequest): Promise<void> {
+    const client = this.#require(request);
+    await this.#end([client]);
+  }
+
+  /**
+   * Does a mutation once, however often it is asked for: a retry gets the first result, from memory or
+   * from the log, also after a restart.
+   * @throws SESSION_UNKNOWN; UNKNOWN_OUTCOME when the result is too old to be remembered; MALFORMED
+   */
+  async once<Request, Reply>(
+    method: Method<Request, Reply>,
+    request: IncomingRequest,
+    run: (origin: Origin) => Promise<Reply>,
+  ): Promise<Reply> {
+    const client = this.#require(request);
+    const { session } = client;
+    const { sequence } = request.header;
+    if (sequence === 0) throw new GfsError('MALFORMED', `${method.name} without a sequence`);
+    for (;;) {
+      const stored = session.results.get(sequence);
+      if (stored !== undefined) {
+        if (stored.method !== method.number)
+          throw new GfsError('MALFORMED', `sequence ${sequence} was something else`);
+        return stored.reply as Reply;
+      }
+      if (sequence <= session.highestSequence - SESSION_RESULTS) {
+        throw new GfsError('UNKNOWN_OUTCOME', `the result of sequence ${sequence} is no longer remembered`);
+      }
+      const first = client.running.get(sequence);
+      if (first === undefined) break;
+      // If it fails nothing was logged, and this copy may try: the first one's caller may be gone.
+      await first.catch(() => undefined);
+    }
+    const running = run({ session: session.id, sequence, method: method.number });
+    client.running.set(sequence, running);
+    try {
+      return await running;
+    } finally {
+      client.running.delete(sequence);
+    }
+  }
+
+  #require(request: IncomingRequest): Client {
+    const client = this.#clients.get(request.header.session);
+    if (client === undefined || client.peer !== request.peer) {
+      throw new GfsError('SESSION_UNKNOWN', `session ${request.header.session} is not of this connection`);
+    }
+    client.lastHeardMs = this.#clock.monotonicMs();
+    return client;
+  }
+
+  /** Called every now and then: lapses the silent, ends those that nobody came back for. */
+  sweep(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const over: Client[] = [];
+    for (const client of this.#clients.values()) {
+      const silentMs = nowMs - client.lastHeardMs;
+      if (client.peer !== undefined && silentMs > this.#timeoutMs) {
+        const { peer } = client;
+        this.#lapse(client, 'it is silent');
+        peer.close();
+      } else if (
+        client.peer === undefined &&
+        silentMs > RESUME_WITHIN_MS &&
+        over.length < MAX_IDS_PER_RECORD
+      ) {
+        over.push(client);
+      }
+    }
+    if (over.length === 0) return;
+    this.#end(over).catch((err) => this.#logger.warn({ err }, 'cannot end sessions now'));
+  }
+
+  /** The session stays, with its results and open files: its client may come back. */
+  #lapse(client: Client, reason: string): void {
+    client.peer = undefined;
+    client.lastHeardMs = this.#clock.monotonicMs();
+    this.#logger.info(
+      { session: client.session.id, clientId: client.session.owner, reason },
+      'a client session lapsed',
+    );
+  }
+
+  async #end(clients: readonly Client[]): Promise<void> {
+    await this.#journal.commit({ type: 'sessionsEnded', ids: clients.map(({ session }) => session.id) });
+    for (const client of clients) {
+      if (!this.#clients.delete(client.session.id)) continue;
+      client.peer = undefined;
+      this.#unheard.delete(client.session.id);
+      for (const id of client.opened) this.#forgetOpen(id);
+      this.#logger.info(
+        { session: client.session.id, clientId: client.session.owner },
+        'a client session ended',
+      );
+    }
+  }
+}
