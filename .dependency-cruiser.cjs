@@ -67,8 +67,7 @@ module.exports = {
         '^protocol/',
         '^environment/',
         '^(master|chunkserver)/(main|options)\\.ts$',
-        '^fuse-client/(main|options)\\.ts$',
-        '^fuse-client/kernel/addon\\.ts$',
+        '^fuse-client/(main|options|ioctl|kernel/addon)\\.ts$',
       ],
     ),
     {
@@ -84,7 +83,7 @@ module.exports = {
       severity: 'error',
       from: { path: '^cli/' },
       to: {
-        path: '^(master|chunkserver|fuse-client|environment/node)/',
+        path: '^(master|chunkserver|fuse-client)/(?!ioctl|options)',
         dynamic: false,
         dependencyTypesNot: ['type-only'],
       },

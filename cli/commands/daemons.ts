@@ -1,0 +1,109 @@
+/** `gfs master`, `gfs chunkserver`: one program in the foreground. */
+
+import { chunkserverOptions, masterOptions, processOptions } from '../config/options.js';
+import { codeOf, Failure } from '../failure.js';
+import { assignmentsOf, coordinates, type DaemonFlags, loadWith } from '../flags.js';
+import { listenFailure } from '../ports.js';
+import { mastersAssignment } from './masters.js';
+
+export interface MasterFlags extends DaemonFlags {
+  readonly host?: string;
+  readonly port?: string;
+  readonly data?: string;
+}
+
+export async function master(flags: MasterFlags): Promise<void> {
+  const { host, port, data, metricsPort } = flags;
+  const { configuration } = await loadWith(
+    flags,
+    assignmentsOf(
+      { host, port, data: quoted(data), metricsPort },
+      { host: 'master.host', port: 'master.port', data: 'master.data', metricsPort: 'master.metrics_port' },
+    ),
+  );
+  const options = masterOptions(configuration);
+  const { runMaster } = await import('../../master/main.js');
+  await startOrExplain('master', options, options.dataDirectory, () =>
+    runMaster(options, processOptions(configuration, configuration.master.metrics_port, flags.addressFile)),
+  );
+}
+
+export interface ChunkserverFlags extends DaemonFlags {
+  readonly master?: readonly string[];
+  readonly host?: string;
+  readonly port?: string;
+  readonly advertiseHost?: string;
+  readonly data?: readonly string[];
+  readonly location?: string;
+  readonly rack?: string;
+}
+
+export async function chunkserver(flags: ChunkserverFlags): Promise<void> {
+  const { configuration } = await loadWith(flags, [
+    ...mastersAssignment(flags.master),
+    ...assignmentsOf(
+      {
+        host: flags.host,
+        port: flags.port,
+        advertiseHost: flags.advertiseHost,
+        data: flags.data,
+        location: flags.location === undefined ? undefined : coordinates(flags.location),
+        rack: quoted(flags.rack),
+        metricsPort: flags.metricsPort,
+      },
+      {
+        host: 'chunk_server.host',
+        port: 'chunk_server.port',
+        advertiseHost: 'chunk_server.advertise_host',
+        data: 'chunk_server.disks',
+        location: 'chunk_server.location',
+        rack: 'chunk_server.rack',
+        metricsPort: 'chunk_server.metrics_port',
+      },
+    ),
+  ]);
+  const options = chunkserverOptions(configuration);
+  const { runChunkserver } = await import('../../chunkserver/main.js');
+  await startOrExplain('chunkserver', options, options.dataDirectories.join(', '), () =>
+    runChunkserver(
+      options,
+      processOptions(configuration, configuration.chunk_server.metrics_port, flags.addressFile),
+    ),
+  );
+}
+
+/** A string of TOML. */
+function quoted(text: string | undefined): string | undefined {
+  return text === undefined ? undefined : JSON.stringify(text);
+}
+
+/** Runs it to its end; a start that fails for a reason outside becomes a message that names it. */
+async function startOrExplain(
+  role: string,
+  at: { readonly host: string; readonly port: number },
+  data: string,
+  start: () => Promise<void>,
+): Promise<void> {
+  try {
+    await start();
+  } catch (error) {
+    const code = codeOf(error);
+    if (
+      code === 'EADDRINUSE' ||
+      code === 'EADDRNOTAVAIL' ||
+      (error as { syscall?: string }).syscall === 'listen'
+    ) {
+      throw listenFailure(at.host, at.port, error, `gfs ${role} --port PORT`);
+    }
+    if (code === 'EBUSY') {
+      throw new Failure(
+        `another ${role} has the data in ${data}`,
+        `Stop that one, or give another directory: gfs ${role} --data DIR.`,
+      );
+    }
+    if (code === 'EACCES' || code === 'EROFS' || code === 'ENOTDIR') {
+      throw new Failure(`cannot use the data directory ${data}: ${(error as Error).message}`);
+    }
+    throw error;
+  }
+}

@@ -1,0 +1,80 @@
+/** `gfs status`, `gfs ls-servers`. */
+import type { ServerStatus } from '../../protocol/messages/index.js';
+import { mastersOf } from '../config/options.js';
+import { EXIT_FAILED } from '../failure.js';
+import { type ConfigurationFlags, loadWith } from '../flags.js';
+import { type MasterStatus, queryStatus } from '../master-query.js';
+import { bytes, duration, print, printJson, table } from '../output.js';
+import { mastersAssignment } from './masters.js';
+
+export interface StatusFlags extends ConfigurationFlags {
+  readonly json?: boolean;
+}
+
+async function ask(master: string | undefined, flags: StatusFlags): Promise<MasterStatus> {
+  const { configuration } = await loadWith(flags, master === undefined ? [] : mastersAssignment([master]));
+  return queryStatus(mastersOf(configuration));
+}
+
+/** Exit code 1 where data cannot be had or has too few replicas: for scripts. */
+export async function status(master: string | undefined, flags: StatusFlags): Promise<void> {
+  const cluster = await ask(master, flags);
+  if (flags.json === true) printJson(cluster);
+  else print([...overview(cluster), '', serverTable(cluster.servers)].join('\n'));
+  if (cluster.chunksUnavailable > 0 || cluster.chunksBelowGoal > 0) process.exitCode = EXIT_FAILED;
+}
+
+export async function lsServers(master: string | undefined, flags: StatusFlags): Promise<void> {
+  const { servers } = await ask(master, flags);
+  if (flags.json === true) printJson(servers);
+  else print(serverTable(servers));
+}
+
+function overview(cluster: MasterStatus): string[] {
+  const alive = cluster.servers.filter(({ state }) => state === 'alive');
+  const sum = (of: (server: ServerStatus) => number) =>
+    alive.reduce((total, server) => total + of(server), 0);
+  const state = cluster.ready ? 'ready' : 'starting: it waits for the chunkservers that it knew';
+  const troubles = [
+    ...(cluster.chunksUnavailable > 0 ? [`${cluster.chunksUnavailable} WITHOUT ANY REPLICA`] : []),
+    ...(cluster.chunksBelowGoal > 0 ? [`${cluster.chunksBelowGoal} below their goal`] : []),
+  ];
+  const rows: [string, string][] = [
+    ['cluster', cluster.clusterId],
+    ['master', `${cluster.master}, up ${duration(cluster.uptimeMs)}, term ${cluster.term}, ${state}`],
+    ['servers', `${alive.length} of ${cluster.servers.length} alive`],
+    [
+      'space',
+      `${bytes(sum((each) => each.availableBytes))} free of ${bytes(sum((each) => each.totalBytes))}, replicas counted`,
+    ],
+    [
+      'namespace',
+      `${cluster.files} files, ${cluster.directories} directories, ${cluster.deletedFiles} deleted files kept`,
+    ],
+    ['chunks', [`${cluster.chunks} of up to ${bytes(cluster.chunkBytes)}`, ...troubles].join(', ')],
+    ['sessions', `${cluster.sessions}, ${cluster.leases} leases`],
+    ['log', `${bytes(cluster.logBytes)} in ${cluster.logRecords} records`],
+  ];
+  return rows.map(([name, text]) => `${name.padEnd(10)}${text}`);
+}
+
+function serverTable(servers: readonly ServerStatus[]): string {
+  if (servers.length === 0) return 'No chunkserver has registered yet.';
+  const head = ['SERVER', 'ADDRESS', 'STATE', 'RACK', 'LOCATION', 'CHUNKS', 'FREE', 'TOTAL', 'HEARD OF'];
+  return table(head, servers.map(rowOf), [5, 6, 7]);
+}
+
+function rowOf(status: ServerStatus): string[] {
+  const { server, location } = status;
+  return [
+    server.serverId,
+    `${server.host}:${server.port}`,
+    status.state,
+    status.rack ?? '-',
+    location === undefined ? '-' : `${location.x},${location.y}`,
+    String(status.chunks),
+    bytes(status.availableBytes),
+    bytes(status.totalBytes),
+    status.state === 'unknown' ? 'not yet' : `${duration(status.silentMs)} ago`,
+  ];
+}

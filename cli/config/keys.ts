@@ -1,0 +1,221 @@
+/**
+ * Every key that a configuration file may have: its type, its default and what it does. The loader,
+ * `gfs config show` and docs/configuration.md are made from this table, so that none can be forgotten.
+ * Names are those of the paper's reimplementations: `snake_case`, no units.
+ */
+import { DEFAULT_CHUNK_BYTES, GIB, KIB, MIB } from '../../protocol/limits.js';
+import {
+  address,
+  duration,
+  flag,
+  host,
+  listOf,
+  location,
+  oneOf,
+  path,
+  port,
+  rack,
+  size,
+  type ValueType,
+  weight,
+  whole,
+} from './values.js';
+
+export const DEFAULT_MASTER_PORT = 5000;
+
+export interface Key<T, D extends T | undefined = T | undefined> {
+  readonly type: ValueType<T>;
+  /** `undefined`: not set, which is a meaning of its own. */
+  readonly fallback: D;
+  /** One or two sentences, for the manual. */
+  readonly about: string;
+}
+
+export interface Section {
+  readonly about: string;
+  readonly keys: Readonly<Record<string, Key<unknown>>>;
+}
+
+function key<T>(type: ValueType<T>, fallback: NoInfer<T>, about: string): Key<T, T> {
+  return { type, fallback, about };
+}
+
+/** A key that has no value unless it is given one. */
+function optional<T>(type: ValueType<T>, about: string): Key<T> {
+  return { type, fallback: undefined, about };
+}
+
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+export const sections = {
+  cluster: {
+    about: 'What chunkservers and clients need to find the cluster.',
+    keys: {
+      masters: optional(
+        listOf(address(DEFAULT_MASTER_PORT), 16),
+        'Where the master is, as `["HOST:PORT"]`. When it is not set: `host` and `port` of `[master]`.',
+      ),
+    },
+  },
+  master: {
+    about: 'The master: the namespace, and which chunk is where.',
+    keys: {
+      host: key(host, '127.0.0.1', 'The address to listen on; `0.0.0.0` for every interface.'),
+      port: key(port, DEFAULT_MASTER_PORT, 'The TCP port to listen on; 0 lets the system choose one.'),
+      data: key(
+        path,
+        '.gfs/master',
+        'The directory of the operation log. A relative path is taken from the directory of the configuration file.',
+      ),
+      chunk_size: key(
+        size(64 * KIB, 256 * MIB),
+        DEFAULT_CHUNK_BYTES,
+        'Bytes in a chunk. Fixed when the cluster is made: a later change is refused at the start.',
+      ),
+      replication_factor: key(
+        whole(1, 16),
+        3,
+        'The goal: replicas of each chunk, each on another chunkserver.',
+      ),
+      distance_weight: key(
+        weight,
+        0.6,
+        "How much a chunkserver's distance to the client counts when replicas are placed and ordered.",
+      ),
+      space_weight: key(weight, 0.4, 'How much its used share of the disk counts.'),
+      lease_duration: key(
+        duration(1000, HOUR_MS),
+        60_000,
+        'How long a primary may order mutations without asking again.',
+      ),
+      session_renewal: key(
+        duration(50, 60_000),
+        500,
+        'How often chunkservers and clients renew their sessions.',
+      ),
+      session_timeout: key(
+        duration(200, 600_000),
+        2000,
+        'Silence after which a session is dead. Several times `session_renewal`.',
+      ),
+      retention: key(
+        duration(0, 3650 * DAY_MS),
+        3 * DAY_MS,
+        'How long the chunks of a deleted file are kept.',
+      ),
+      metrics_port: optional(
+        port,
+        'Serves Prometheus metrics at `http://HOST:PORT/metrics`. Not set: no metrics.',
+      ),
+    },
+  },
+  operation_log: {
+    about: 'What makes changes of the namespace durable.',
+    keys: {
+      sync: key(
+        oneOf('always', 'interval'),
+        'always',
+        '`"always"`: a reply means that the record is flushed to disk. `"interval"`: it may be lost with the host, up to `sync_interval` of them.',
+      ),
+      sync_interval: key(
+        duration(1, 60_000),
+        1000,
+        'How often the log is flushed when `sync` is `"interval"`.',
+      ),
+    },
+  },
+  namespace: {
+    about: 'Locks on the namespace.',
+    keys: {
+      parent_lock: key(
+        oneOf('shared', 'exclusive'),
+        'shared',
+        '`"shared"`: files can be made in one directory concurrently, as in the paper (§4.1). `"exclusive"`: one at a time.',
+      ),
+    },
+  },
+  chunk_server: {
+    about: 'The chunkservers: the data.',
+    keys: {
+      host: key(host, '127.0.0.1', 'The address to listen on.'),
+      port: key(port, 0, 'The TCP port to listen on; 0 lets the system choose one.'),
+      advertise_host: optional(
+        host,
+        'The address that others connect to, when it is not the one to listen on (behind NAT, or with `host = "0.0.0.0"`).',
+      ),
+      disks: key(
+        listOf(path, 64),
+        ['.gfs/chunkserver'],
+        'Directories for chunks, one on each disk. Relative paths are taken from the directory of the configuration file.',
+      ),
+      location: optional(location, 'Where it stands: coordinates in any unit, the same for all.'),
+      rack: optional(rack, 'Its rack; replicas are spread over racks.'),
+      sync: key(
+        oneOf('disk', 'memory'),
+        'disk',
+        '`"disk"`: fsync and O_SYNC on the mount flush the data to the disk of every replica. `"memory"`: they reach every replica, and each flushes when its system does.',
+      ),
+      reserved: key(
+        size(0, 1024 * GIB),
+        1 * GIB,
+        'Bytes of each disk that are left free: a chunkserver with less than that takes no new chunks.',
+      ),
+      heartbeat_interval: key(
+        duration(100, 600_000),
+        5000,
+        'How often a chunkserver reports its space, load and some of its chunks to the master. (The master sets it for all.)',
+      ),
+      metrics_port: optional(port, 'As `metrics_port` of `[master]`.'),
+    },
+  },
+  client: {
+    about: 'Mounts, and other programs that use the client library.',
+    keys: {
+      location: optional(location, 'Where this client stands, for choosing near replicas.'),
+      rack: optional(rack, 'Its rack.'),
+      location_ttl: key(
+        duration(0, DAY_MS),
+        60_000,
+        'How long a client may use what it knows of where a chunk is.',
+      ),
+      deadline: key(
+        duration(1000, DAY_MS),
+        30_000,
+        'How long an operation tries before it fails, when nothing can be reached.',
+      ),
+      hard: key(flag, false, '`true`: try for ever (operations stay interruptible).'),
+      write_behind: key(
+        size(1 * MIB, 4 * GIB),
+        64 * MIB,
+        'Bytes that may wait to be written, for all open files together.',
+      ),
+      metrics_port: optional(port, 'As `metrics_port` of `[master]`.'),
+    },
+  },
+  log: {
+    about: 'What each process tells.',
+    keys: {
+      level: key(oneOf('debug', 'info', 'warn', 'error'), 'info', 'The least that is worth a line.'),
+      file: optional(path, 'Where to; not set: standard error.'),
+    },
+  },
+} as const satisfies Readonly<Record<string, Section>>;
+
+export type SectionName = keyof typeof sections;
+
+type ValueOfKey<K> = K extends Key<infer T, infer D> ? (undefined extends D ? T | undefined : T) : never;
+
+/** A configuration with every key, as {@link sections} has them. */
+export type Configuration = {
+  readonly [S in SectionName]: {
+    readonly [K in keyof (typeof sections)[S]['keys']]: ValueOfKey<(typeof sections)[S]['keys'][K]>;
+  };
+};
+
+/** The sections and keys in order, for whatever treats them alike. */
+export function* everyKey(): Generator<{ section: SectionName; name: string; key: Key<unknown> }> {
+  for (const [section, { keys }] of Object.entries(sections) as [SectionName, Section][]) {
+    for (const [name, key] of Object.entries(keys)) yield { section, name, key };
+  }
+}

@@ -1,0 +1,81 @@
+/** One question to the master, without a session. */
+import { NodeClock } from '../environment/node/clock.js';
+import { NodeNetwork } from '../environment/node/network.js';
+import { NodeRandom } from '../environment/node/random.js';
+import { NodeTimers } from '../environment/node/timers.js';
+import type { Logger } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
+import { type ClusterStatus, GetStatus } from '../protocol/messages/index.js';
+import { BufferPool } from '../protocol/payload.js';
+import { Peer } from '../protocol/peer.js';
+import { Service } from '../protocol/rpc.js';
+import { type HostPort, showHostPort } from './config/values.js';
+import { codeOf, Failure } from './failure.js';
+
+const CONNECT_TIMEOUT_MS = 3000;
+const ANSWER_TIMEOUT_MS = 10_000;
+
+/** What goes wrong is thrown; nobody reads the log of a command. */
+const silent: Logger = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  child: () => silent,
+};
+
+export interface MasterStatus extends ClusterStatus {
+  /** Where it was reached. */
+  readonly master: string;
+}
+
+/** Asks the first master that answers. @throws Failure */
+export async function queryStatus(masters: readonly HostPort[]): Promise<MasterStatus> {
+  const failures: string[] = [];
+  for (const master of masters) {
+    try {
+      return { ...(await askStatus(master)), master: showHostPort(master) };
+    } catch (error) {
+      failures.push(`${showHostPort(master)}: ${reasonOf(error)}`);
+    }
+  }
+  throw new Failure(
+    `no master answers: ${failures.join('; ')}`,
+    'Is it running (gfs up, gfs master)? Another address: gfs status HOST:PORT',
+  );
+}
+
+async function askStatus({ host, port }: HostPort): Promise<ClusterStatus> {
+  const network = new NodeNetwork(silent);
+  const socket = await network.connect(host, port, CONNECT_TIMEOUT_MS);
+  const peer = new Peer(socket, {
+    role: 'client',
+    id: new NodeRandom().hex(16),
+    clusterId: () => '',
+    term: () => 0,
+    service: new Service(),
+    pool: new BufferPool(),
+    clock: new NodeClock(),
+    timers: new NodeTimers(),
+    logger: silent,
+  });
+  try {
+    const { role } = await peer.ready();
+    if (role !== 'master') throw new Failure(`a ${role} is there, not a master`);
+    return (await peer.call(GetStatus, {}, { deadlineMs: ANSWER_TIMEOUT_MS })).body;
+  } finally {
+    peer.close();
+  }
+}
+
+function reasonOf(error: unknown): string {
+  const code = codeOf(error);
+  if (code === 'ECONNREFUSED') return 'nobody listens there';
+  if (code === 'ETIMEDOUT' || code === 'EHOSTUNREACH' || code === 'ENETUNREACH')
+    return 'that host does not answer';
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'there is no such host name';
+  if (error instanceof GfsError && error.code === 'MALFORMED') return 'what answers there is not GFS';
+  if (error instanceof GfsError && error.code === 'DISCONNECTED')
+    return 'it closed the connection; is it GFS?';
+  return (error as Error).message;
+}
