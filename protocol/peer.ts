@@ -3,11 +3,11 @@
  * in its hello: requests and payload bytes that may be outstanding; a response gives its request's
  * credit back. So neither side can make the other's memory grow, and a slow one slows its callers.
  */
-import type { Logger, Socket, Timer, Timers, Clock } from '../environment/ports/index.js';
+import type { Clock, Logger, Socket, Timer, Timers } from '../environment/ports/index.js';
 import { type ErrorCode, errorCodeOf, errorNumber, GfsError, toGfsError } from './errors.js';
 import { encodeFrame, FrameKind, FrameReader, type IncomingFrame, type OutgoingPayload } from './frame.js';
 import { DEFAULT_MAX_REQUEST_BYTES, DEFAULT_MAX_REQUESTS, MAX_WAITING_CALLS } from './limits.js';
-import type { BufferPool } from './payload.js';
+import type { BufferPool, Payload } from './payload.js';
 import {
   type Caller,
   type CallOptions,
@@ -17,12 +17,16 @@ import {
   helloCodec,
   type IncomingRequest,
   type Method,
+  type Outcome,
   type RequestHeader,
+  type Role,
   requestHeaderCodec,
   responseHeaderCodec,
-  type Role,
   type Service,
 } from './rpc.js';
+import type { ValueOf } from './schema.js';
+
+type ResponseHeader = ValueOf<typeof responseHeaderCodec>;
 
 const HELLO_TIMEOUT_MS = 5_000;
 const DEFAULT_DEADLINE_MS = 30_000;
@@ -48,8 +52,9 @@ interface PendingCall {
   readonly method: Method<unknown, unknown>;
   readonly options: CallOptions;
   readonly payloadBytes: number;
-  /** Infinity once it was given up: what is left is to see its response and take its credit back. */
-  expiresAtMs: number;
+  readonly expiresAtMs: number;
+  /** It was given up: what is left is to see its response and take its credit back. */
+  abandoned: boolean;
   readonly resolve: (result: CallResult<unknown>) => void;
   readonly reject: (error: GfsError) => void;
   /** Set while it waits for credit. */
@@ -82,6 +87,9 @@ export class Peer implements Caller {
   #outstandingBytes = 0;
   readonly #serving = new Map<number, Serving>();
   #servingBytes = 0;
+  /** The socket's queue is full: requests are parked, bounded by the credit that we granted. */
+  #congested = false;
+  readonly #parked: (() => void)[] = [];
   readonly #sweeper: Timer;
   readonly #startedAtMs: number;
   #closedWith: GfsError | undefined;
@@ -101,13 +109,16 @@ export class Peer implements Caller {
     this.#sweeper = options.timers.every(SWEEP_INTERVAL_MS, () => this.#sweep());
     socket.start({
       onData: (chunk) => this.#onData(chunk),
-      onDrain: () => socket.resume(),
+      onDrain: () => this.#onDrain(),
       onClose: (error) => this.#onClose(error),
     });
     this.#sendHello();
   }
 
-  /** The other side's hello. @throws DISCONNECTED, WRONG_CLUSTER, WRONG_PROTOCOL_VERSION, MALFORMED */
+  /**
+   * The other side's hello.
+   * @throws DISCONNECTED, UNREACHABLE (it says nothing), WRONG_CLUSTER, WRONG_PROTOCOL_VERSION, MALFORMED
+   */
   ready(): Promise<Hello> {
     return this.#ready;
   }
@@ -147,6 +158,7 @@ export class Peer implements Caller {
         resolve: resolve as (result: CallResult<unknown>) => void,
         reject,
         body,
+        abandoned: false,
         onAbort: undefined,
       };
       if (options.signal !== undefined) {
@@ -183,17 +195,18 @@ export class Peer implements Caller {
   #send(id: number, call: PendingCall): void {
     const { options, method } = call;
     const remainingMs = Math.max(1, Math.round(call.expiresAtMs - this.#options.clock.monotonicMs()));
+    const endless = remainingMs === Number.POSITIVE_INFINITY;
     const header: RequestHeader = {
       id,
       method: method.number,
       session: options.session ?? 0,
       sequence: options.sequence ?? 0,
       term: this.#options.term(),
-      deadlineMs: remainingMs,
+      deadlineMs: endless ? 0 : remainingMs,
       traceId: options.traceId ?? 0,
       priority: options.priority ?? 'client',
       uid: options.uid ?? 0,
-      gids: options.gids as number[] | undefined ?? [],
+      gids: (options.gids as number[] | undefined) ?? [],
       authentication: NO_AUTHENTICATION,
     };
     let frame: Uint8Array[];
@@ -224,12 +237,14 @@ export class Peer implements Caller {
       this.#settle(waiting);
       waiting.options.onSent?.();
       waiting.reject(error);
+      // It may have been what held up those behind it.
+      this.#sendWaiting();
       return;
     }
     const pending = this.#pending.get(id);
-    if (pending === undefined || pending.expiresAtMs === Number.POSITIVE_INFINITY) return;
+    if (pending === undefined || pending.abandoned) return;
     // Its credit stays taken until the response comes: the other side may still be at work on it.
-    pending.expiresAtMs = Number.POSITIVE_INFINITY;
+    pending.abandoned = true;
     this.#settle(pending);
     pending.reject(error);
     this.#socket.write(encodeFrame(FrameKind.cancel, [id]));
@@ -238,12 +253,12 @@ export class Peer implements Caller {
   #sweep(): void {
     const nowMs = this.#options.clock.monotonicMs();
     if (this.#hello === undefined && nowMs - this.#startedAtMs > HELLO_TIMEOUT_MS) {
-      this.#goodbye(new GfsError('MALFORMED', `no hello within ${HELLO_TIMEOUT_MS} ms`));
+      this.#goodbye(new GfsError('UNREACHABLE', `no hello within ${HELLO_TIMEOUT_MS} ms`));
       return;
     }
     for (const calls of [this.#pending, this.#waiting]) {
       for (const [id, call] of calls) {
-        if (call.expiresAtMs > nowMs) continue;
+        if (call.abandoned || call.expiresAtMs > nowMs) continue;
         this.#abandon(id, new GfsError('DEADLINE_EXCEEDED', `${call.method.name} to ${this.remote}`));
       }
     }
@@ -312,6 +327,7 @@ export class Peer implements Caller {
     this.#checkCredit(payloadBytes);
     const entry = this.#options.service.handlers.get(header.method);
     if (entry === undefined) {
+      frame.payload?.release();
       this.#respondError(header.id, new GfsError('UNKNOWN_MESSAGE', `method ${header.method}`));
       return;
     }
@@ -319,6 +335,7 @@ export class Peer implements Caller {
     try {
       body = entry.method.request.decode(parts[1], entry.method.name);
     } catch (thrown) {
+      frame.payload?.release();
       this.#respondError(header.id, toGfsError(thrown));
       return;
     }
@@ -346,7 +363,24 @@ export class Peer implements Caller {
         return serving.controller.signal;
       },
     };
-    this.#serve(header.id, entry, body, request);
+    // A peer that does not read its replies is not served. Reading goes on: pausing the socket would also
+    // hold up the responses to our own calls, and two full peers would wait for each other for ever.
+    const serve = () => void this.#serve(header.id, entry, body, request);
+    if (!this.#congested) return serve();
+    this.#parked.push(() => {
+      if (serving.aborted === undefined) return serve();
+      frame.payload?.release();
+      this.#respondError(header.id, serving.aborted);
+    });
+  }
+
+  #onDrain(): void {
+    this.#congested = false;
+    while (!this.#congested) {
+      const serve = this.#parked.shift();
+      if (serve === undefined) return;
+      serve();
+    }
   }
 
   #checkCredit(payloadBytes: number): void {
@@ -365,12 +399,17 @@ export class Peer implements Caller {
     body: unknown,
     request: IncomingRequest,
   ): Promise<void> {
+    // biome-ignore lint/suspicious/noExplicitAny: as above
+    let outcome: Outcome<any> | undefined;
     try {
-      const outcome = await entry.handle(body, request);
+      outcome = await entry.handle(body, request);
       const header = { id, error: 0, term: this.#options.term() };
-      const packed = [responseHeaderCodec.encode(header), entry.method.reply.encode(outcome.body)];
-      this.#respond(id, encodeFrame(FrameKind.response, packed, outcome.payload), outcome.onSent);
+      const packed = [responseHeaderCodec.encode(header), entry.method.reply.encode(outcome?.body)];
+      this.#respond(id, encodeFrame(FrameKind.response, packed, outcome?.payload), outcome?.onSent);
     } catch (thrown) {
+      // A broken invariant is not an answer: as an unhandled rejection it ends the process.
+      if ((thrown as Error | null)?.name === 'InvariantError') throw thrown;
+      outcome?.onSent?.();
       const error = toGfsError(thrown);
       if (error.code === 'INTERNAL') {
         this.#options.logger.error({ err: thrown, method: entry.method.name }, 'request failed unexpectedly');
@@ -400,8 +439,7 @@ export class Peer implements Caller {
       onSent?.();
       return;
     }
-    // A peer that does not read its replies is not read from: its requests wait in its own memory.
-    if (!this.#socket.write(frame, onSent)) this.#socket.pause();
+    if (!this.#socket.write(frame, onSent)) this.#congested = true;
   }
 
   #onResponse(frame: IncomingFrame): void {
@@ -413,17 +451,20 @@ export class Peer implements Caller {
     this.#pending.delete(header.id);
     this.#outstandingBytes -= call.payloadBytes;
     this.#settle(call);
-    if (header.error !== 0) {
-      call.reject(new GfsError(errorCodeOf(header.error), header.message));
-    } else {
-      try {
-        const body = call.method.reply.decode(parts[1], call.method.name);
-        call.resolve({ body, payload: frame.payload });
-      } catch (thrown) {
-        call.reject(toGfsError(thrown));
-      }
-    }
+    this.#finish(call, header, parts[1], frame.payload);
     this.#sendWaiting();
+  }
+
+  #finish(call: PendingCall, header: ResponseHeader, reply: unknown, payload: Payload | undefined): void {
+    try {
+      if (header.error !== 0) throw new GfsError(errorCodeOf(header.error), header.message);
+      const body = call.method.reply.decode(reply, call.method.name);
+      if (call.abandoned) payload?.release();
+      else call.resolve({ body, payload });
+    } catch (thrown) {
+      payload?.release();
+      call.reject(toGfsError(thrown));
+    }
   }
 
   #onCancel(header: unknown): void {
@@ -443,8 +484,14 @@ export class Peer implements Caller {
 
   /** Tells the other side why, then closes. */
   #goodbye(error: GfsError): void {
-    this.#options.logger.warn({ remote: this.remote, code: error.code, reason: error.message }, 'closing a connection');
-    const body = goodbyeCodec.encode({ error: errorNumber(error.code), message: error.message.slice(0, 1024) });
+    this.#options.logger.warn(
+      { remote: this.remote, code: error.code, reason: error.message },
+      'closing a connection',
+    );
+    const body = goodbyeCodec.encode({
+      error: errorNumber(error.code),
+      message: error.message.slice(0, 1024),
+    });
     this.#socket.write(encodeFrame(FrameKind.goodbye, body));
     this.#shutDown(error);
     this.#socket.end();
@@ -452,7 +499,10 @@ export class Peer implements Caller {
 
   #onClose(error: Error | undefined): void {
     this.#shutDown(
-      new GfsError('DISCONNECTED', `lost the connection to ${this.remote}: ${error?.message ?? 'it was closed'}`),
+      new GfsError(
+        'DISCONNECTED',
+        `lost the connection to ${this.remote}: ${error?.message ?? 'it was closed'}`,
+      ),
     );
   }
 
@@ -460,6 +510,7 @@ export class Peer implements Caller {
     if (this.#closedWith !== undefined) return;
     this.#closedWith = error;
     this.#sweeper.cancel();
+    this.#parked.length = 0;
     this.#onNotReady(error);
     for (const id of this.#serving.keys()) this.#abortServing(id, 'DISCONNECTED');
     // What was sent may have happened; what waited has not, but the caller resends both alike.

@@ -60,7 +60,9 @@ export function text(maxLength: number): Codec<string> {
   return {
     encode: identity,
     decode: (raw, path) =>
-      typeof raw === 'string' && raw.length <= maxLength ? raw : malformed(path, `text of at most ${maxLength}`),
+      typeof raw === 'string' && raw.length <= maxLength
+        ? raw
+        : malformed(path, `text of at most ${maxLength}`),
   };
 }
 
@@ -72,8 +74,10 @@ export function byteString(maxBytes: number): Codec<string> {
   return {
     encode: identity,
     decode: (raw, path) => {
-      if (typeof raw !== 'string' || raw.length > maxBytes) malformed(path, `a byte string of at most ${maxBytes}`);
-      for (let i = 0; i < raw.length; i++) if (raw.charCodeAt(i) > 0xff) malformed(path, 'one character per byte');
+      if (typeof raw !== 'string' || raw.length > maxBytes)
+        malformed(path, `a byte string of at most ${maxBytes}`);
+      for (let i = 0; i < raw.length; i++)
+        if (raw.charCodeAt(i) > 0xff) malformed(path, 'one character per byte');
       return raw;
     },
   };
@@ -93,7 +97,9 @@ export function bytes(maxBytes: number): Codec<Uint8Array> {
 export function oneOf<const V extends string>(...values: readonly V[]): Codec<V> {
   return {
     encode: (value) => values.indexOf(value),
-    decode: (raw, path) => values[raw as number] ?? malformed(path, `an index into ${values.join(', ')}`),
+    decode: (raw, path) =>
+      (typeof raw === 'number' ? values[raw] : undefined) ??
+      malformed(path, `an index into ${values.join(', ')}`),
   };
 }
 
@@ -116,7 +122,9 @@ export function optional<T>(inner: Codec<T>): Codec<T | undefined> {
 }
 
 type Fields = Readonly<Record<string, Codec<unknown>>>;
-type OptionalKeys<F extends Fields> = { [K in keyof F]: undefined extends ValueOf<F[K]> ? K : never }[keyof F];
+type OptionalKeys<F extends Fields> = {
+  [K in keyof F]: undefined extends ValueOf<F[K]> ? K : never;
+}[keyof F];
 type StructOf<F extends Fields> = { [K in Exclude<keyof F, OptionalKeys<F>>]: ValueOf<F[K]> } & {
   [K in OptionalKeys<F>]?: ValueOf<F[K]>;
 };
@@ -163,7 +171,8 @@ export function variant<const V extends Variants>(variants: V): Codec<VariantOf<
     decode: (raw, path) => {
       if (!Array.isArray(raw)) malformed(path, 'a variant');
       const name = nameOf.get(raw[0]);
-      if (name === undefined) throw new GfsError('UNKNOWN_MESSAGE', `${path}: unknown type ${String(raw[0])}`);
+      if (name === undefined)
+        throw new GfsError('UNKNOWN_MESSAGE', `${path}: unknown type ${String(raw[0])}`);
       const body = (variants[name] as Variants[string]).body.decode(raw[1], `${path}.${name}`);
       return { type: name, ...body } as VariantOf<V>;
     },
