@@ -1,0 +1,244 @@
+/**
+ * One connection with the kernel: takes its requests, has the handler answer them, and sends every
+ * reply through one door. It knows nothing of descriptors and mounts: a {@link Transport} carries the
+ * bytes, so tests play the kernel.
+ */
+import type { Counter, Logger, Metrics } from '../../environment/ports/index.js';
+import { ERRNO } from '../../protocol/errno.js';
+import { GfsError } from '../../protocol/errors.js';
+import type { FuseHandler, Inode } from '../handler.js';
+import { MAX_REPLY_BUFFERS } from './addon.js';
+import { type Negotiated, negotiate, type SessionOptions } from './negotiation.js';
+import { type Operation, operations } from './operations.js';
+import { Privileges } from './privileges.js';
+import { BatchForgetIn, ForgetIn, InterruptIn, Opcode, opcodeName } from './protocol.js';
+import type { ReplyWriter } from './reply.js';
+import type { Request, RequestView } from './request.js';
+
+/** Sends a reply: the first `length` bytes of the session's {@link ReplyWriter}, then the buffers. Returns 0 or -errno. */
+export interface Transport {
+  reply(length: number): number;
+  replyWith(length: number, buffers: readonly Uint8Array[]): number;
+}
+
+interface Counters {
+  readonly requests: Counter;
+  readonly errors: Counter;
+}
+
+export class Session {
+  /** Resolves when the kernel and we agree, and requests may come. */
+  readonly negotiated: Promise<Negotiated>;
+  #onNegotiated!: (negotiated: Negotiated) => void;
+  #onRefused!: (error: Error) => void;
+
+  readonly #handler: FuseHandler;
+  readonly #privileges: Privileges;
+  readonly #served: { readonly handler: FuseHandler; readonly privileges: Privileges };
+  readonly #options: SessionOptions;
+  readonly #logger: Logger;
+  readonly #metrics: Metrics;
+  readonly #counters: (Counters | undefined)[] = [];
+  readonly #transport: Transport;
+  readonly #out: ReplyWriter;
+
+  /** Bounded by the kernel: a request is one system call that waits, or one of max_background. */
+  readonly #pending = new Map<number, Request>();
+  readonly #whenIdle: (() => void)[] = [];
+  #open = true;
+
+  constructor(
+    handler: FuseHandler,
+    transport: Transport,
+    out: ReplyWriter,
+    options: SessionOptions,
+    environment: { readonly logger: Logger; readonly metrics: Metrics },
+  ) {
+    this.#handler = handler;
+    this.#privileges = new Privileges(handler);
+    this.#served = { handler, privileges: this.#privileges };
+    this.#transport = transport;
+    this.#out = out;
+    this.#options = options;
+    this.#logger = environment.logger;
+    this.#metrics = environment.metrics;
+    this.negotiated = new Promise((resolve, reject) => {
+      this.#onNegotiated = resolve;
+      this.#onRefused = reject;
+    });
+    // Whoever mounts waits for it; when nobody does any more, a refusal is no news.
+    this.negotiated.catch(() => {});
+  }
+
+  /** Takes one request. All of it that is needed later has been read, or handed to the handler, on return. */
+  dispatch(view: RequestView): void {
+    switch (view.opcode) {
+      case Opcode.FORGET:
+        return this.#forget(view.inode, view.u64(ForgetIn.count));
+      case Opcode.BATCH_FORGET:
+        return this.#batchForget(view);
+      case Opcode.INTERRUPT:
+        // Requests are read in order, so one that is not there has been answered meanwhile.
+        this.#pending.get(view.u64(InterruptIn.unique))?.interrupt();
+        return;
+      case Opcode.INIT:
+        return this.#init(view);
+      case Opcode.DESTROY:
+        return this.#send(view.toRequest(), 0);
+      default:
+        return this.#start(view);
+    }
+  }
+
+  /** The inode may have changed on another mount. */
+  changedElsewhere(inode: Inode): void {
+    this.#privileges.forget(inode);
+  }
+
+  /** Resolves when no request waits for the handler. */
+  async idle(): Promise<void> {
+    if (this.#pending.size === 0) return;
+    await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  /**
+   * The connection is over: what is under way is interrupted and answered ENODEV, and so is whatever
+   * still comes. (A notification that is being written may wait for these answers.)
+   */
+  close(): void {
+    this.#open = false;
+    for (const request of [...this.#pending.values()]) {
+      request.interrupt();
+      this.#fail(request, ERRNO.ENODEV);
+    }
+    this.#onRefused(new Error('The mount ended before the kernel had agreed to it.'));
+  }
+
+  #start(view: RequestView): void {
+    const request = view.toRequest();
+    const operation = operations[request.opcode];
+    if (operation === undefined) return this.#fail(request, ERRNO.ENOSYS);
+    this.#pending.set(request.unique, request);
+    if (!this.#open) return this.#fail(request, ERRNO.ENODEV);
+    this.#countersOf(request.opcode).requests.add();
+    try {
+      if (view.argumentBytes < operation.argumentBytes) throw new GfsError('MALFORMED', 'cut off');
+      operation.start(this.#served, request, view).then(
+        (value) => this.#answer(request, operation, value),
+        (error: unknown) => this.#refuse(request, error),
+      );
+    } catch (error) {
+      this.#refuse(request, error);
+    }
+  }
+
+  #answer(request: Request, operation: Operation, value: unknown): void {
+    this.#out.clear();
+    try {
+      operation.write(this.#out, value, request, this.#served);
+    } catch (error) {
+      return this.#refuse(request, error);
+    }
+    this.#send(request, 0);
+  }
+
+  /** A handler's error, or one in writing its answer, becomes an errno. */
+  #refuse(request: Request, error: unknown): void {
+    this.#countersOf(request.opcode).errors.add();
+    if (error instanceof GfsError) {
+      if (error.code === 'INTERNAL') this.#logUnforeseen(request, error);
+      return this.#fail(request, error.errnoNumber);
+    }
+    if (request.interrupted && (error as Error | undefined)?.name === 'AbortError') {
+      return this.#fail(request, ERRNO.EINTR);
+    }
+    this.#logUnforeseen(request, error);
+    this.#fail(request, ERRNO.EIO);
+  }
+
+  #logUnforeseen(request: Request, error: unknown): void {
+    const { opcode, inode, pid } = request;
+    this.#logger.error(
+      { err: error, operation: opcodeName(opcode), inode, pid },
+      'a request failed unexpectedly',
+    );
+  }
+
+  #fail(request: Request, errno: number): void {
+    this.#out.release?.();
+    this.#out.clear();
+    this.#send(request, errno);
+  }
+
+  /** The door through which every reply leaves. */
+  #send(request: Request, errno: number): void {
+    const out = this.#out;
+    const { buffers, release } = out;
+    // What is not in the table never was pending. What was but no longer is has been answered by close().
+    const unanswered = this.#pending.delete(request.unique) || operations[request.opcode] === undefined;
+    if (unanswered) {
+      const length = out.finish(request.unique, errno);
+      const result = buffers === undefined ? this.#transport.reply(length) : this.#sendWith(length, buffers);
+      if (result !== 0) this.#onUnsent(request, result);
+    }
+    out.clear();
+    release?.();
+    if (this.#pending.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
+  #sendWith(length: number, buffers: readonly Uint8Array[]): number {
+    const few = buffers.length <= MAX_REPLY_BUFFERS ? buffers : [Buffer.concat(buffers)];
+    return this.#transport.replyWith(length, few);
+  }
+
+  #onUnsent(request: Request, result: number): void {
+    // ENOENT: the caller was killed and waits no more. ENODEV: unmounted meanwhile.
+    if (result === -ERRNO.ENOENT || result === -ERRNO.ENODEV || !this.#open) return;
+    const operation = opcodeName(request.opcode);
+    this.#logger.error({ operation, inode: request.inode, errno: -result }, 'the kernel refused a reply');
+  }
+
+  #init(view: RequestView): void {
+    const request = view.toRequest();
+    this.#out.clear();
+    try {
+      const negotiated = negotiate(view, this.#out, this.#options);
+      this.#send(request, 0);
+      if (negotiated !== undefined) this.#onNegotiated(negotiated);
+    } catch (error) {
+      this.#onRefused(error as Error);
+      this.#fail(request, ERRNO.EPROTO);
+    }
+  }
+
+  #batchForget(view: RequestView): void {
+    const count = view.u32(BatchForgetIn.count);
+    for (let i = 0, at: number = BatchForgetIn.items; i < count; i++, at += BatchForgetIn.ITEM_BYTES) {
+      this.#forget(view.u64(at), view.u64(at + 8));
+    }
+  }
+
+  #forget(inode: Inode, count: number): void {
+    try {
+      this.#handler.forget(inode, count);
+    } catch (error) {
+      this.#logger.error({ err: error, inode }, 'forgetting an inode failed');
+    }
+  }
+
+  #countersOf(opcode: number): Counters {
+    const known = this.#counters[opcode];
+    if (known !== undefined) return known;
+    const labels = { operation: opcodeName(opcode) };
+    const counters = {
+      requests: this.#metrics.counter('gfs_client_fuse_requests_total', 'Requests of the kernel.', labels),
+      errors: this.#metrics.counter(
+        'gfs_client_fuse_errors_total',
+        'Requests answered with an errno.',
+        labels,
+      ),
+    };
+    this.#counters[opcode] = counters;
+    return counters;
+  }
+}

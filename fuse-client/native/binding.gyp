@@ -1,0 +1,10 @@
+{
+  "targets": [
+    {
+      "target_name": "fusedev",
+      "sources": ["addon.c", "device.c", "mount.c", "syscalls.c", "work.c"],
+      "defines": ["NAPI_VERSION=8", "_GNU_SOURCE", "_FILE_OFFSET_BITS=64"],
+      "cflags": ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"]
+    }
+  ]
+}
