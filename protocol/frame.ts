@@ -34,7 +34,8 @@ export interface OutgoingPayload {
 /** The buffers of one frame, ready to be written in order. */
 export function encodeFrame(kind: FrameKind, header: unknown, payload?: OutgoingPayload): Uint8Array[] {
   const packed = packr.pack(header);
-  if (packed.byteLength > MAX_HEADER_BYTES) throw new GfsError('TOO_BIG', `header of ${packed.byteLength} bytes`);
+  if (packed.byteLength > MAX_HEADER_BYTES)
+    throw new GfsError('TOO_BIG', `header of ${packed.byteLength} bytes`);
   let payloadBytes = 0;
   for (const buffer of payload?.buffers ?? []) payloadBytes += buffer.byteLength;
   if (payloadBytes > MAX_PAYLOAD_BYTES) throw new GfsError('TOO_BIG', `payload of ${payloadBytes} bytes`);
@@ -149,7 +150,8 @@ export class FrameReader {
     this.#prefixFilled = 0;
     this.#header = undefined;
     this.#payload = undefined;
-    if (checksum(packed) !== this.#prefix.readUInt32LE(12)) throw new GfsError('MALFORMED', 'header checksum');
+    if (checksum(packed) !== this.#prefix.readUInt32LE(12))
+      throw new GfsError('MALFORMED', 'header checksum');
     const payloadCrc = this.#prefix.readUInt32LE(16);
     if (payload !== undefined && checksum(payload.bytes) !== payloadCrc) {
       throw new GfsError('MALFORMED', 'payload checksum');

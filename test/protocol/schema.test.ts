@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { Packr } from 'msgpackr';
 import t from 'tap';
@@ -146,11 +147,23 @@ t.test('schema: decoded bytes are a copy that may be kept', async (t) => {
   t.same([...kept], [1, 2, 3]);
 });
 
-t.test('messages: numbers and names are given once, and garbage never passes for a body', async (t) => {
+function allMethods(): Method<unknown, unknown>[] {
   const exported: unknown[] = Object.values(messages);
-  const methods = exported.filter(
+  return exported.filter(
     (value): value is Method<unknown, unknown> => (value as { request?: unknown }).request !== undefined,
   );
+}
+
+t.test('messages: docs/formats/wire.md lists each method, and no other', async (t) => {
+  const text = await readFile('docs/formats/wire.md', 'utf8');
+  const listed = [...text.matchAll(/^\| (\d+) \| (\w+) \|/gm)].filter(([, number]) => Number(number) >= 10);
+  const rows = listed.slice(listed.findIndex(([, , name]) => name === 'registerClient'));
+  const expected = allMethods().map(({ number, name }) => `${number} ${name}`);
+  t.same(rows.map(([, number, name]) => `${number} ${name}`).sort(), expected.sort());
+});
+
+t.test('messages: numbers and names are given once, and garbage never passes for a body', async (t) => {
+  const methods = allMethods();
   t.ok(methods.length > 40);
   t.equal(new Set(methods.map(({ number }) => number)).size, methods.length);
   t.equal(new Set(methods.map(({ name }) => name)).size, methods.length);
