@@ -58,7 +58,7 @@ export async function prepareMountPoint(
   const path = await resolveDirectory(directory, timers);
   for (let i = 0; i < MAX_STACKED_MOUNTS; i++) {
     const mounted = await mountAt(path);
-    const fuse = mounted?.type.startsWith('fuse');
+    const fuse = mounted?.type.startsWith('fuse') ? mounted : undefined;
     const found = await answerWithin(timers, stat(path)).catch((error: NodeJS.ErrnoException) => error);
     if (found === 'timeout') {
       throw new Error(
@@ -72,9 +72,9 @@ export async function prepareMountPoint(
       continue;
     }
     if (!found.isDirectory()) throw new Error(`${path} is not a directory: mount on an empty directory.`);
-    if (fuse) {
+    if (fuse !== undefined) {
       throw new Error(
-        `${path} is mounted already (${mounted.source}, ${mounted.type}). ` +
+        `${path} is mounted already (${fuse.source}, ${fuse.type}). ` +
           `Unmount it first with "gfs umount ${path}", or mount elsewhere.`,
       );
     }
