@@ -86,7 +86,7 @@ export class GfsSystem implements System {
     const addressFile = join(this.#base, `${name}.json`);
     const log = openSync(join(this.#base, `${name}.log`), 'a');
     const node = process.env['BENCH_CPU_PROF'] === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${this.#base}.prof`];
-    const script = join(repositoryRoot(), 'dist/cli/main.js');
+    const script = this.#gfs;
     const daemon = spawn(process.execPath, [...node, script, ...words, '--address-file', addressFile], {
       stdio: ['ignore', log, log],
       env: { ...process.env, ...this.#environment },

@@ -50,7 +50,7 @@ import { getVirtualXattr, isVirtualXattr, setVirtualXattr } from './virtual-xatt
 
 const STATFS_BLOCK_BYTES = 4096;
 const NAME_MAX_BYTES = 255;
-const WRITABLE_NAMESPACES = ['user.', 'trusted.', 'security.'];
+const STORED_XATTRS = ['user.', 'trusted.', 'security.capability'];
 
 export class GfsHandler implements FuseHandler {
   readonly #environment: Environment;
@@ -280,7 +280,7 @@ export class GfsHandler implements FuseHandler {
   ): Promise<void> {
     const id = this.#inodes.toNode(inode);
     if (isVirtualXattr(name)) return setVirtualXattr(this.#powers, context, id, name, Uint8Array.from(value));
-    requireKnownNamespace(name);
+    requireStored(name);
     const request = { id, name, value: Uint8Array.from(value), mode };
     await this.#client.master.mutate(SetXattr, request, callContext(context));
   }
@@ -288,7 +288,7 @@ export class GfsHandler implements FuseHandler {
   async getxattr(context: Context, inode: Inode, name: ByteString): Promise<Uint8Array> {
     const id = this.#inodes.toNode(inode);
     if (isVirtualXattr(name)) return getVirtualXattr(this.#powers, context, id, name);
-    requireKnownNamespace(name);
+    requireStored(name);
     return (await this.#client.master.query(GetXattr, { id, name }, callContext(context))).value;
   }
 
@@ -299,7 +299,7 @@ export class GfsHandler implements FuseHandler {
 
   async removexattr(context: Context, inode: Inode, name: ByteString): Promise<void> {
     if (isVirtualXattr(name)) throw new GfsError('NOT_SUPPORTED', `${name} cannot be removed`);
-    requireKnownNamespace(name);
+    requireStored(name);
     const request = { id: this.#inodes.toNode(inode), name };
     await this.#client.master.mutate(RemoveXattr, request, callContext(context));
   }
@@ -381,7 +381,11 @@ export class GfsHandler implements FuseHandler {
   }
 }
 
-/** @throws NOT_SUPPORTED: POSIX ACLs and what else the kernel keeps under `system.` are not stored */
-function requireKnownNamespace(name: ByteString): void {
-  if (!WRITABLE_NAMESPACES.some((prefix) => name.startsWith(prefix))) throw new GfsError('NOT_SUPPORTED');
+/**
+ * POSIX ACLs and security labels are not stored. To say so saves messages: ls(1) asks every file for its
+ * SELinux label until it hears EOPNOTSUPP once.
+ * @throws NOT_SUPPORTED
+ */
+function requireStored(name: ByteString): void {
+  if (!STORED_XATTRS.some((prefix) => name.startsWith(prefix))) throw new GfsError('NOT_SUPPORTED');
 }
