@@ -37,7 +37,9 @@ export class Locations {
   constructor(session: MasterSession, clock: Clock, ttlMs: number) {
     this.#session = session;
     this.#clock = clock;
-    this.#files = new LRUCache({ max: MAX_FILES, ttl: ttlMs, perf: { now: () => clock.monotonicMs() } });
+    // Without a resolution: with one it would read the clock only as often as a timer of its own lets it.
+    const perf = { now: () => clock.monotonicMs() };
+    this.#files = new LRUCache({ max: MAX_FILES, ttl: ttlMs, ttlResolution: 0, perf });
   }
 
   /** Where chunk `index` of file `id` is; handle 0 where the file has none. */
