@@ -158,8 +158,8 @@ export const sections = {
       ),
       reserved: key(
         size(0, 1024 * GIB),
-        1 * GIB,
-        'Bytes of each disk that are left free: a chunkserver with less than that takes no new chunks.',
+        256 * MIB,
+        'Kept free on every disk, for the journal and repair: a chunkserver with less takes no new chunks.',
       ),
       heartbeat_interval: key(
         duration(100, 600_000),

@@ -105,7 +105,7 @@ function quantity(
   bareFactor: number,
   bounds: { readonly min: number; readonly max: number },
 ): ValueType<number> {
-  const shown = `${what} from ${showIn(units, bounds.min, smallest)} to ${showIn(units, bounds.max, smallest)}`;
+  const shown = `${what}, ${showIn(units, bounds.min, smallest)} to ${showIn(units, bounds.max, smallest)}`;
   return {
     what: shown,
     parse: (raw) => {
@@ -125,12 +125,12 @@ function quantity(
 
 /** "64MiB" (B, KiB, MiB, GiB, TiB), or a number of bytes. */
 export function size(min: number, max: number): ValueType<number> {
-  return quantity('a size as "64MiB"', SIZE_UNITS, 'B', 1, { min, max });
+  return quantity('a size', SIZE_UNITS, 'B', 1, { min, max });
 }
 
 /** "60s" (ms, s, m, h, d), or a number of seconds, as the paper's configurations have it; milliseconds inside. */
 export function duration(min: number, max: number): ValueType<number> {
-  return quantity('a time as "60s"', DURATION_UNITS, 'ms', 1000, { min, max });
+  return quantity('a time', DURATION_UNITS, 'ms', 1000, { min, max });
 }
 
 export const location: ValueType<Location> = {
