@@ -51,7 +51,10 @@ export class Appender {
    */
   async record(data: Uint8Array, context: CallContext): Promise<number> {
     if (data.byteLength > this.#chunkBytes / 4) {
-      throw new GfsError('TOO_BIG', `a record is at most a quarter of a chunk, ${this.#chunkBytes / 4} bytes`);
+      throw new GfsError(
+        'TOO_BIG',
+        `a record is at most a quarter of a chunk, ${this.#chunkBytes / 4} bytes`,
+      );
     }
     const deadline = this.#deadline();
     const { offset } = await this.#appendFrom('record', [data], context, deadline);

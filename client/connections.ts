@@ -63,7 +63,8 @@ export class ChunkserverConnections {
   preferReachable(servers: readonly Server[]): readonly Server[] {
     if (this.#avoidUntilMs.size === 0) return servers;
     const nowMs = this.#environment.clock.monotonicMs();
-    const avoided = (server: Server) => (this.#avoidUntilMs.get(`${server.host}:${server.port}`) ?? 0) > nowMs;
+    const avoided = (server: Server) =>
+      (this.#avoidUntilMs.get(`${server.host}:${server.port}`) ?? 0) > nowMs;
     return [...servers.filter((server) => !avoided(server)), ...servers.filter(avoided)];
   }
 
@@ -75,7 +76,8 @@ export class ChunkserverConnections {
 
   close(): void {
     this.#idleCheck.cancel();
-    for (const { peer } of this.#connections.values()) peer.then((open) => open.close()).catch(() => undefined);
+    for (const { peer } of this.#connections.values())
+      peer.then((open) => open.close()).catch(() => undefined);
     this.#connections.clear();
   }
 
@@ -99,7 +101,9 @@ export class ChunkserverConnections {
       return peer;
     } catch (cause) {
       peer?.close();
-      throw new GfsError('UNREACHABLE', `chunkserver ${server.serverId} at ${server.host}:${server.port}`, { cause });
+      throw new GfsError('UNREACHABLE', `chunkserver ${server.serverId} at ${server.host}:${server.port}`, {
+        cause,
+      });
     }
   }
 

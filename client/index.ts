@@ -3,8 +3,8 @@
  * metadata and to chunkservers for data (paper §2.3), and keeps no file data beyond what is on its way.
  */
 import type { Environment } from '../environment/ports/index.js';
-import { type AttributeChanges, type Attributes, SetAttributes } from '../protocol/messages/index.js';
 import { MIB } from '../protocol/limits.js';
+import { type AttributeChanges, type Attributes, SetAttributes } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { ChunkserverConnections } from './connections.js';
 import { Locations } from './locations.js';
@@ -16,8 +16,8 @@ import type { CallContext } from './retry.js';
 import { MasterSession } from './session.js';
 import { WriteBudget } from './write-behind.js';
 
-export { type ClientOptions, clientDefaults, type HostPort } from './options.js';
 export { OpenFile } from './open-file.js';
+export { type ClientOptions, clientDefaults, type HostPort } from './options.js';
 export type { ReadResult } from './reader.js';
 export type { CallContext } from './retry.js';
 export type { MasterSession } from './session.js';

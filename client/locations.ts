@@ -140,7 +140,12 @@ export class Locations {
   ): Promise<Chunk> {
     const request = { id, index, count: PREFETCH_CHUNKS };
     // Shared by all who wait for it: one caller's interruption must not fail the others.
-    const { chunks } = await this.#session.query(GetChunks, request, { ...context, signal: undefined }, deadline);
+    const { chunks } = await this.#session.query(
+      GetChunks,
+      request,
+      { ...context, signal: undefined },
+      deadline,
+    );
     for (const chunk of chunks) if (chunk.handle !== 0) remember(file.chunks, chunk.index, chunk);
     const wanted = chunks.find((chunk) => chunk.index === index);
     return wanted ?? { index, handle: 0, version: 0, validBytes: 0, replicas: [] };
@@ -156,7 +161,12 @@ export class Locations {
   ): Promise<Lease> {
     const request = { id, index, version: failed.version, failed: [...failed.servers] };
     const askedAtMs = this.#clock.monotonicMs();
-    const { lease } = await this.#session.mutate(GetLease, request, { ...context, signal: undefined }, deadline);
+    const { lease } = await this.#session.mutate(
+      GetLease,
+      request,
+      { ...context, signal: undefined },
+      deadline,
+    );
     // Counted from before the question, so that ours ends first.
     const expiresAtMs = askedAtMs + lease.remainingMs - LEASE_MARGIN_MS;
     remember(file.leases, index, { lease, expiresAtMs });

@@ -2,7 +2,12 @@
 import type { Environment, Timer } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_FILE_BYTES } from '../protocol/limits.js';
-import { type AttributeChanges, type Attributes, ExtendFile, SetAttributes } from '../protocol/messages/index.js';
+import {
+  type AttributeChanges,
+  type Attributes,
+  ExtendFile,
+  SetAttributes,
+} from '../protocol/messages/index.js';
 import { Appender } from './append.js';
 import type { Locations } from './locations.js';
 import type { Reader, ReadResult } from './reader.js';
@@ -124,7 +129,10 @@ export class OpenFile {
     this.#extendTimer ??= this.#parts.environment.timers.after(EXTEND_DELAY_MS, () => {
       this.#extendTimer = undefined;
       this.#tellLength({}).catch((error) => {
-        this.#parts.environment.logger.warn({ err: error, id: this.id }, 'the master has not heard of an append yet');
+        this.#parts.environment.logger.warn(
+          { err: error, id: this.id },
+          'the master has not heard of an append yet',
+        );
       });
     });
   }
@@ -150,7 +158,11 @@ export class OpenFile {
     return this.#inLane(async () => {
       await this.#writes.drain();
       if (this.#changed && changes.size === undefined) await this.#extend(context);
-      const { attributes } = await this.#parts.session.mutate(SetAttributes, { id: this.id, changes }, context);
+      const { attributes } = await this.#parts.session.mutate(
+        SetAttributes,
+        { id: this.id, changes },
+        context,
+      );
       if (changes.size !== undefined) {
         this.#parts.locations.drop(this.id);
         this.#noteChange();
@@ -167,7 +179,10 @@ export class OpenFile {
     // A replica whose host has booted since may have lost what it had not flushed; where one has not, the
     // others were made equal to it. Where all have, nobody can say that the data is there.
     if (!now.some((verifier) => verifiers.has(verifier))) {
-      throw new GfsError('REPLICA_FAILED', `every replica of chunk ${index} lost its memory before the flush`);
+      throw new GfsError(
+        'REPLICA_FAILED',
+        `every replica of chunk ${index} lost its memory before the flush`,
+      );
     }
     this.#writes.forgetUnsynced(index, verifiers);
   }

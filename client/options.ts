@@ -1,5 +1,5 @@
-import type { Location } from '../protocol/messages/index.js';
 import { MIB } from '../protocol/limits.js';
+import type { Location } from '../protocol/messages/index.js';
 
 export interface HostPort {
   readonly host: string;

@@ -75,11 +75,13 @@ export class Reader {
       this.#environment.logger.debug({ err: error, id, index: piece.index }, 'a read is tried again');
       this.#locations.dropChunk(id, piece.index);
     };
-    return retrying(this.#environment.timers, deadline, context.signal, attempt, onFailure).catch((thrown) => {
-      const error = toGfsError(thrown);
-      if (error.code !== 'DEADLINE_EXCEEDED') throw error;
-      throw new GfsError('CHUNK_UNAVAILABLE', `no replica of chunk ${piece.index} of file ${id} answers`);
-    });
+    return retrying(this.#environment.timers, deadline, context.signal, attempt, onFailure).catch(
+      (thrown) => {
+        const error = toGfsError(thrown);
+        if (error.code !== 'DEADLINE_EXCEEDED') throw error;
+        throw new GfsError('CHUNK_UNAVAILABLE', `no replica of chunk ${piece.index} of file ${id} answers`);
+      },
+    );
   }
 
   /** Each replica once, best first. @throws the last one's error */
@@ -132,7 +134,9 @@ export class Reader {
     this.#environment.logger.warn({ handle, version, server: server.serverId }, 'a replica is damaged');
     this.#session
       .query(ReportCorrupt, { handle, version, serverId: server.serverId })
-      .catch((error) => this.#environment.logger.warn({ err: error, handle }, 'the damage could not be reported'));
+      .catch((error) =>
+        this.#environment.logger.warn({ err: error, handle }, 'the damage could not be reported'),
+      );
   }
 }
 

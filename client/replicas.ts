@@ -6,7 +6,14 @@
 import type { Environment } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { INLINE_WRITE_BYTES } from '../protocol/limits.js';
-import { AppendChunk, type Lease, PushData, type Server, SyncChunk, WriteChunk } from '../protocol/messages/index.js';
+import {
+  AppendChunk,
+  type Lease,
+  PushData,
+  type Server,
+  SyncChunk,
+  WriteChunk,
+} from '../protocol/messages/index.js';
 import type { ChunkserverConnections } from './connections.js';
 import type { Locations } from './locations.js';
 import { type CallContext, type Deadline, retrying } from './retry.js';
@@ -162,7 +169,10 @@ export class Replicas {
         if (error.code === 'CHUNK_FULL') throw new ChunkFull();
         if (error.code === 'DEADLINE_EXCEEDED') failing.add(lease.primary);
         if (error.reaction !== 'never' || failing.size > 0) {
-          this.#environment.logger.debug({ err: error, id, index, version: lease.version }, 'a mutation is tried again');
+          this.#environment.logger.debug(
+            { err: error, id, index, version: lease.version },
+            'a mutation is tried again',
+          );
           this.#locations.dropLease(id, lease);
           failed = { version: lease.version, servers: [...failing].map((server) => server.serverId) };
         }

@@ -139,7 +139,9 @@ export class MasterSession {
     const peer = this.#peer;
     this.#peer = undefined;
     if (peer !== undefined && !peer.closed) {
-      await peer.call(EndSession, {}, { session: this.id, deadlineMs: CONNECT_TIMEOUT_MS }).catch(() => undefined);
+      await peer
+        .call(EndSession, {}, { session: this.id, deadlineMs: CONNECT_TIMEOUT_MS })
+        .catch(() => undefined);
       peer.close();
     }
     for (const wake of this.#waiters) wake();
@@ -290,7 +292,7 @@ export class MasterSession {
     const closed = takeSome(this.#closedFiles);
     const { id, timeoutMs } = this.#current();
     try {
-      await peer.call(Renew, { opened, closed }, { session: id, deadlineMs: timeoutMs });
+      await peer.call(Renew, { opened, closed }, { session: id, deadlineMs: timeoutMs, urgent: true });
     } catch (thrown) {
       for (const node of opened) if (this.#openNow.has(node)) this.#opened.add(node);
       for (const node of closed) if (!this.#openNow.has(node)) this.#closedFiles.add(node);
@@ -313,7 +315,8 @@ function takeSome(ids: Set<number>): number[] {
 /** What the network or the handshake said, as an error that tells who could not be reached. */
 function unreachable(thrown: unknown, master: string): GfsError {
   const error = toGfsError(thrown);
-  const final = error.code === 'WRONG_CLUSTER' || error.code === 'WRONG_PROTOCOL_VERSION' || error.code === 'INVALID';
+  const final =
+    error.code === 'WRONG_CLUSTER' || error.code === 'WRONG_PROTOCOL_VERSION' || error.code === 'INVALID';
   if (final) return error;
   return new GfsError('UNREACHABLE', `master ${master}: ${error.message}`, { cause: thrown });
 }

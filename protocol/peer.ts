@@ -31,6 +31,8 @@ type ResponseHeader = ValueOf<typeof responseHeaderCodec>;
 const HELLO_TIMEOUT_MS = 5_000;
 const DEFAULT_DEADLINE_MS = 30_000;
 const SWEEP_INTERVAL_MS = 100;
+/** Urgent requests that may be outstanding above the credit: those that keep sessions alive. */
+const URGENT_ALLOWANCE = 8;
 const NO_AUTHENTICATION = new Uint8Array(0);
 
 export interface PeerOptions {
@@ -165,6 +167,10 @@ export class Peer implements Caller {
         call.onAbort = () => this.#abandon(id, new GfsError('CANCELLED', `${method.name} was cancelled`));
         options.signal.addEventListener('abort', call.onAbort, { once: true });
       }
+      if (options.urgent === true && this.#hello !== undefined) {
+        this.#send(id, call);
+        return;
+      }
       this.#waiting.set(id, call);
       if (this.#waiting.size === 1) this.#sendWaiting();
     });
@@ -173,6 +179,10 @@ export class Peer implements Caller {
   #reasonToRefuse(options: CallOptions): GfsError | undefined {
     if (this.#closedWith !== undefined) return this.#closedWith;
     if (options.signal?.aborted) return new GfsError('CANCELLED');
+    if (options.urgent === true && this.#hello !== undefined) {
+      if (this.#pending.size < this.#hello.maxRequests + URGENT_ALLOWANCE) return undefined;
+      return new GfsError('OVERLOADED', `${this.#pending.size} requests are under way to ${this.remote}`);
+    }
     if (this.#waiting.size >= MAX_WAITING_CALLS) {
       return new GfsError('OVERLOADED', `${this.#waiting.size} calls wait for ${this.remote}`);
     }
@@ -387,7 +397,7 @@ export class Peer implements Caller {
     const maxRequests = this.#options.maxRequests ?? DEFAULT_MAX_REQUESTS;
     const maxBytes = this.#options.maxRequestBytes ?? DEFAULT_MAX_REQUEST_BYTES;
     const overBytes = this.#servingBytes > 0 && this.#servingBytes + payloadBytes > maxBytes;
-    if (this.#serving.size >= maxRequests || overBytes) {
+    if (this.#serving.size >= maxRequests + URGENT_ALLOWANCE || overBytes) {
       throw new GfsError('OVERLOADED', 'more requests than the credit granted');
     }
   }

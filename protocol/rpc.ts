@@ -106,6 +106,8 @@ export interface CallOptions {
   readonly sequence?: number;
   readonly traceId?: number;
   readonly priority?: Priority;
+  /** Goes ahead of all that wait for credit: small and rare, such as a session's renewal. */
+  readonly urgent?: boolean;
   readonly uid?: number;
   readonly gids?: readonly number[];
 }
@@ -121,7 +123,11 @@ export interface Caller {
   readonly remote: string;
   readonly closed: boolean;
   /** @throws GfsError: the callee's, or DISCONNECTED, DEADLINE_EXCEEDED, CANCELLED, OVERLOADED */
-  call<Request, Reply>(method: Method<Request, Reply>, body: Request, options?: CallOptions): Promise<CallResult<Reply>>;
+  call<Request, Reply>(
+    method: Method<Request, Reply>,
+    body: Request,
+    options?: CallOptions,
+  ): Promise<CallResult<Reply>>;
   /** Calls back once, when the connection is over (at once if it is already). */
   onceClosed(callback: (error: Error | undefined) => void): void;
   close(): void;

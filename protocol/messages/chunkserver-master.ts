@@ -153,4 +153,9 @@ export const CopyChunk = method(
   PrepareVersion.reply,
 );
 
-export const DeleteChunks = method(74, 'deleteChunks', struct({ handles: list(chunkHandleCodec, 4096) }), empty);
+export const DeleteChunks = method(
+  74,
+  'deleteChunks',
+  struct({ handles: list(chunkHandleCodec, 4096) }),
+  empty,
+);

@@ -7,7 +7,19 @@ import {
   MAX_XATTRS_PER_NODE,
 } from '../limits.js';
 import { method } from '../rpc.js';
-import { bool, byteString, bytes, list, oneOf, optional, struct, text, u32, u53, type ValueOf } from '../schema.js';
+import {
+  bool,
+  byteString,
+  bytes,
+  list,
+  oneOf,
+  optional,
+  struct,
+  text,
+  u32,
+  u53,
+  type ValueOf,
+} from '../schema.js';
 import {
   attributeChangesCodec,
   attributesCodec,
@@ -80,12 +92,7 @@ export const SetAttributes = method(
 /**
  * After a write: the file is at least `size` long, and was changed at `mtime`. Never shortens.
  */
-export const ExtendFile = method(
-  24,
-  'extendFile',
-  struct({ id: nodeIdCodec, size: u53 }),
-  entryReply,
-);
+export const ExtendFile = method(24, 'extendFile', struct({ id: nodeIdCodec, size: u53 }), entryReply);
 
 /** A page of a directory from after `cookie` (0: the start), without `.` and `..`. */
 export const ReadDirectory = method(

@@ -1,6 +1,18 @@
 /** The shapes that several messages share. */
 import { MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_REPLICAS } from '../limits.js';
-import { byteString, int, list, optional, real, struct, text, u32, u53, uint, type ValueOf } from '../schema.js';
+import {
+  byteString,
+  int,
+  list,
+  optional,
+  real,
+  struct,
+  text,
+  u32,
+  u53,
+  uint,
+  type ValueOf,
+} from '../schema.js';
 
 /** A node of the namespace: stable for its life, never reused, 53 bits. */
 export const nodeIdCodec = u53;

@@ -234,6 +234,26 @@ check(
 );
 
 check(
+  'credit: an urgent call goes ahead of those that wait for it',
+  async (t, pair) => {
+    const { a, b } = pair;
+    await a.peer.ready();
+    const calls = [0, 1, 2, 3].map(() => a.peer.call(Wait, {}));
+    const urgent = a.peer.call(Wait, {}, { urgent: true });
+    await until(pair, () => b.waiting.length === 3);
+    b.waiting[2]!.finish();
+    await urgent;
+    for (let served = 0; served < 5; served++) {
+      await until(pair, () => b.waiting.length > served);
+      if (served !== 2) b.waiting[served]!.finish();
+    }
+    await Promise.all(calls);
+    t.equal(b.waiting.length, 5);
+  },
+  [{}, { maxRequests: 2 }],
+);
+
+check(
   'credit: payload bytes count too, and a call larger than all of it goes alone',
   async (t, pair) => {
     const { a, b } = pair;
@@ -488,7 +508,7 @@ const offences: [what: string, code: string, commit: (stranger: Stranger) => voi
     'OVERLOADED',
     ({ say, hello }) => {
       say(FrameKind.hello, hello);
-      for (let id = 1; id <= 1_025; id++) say(FrameKind.request, [requestHeader(id), []]);
+      for (let id = 1; id <= 1_024 + 8 + 1; id++) say(FrameKind.request, [requestHeader(id), []]);
     },
   ],
   [
