@@ -1,0 +1,162 @@
+/** Parts of files: holes, preallocation, copies on the server's side, maps, ioctl. */
+import { randomBytes } from 'node:crypto';
+import { open, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Case } from './suite.js';
+
+const MIB = 1024 * 1024;
+
+const seeking: Case = {
+  name: 'extents: SEEK_DATA and SEEK_HOLE find data and holes',
+  needs: ['lseek'],
+  async run(t, directory, python) {
+    const path = join(directory, 'sparse');
+    const file = await open(path, 'w');
+    await file.write('data', 0);
+    await file.write('data', 8 * MIB);
+    await file.truncate(16 * MIB);
+    await file.sync();
+    await file.close();
+    const seek = (offset: number, whence: string) =>
+      python.run<number>(
+        `
+          fd = os.open(path, os.O_RDONLY)
+          try: result = os.lseek(fd, offset, getattr(os, whence.decode()))
+          finally: os.close(fd)
+        `,
+        { path, offset, whence },
+      );
+    t.equal(await seek(0, 'SEEK_DATA'), 0);
+    const hole = await seek(0, 'SEEK_HOLE');
+    t.ok(hole > 0 && hole <= 8 * MIB, 'a hole before the second data');
+    const data = await seek(hole, 'SEEK_DATA');
+    t.ok(data > hole && data <= 8 * MIB, 'the second data');
+    t.ok((await seek(8 * MIB, 'SEEK_HOLE')) <= 16 * MIB, 'the end is a hole');
+    await t.rejects(seek(16 * MIB, 'SEEK_DATA'), { code: 'ENXIO' });
+    await t.rejects(seek(20 * MIB, 'SEEK_HOLE'), { code: 'ENXIO' });
+  },
+};
+
+const allocating: Case = {
+  name: 'extents: fallocate extends, keeps the size, and punches holes of zeros',
+  needs: ['fallocate'],
+  async run(t, directory, python) {
+    const path = join(directory, 'file');
+    const data = randomBytes(300_000);
+    await writeFile(path, data);
+    const fallocate = (mode: number, offset: number, length: number) =>
+      python.run(
+        `
+          libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+          fd = os.open(path, os.O_RDWR)
+          try: check(libc.fallocate(fd, mode, offset, length))
+          finally: os.close(fd)
+        `,
+        { path, mode, offset, length },
+      );
+    const KEEP_SIZE = 1;
+    const PUNCH_HOLE = 2;
+    await fallocate(0, 0, 400_000);
+    t.equal((await stat(path)).size, 400_000);
+    await fallocate(KEEP_SIZE, 0, 900_000);
+    t.equal((await stat(path)).size, 400_000, 'kept');
+    await fallocate(PUNCH_HOLE | KEEP_SIZE, 50_000, 150_000);
+    const expected = Buffer.alloc(400_000);
+    data.copy(expected);
+    expected.fill(0, 50_000, 200_000);
+    t.ok((await readFile(path)).equals(expected));
+    await t.rejects(fallocate(0, 0, 0), { code: 'EINVAL' });
+  },
+};
+
+const copying: Case = {
+  name: 'extents: copy_file_range copies ranges, within and between files',
+  async run(t, directory, python) {
+    const from = join(directory, 'from');
+    const to = join(directory, 'to');
+    const data = randomBytes(3 * MIB);
+    await writeFile(from, data);
+    await writeFile(to, '');
+    const copy = (source: string, target: string, at: number, targetAt: number, count: number) =>
+      python.run<number>(
+        `
+          a, b, result = os.open(source, os.O_RDONLY), os.open(target, os.O_RDWR), 0
+          try:
+              while result < count:
+                  n = os.copy_file_range(a, b, count - result, at + result, targetAt + result)
+                  if n == 0: break
+                  result += n
+          finally:
+              os.close(a); os.close(b)
+        `,
+        { source, target, at, targetAt, count },
+      );
+    t.equal(await copy(from, to, 0, 0, 3 * MIB), 3 * MIB, 'all of it');
+    t.ok((await readFile(to)).equals(data));
+    t.equal(await copy(from, to, 12_345, 777, 100_000), 100_000, 'a part, unaligned');
+    t.ok((await readFile(to)).subarray(777, 100_777).equals(data.subarray(12_345, 112_345)));
+    t.equal(await copy(from, to, 3 * MIB - 10, 4 * MIB, 100), 10, 'up to the end');
+    t.equal((await stat(to)).size, 4 * MIB + 10);
+    t.equal(await copy(from, to, 4 * MIB, 0, 100), 0, 'behind the end');
+    t.equal(await copy(from, from, 0, 2 * MIB, MIB), MIB, 'within one file');
+    t.ok((await readFile(from)).subarray(2 * MIB).equals(data.subarray(0, MIB)));
+  },
+};
+
+const mapping: Case = {
+  name: 'extents: a map reads the file, and what is stored into a shared one is written',
+  async run(t, directory, python) {
+    const path = join(directory, 'file');
+    await writeFile(path, Buffer.alloc(20_000, 'x'));
+    const seen = await python.run<string>(
+      `
+        fd = os.open(path, os.O_RDWR)
+        shared = mmap.mmap(fd, 20000)
+        private = mmap.mmap(fd, 20000, access=mmap.ACCESS_COPY)
+        private[0:4] = b'mine'
+        result = shared[0:4] + private[0:4]
+        shared[9000:9005] = b'wrote'
+        shared.flush()
+        shared.close()
+        os.close(fd)
+      `,
+      { path },
+    );
+    t.equal(seen, 'xxxxmine');
+    const bytes = await readFile(path);
+    t.equal(bytes.subarray(8999, 9006).toString(), 'xwrotex');
+    t.equal(bytes.subarray(0, 4).toString(), 'xxxx', 'a private map stays private');
+    const later = await python.run<string>(
+      `
+        fd = os.open(path, os.O_RDWR)
+        view = mmap.mmap(fd, 20000, prot=mmap.PROT_READ)
+        os.pwrite(fd, b'after', 100)
+        result = view[100:105]
+        os.close(fd)
+      `,
+      { path },
+    );
+    t.equal(later, 'after', 'a write is seen in the map');
+  },
+};
+
+const unknownIoctl: Case = {
+  name: 'extents: an unknown ioctl is ENOTTY, on files and directories',
+  async run(t, directory, python) {
+    const path = join(directory, 'file');
+    await writeFile(path, 'x');
+    const ioctl = (target: string) =>
+      python.run(
+        `
+          fd = os.open(target, os.O_RDONLY)
+          try: fcntl.ioctl(fd, 0x8004fe42, bytearray(4))
+          finally: os.close(fd)
+        `,
+        { target },
+      );
+    await t.rejects(ioctl(path), { code: 'ENOTTY' });
+    await t.rejects(ioctl(directory), { code: 'ENOTTY' });
+  },
+};
+
+export const extentCases: readonly Case[] = [seeking, allocating, copying, mapping, unknownIoctl];
