@@ -24,23 +24,24 @@ export async function main(words: readonly string[]): Promise<void> {
   try {
     await makeProgram(version()).parseAsync(words, { from: 'user' });
   } catch (error) {
-    process.exitCode = await report(error);
+    process.exitCode = report(error);
   }
 }
 
+/** Faults of ours, whose stack says more than their message. Everything else is meant for the user. */
+const FAULTS = new Set(['TypeError', 'RangeError', 'ReferenceError', 'SyntaxError', 'InvariantError']);
+
 /** @returns the exit code */
-async function report(error: unknown): Promise<number> {
+function report(error: unknown): number {
   // Commander has said what is wrong, or shown the help that was asked for.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
-  const known = await isExpected(error);
-  const text = known ? (error as Error).message : ((error as Error | undefined)?.stack ?? String(error));
-  process.stderr.write(`gfs: ${text}\n`);
+  process.stderr.write(`gfs: ${describe(error)}\n`);
   return error instanceof Failure ? error.exitCode : EXIT_FAILED;
 }
 
-/** Whether its message is meant for a user; anything else is a fault of ours, whose stack says more. */
-async function isExpected(error: unknown): Promise<boolean> {
-  if (error instanceof Failure || codeOf(error) !== undefined) return true;
-  const { ConfigurationError } = await import('./config/load.js');
-  return error instanceof ConfigurationError;
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (FAULTS.has(error.name)) return error.stack ?? error.message;
+  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : '';
+  return `${error.message}${cause}`;
 }

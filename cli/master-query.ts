@@ -77,5 +77,6 @@ function reasonOf(error: unknown): string {
   if (error instanceof GfsError && error.code === 'MALFORMED') return 'what answers there is not GFS';
   if (error instanceof GfsError && error.code === 'DISCONNECTED')
     return 'it closed the connection; is it GFS?';
+  if (error instanceof GfsError && error.code === 'UNKNOWN_MESSAGE') return 'it is of another version of GFS';
   return (error as Error).message;
 }

@@ -48,6 +48,7 @@ const MEANINGS: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EEXIST: 'it is there already; a snapshot replaces nothing',
   EINVAL: 'it is not possible there (a snapshot into itself, or an empty record)',
+  EIO: 'no replica or no master answered, or an answer made no sense (the log of the mount tells more)',
   EISDIR: 'it is a directory',
   ENODATA: 'there was no append through this mount',
   ENOENT: 'there is no such file or directory',

@@ -1,5 +1,7 @@
 /** `gfs master`, `gfs chunkserver`: one program in the foreground. */
 
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { chunkserverOptions, masterOptions, processOptions } from '../config/options.js';
 import { codeOf, Failure } from '../failure.js';
 import { assignmentsOf, coordinates, type DaemonFlags, loadWith } from '../flags.js';
@@ -14,18 +16,33 @@ export interface MasterFlags extends DaemonFlags {
 
 export async function master(flags: MasterFlags): Promise<void> {
   const { host, port, data, metricsPort } = flags;
-  const { configuration } = await loadWith(
+  const { configuration, origins } = await loadWith(
     flags,
     assignmentsOf(
       { host, port, data: quoted(data), metricsPort },
       { host: 'master.host', port: 'master.port', data: 'master.data', metricsPort: 'master.metrics_port' },
     ),
   );
-  const options = masterOptions(configuration);
+  const configured = masterOptions(configuration);
+  const hasChunkSize = origins.get('master.chunk_size') !== 'default';
+  const chunkBytes = hasChunkSize ? undefined : chunkBytesOf(configured.dataDirectory);
+  const options = { ...configured, chunkBytes: chunkBytes ?? configured.chunkBytes };
   const { runMaster } = await import('../../master/main.js');
   await startOrExplain('master', options, options.dataDirectory, () =>
     runMaster(options, processOptions(configuration, configuration.master.metrics_port, flags.addressFile)),
   );
+}
+
+/** The chunk size of a cluster that is there: who names none means that one. */
+function chunkBytesOf(dataDirectory: string): number | undefined {
+  try {
+    const superblock: unknown = JSON.parse(readFileSync(join(dataDirectory, 'superblock.json'), 'utf8'));
+    const { chunkBytes } = superblock as { chunkBytes?: unknown };
+    return typeof chunkBytes === 'number' ? chunkBytes : undefined;
+  } catch {
+    // None yet, or one that the master will complain of.
+    return undefined;
+  }
 }
 
 export interface ChunkserverFlags extends DaemonFlags {

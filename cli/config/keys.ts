@@ -71,7 +71,7 @@ export const sections = {
       chunk_size: key(
         size(64 * KIB, 256 * MIB),
         DEFAULT_CHUNK_BYTES,
-        'Bytes in a chunk. Fixed when the cluster is made: a later change is refused at the start.',
+        'Bytes in a chunk, a multiple of 64KiB. Fixed when the cluster is made: when it is not set, a cluster that is there keeps its own; another value is refused at the start.',
       ),
       replication_factor: key(
         whole(1, 16),

@@ -75,6 +75,8 @@ export class Cluster {
     for (const directory of [layout.root, layout.run, layout.log]) {
       mkdirSync(directory, { recursive: true, mode: 0o700 });
     }
+    // What can be refused is refused before anything runs.
+    await this.#plan.prepareMountPoint();
     await checkPort(this.#plan.host, this.#plan.port, 'gfs up --port PORT');
     tell('starting the master');
     const master = await this.#startMaster();
