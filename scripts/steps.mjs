@@ -68,6 +68,7 @@ const SYSTEM_PACKAGES = {
   make: () => hasCommand('make'),
   'g++': () => hasCommand('g++') || hasCommand('c++'),
   procps: () => hasCommand('ps'),
+  'vim-tiny': () => hasCommand('vi'),
   python3: () => hasCommand('python3'),
   rsync: () => hasCommand('rsync'),
   'util-linux': () => hasCommand('flock'),
@@ -85,7 +86,7 @@ export const TO_RUN = [
   'make',
   'python3',
 ];
-export const TO_TEST = [...TO_RUN, 'git', 'iproute2', 'procps', 'rsync'];
+export const TO_TEST = [...TO_RUN, 'git', 'iproute2', 'procps', 'rsync', 'vim-tiny'];
 
 function missing(packages) {
   return packages.filter((name) => !SYSTEM_PACKAGES[name]());

@@ -1,0 +1,132 @@
+/** Snapshot, record append and a look at the chunks: by extended attribute, by ioctl from C, by command. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import t from 'tap';
+import { cannotMount, RealCluster } from './cluster.js';
+import { runCommand, type Workspace } from './processes.js';
+
+const BINDINGS = ['kernel', 'fuse-native'] as const;
+
+/** A path of the repository, from the source and from wherever it was compiled to. */
+function repositoryPath(name: string): string {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory);
+  return join(directory, name);
+}
+
+/** The examples compiled, as a user would. */
+async function compileExamples(workspace: Workspace): Promise<{ append: string; snapshot: string }> {
+  const compiled = { append: workspace.path('append'), snapshot: workspace.path('snapshot') };
+  const flags = ['-O2', '-Wall', '-Werror', '-I', repositoryPath('fuse-client/include')];
+  for (const [name, output] of Object.entries(compiled)) {
+    const source = repositoryPath(`examples/c/${name}.c`);
+    const { status, stderr } = await runCommand(['gcc', ...flags, '-o', output, source]);
+    if (status !== 0) throw new Error(stderr);
+  }
+  return compiled;
+}
+
+for (const binding of BINDINGS) {
+  t.test(`${binding}: snapshot and append by extended attribute`, { skip: cannotMount }, async (t) => {
+    const cluster = await RealCluster.start(t, { chunkSize: '1MiB', mount: ['-o', `binding=${binding}`] });
+    const check = async (line: string, expected: string | RegExp) => {
+      const { stdout, stderr } = await cluster.shell(line);
+      t.match(stdout + stderr, expected, line);
+    };
+    await check(
+      'head -c 3500000 /dev/urandom > a && md5sum < a > sum && setfattr -n user.gfs.snapshot -v a.snap a && cmp a a.snap',
+      /^$/,
+    );
+    await check(
+      'printf changed | dd of=a bs=1 seek=1048570 conv=notrunc status=none && md5sum < a.snap | diff - sum && cmp -s a a.snap; echo $?',
+      /^1\n$/,
+    );
+    await check(
+      'mkdir -p tree/x && echo one > tree/x/f && ln -s f tree/x/l && setfattr -n user.gfs.snapshot -v copy tree && diff -r tree copy && echo two >> tree/x/f && cat copy/x/f && rm -r tree && cat copy/x/l',
+      /^one\none\n$/,
+    );
+    await check(
+      'mkdir sub && setfattr -n user.gfs.snapshot -v ../a2 copy/x/f; setfattr -n user.gfs.snapshot -v "$PWD/sub/f" copy/x/f && cat sub/f copy/a2',
+      /one\n.*one/s,
+    );
+    await check(
+      'touch log && setfattr -n user.gfs.append -v first log && setfattr -n user.gfs.append -v second log && cat log && getfattr --only-values -n user.gfs.append.offset log',
+      /^firstsecond5$/,
+    );
+    await check(
+      'getfattr --only-values -n user.gfs.chunks a',
+      /"handle":[0-9]+.*"version":[0-9]+.*"replicas":\[\{.*\},\{.*\},\{/,
+    );
+    await check('getfattr -d -m - a; cp --preserve=xattr a a3 && getfattr -d -m - a3', /^$/);
+  });
+
+  t.test(`${binding}: what is asked wrongly is refused by name`, { skip: cannotMount }, async (t) => {
+    const cluster = await RealCluster.start(t, { chunkSize: '1MiB', mount: ['-o', `binding=${binding}`] });
+    const refused = async (line: string, message: string) => {
+      const { status, stderr } = await cluster.shell(line);
+      t.not(status, 0, line);
+      t.match(stderr, message, line);
+    };
+    await cluster.shell('mkdir -p d/e; echo x > f; echo y > g');
+    await refused('setfattr -n user.gfs.snapshot -v g f', 'File exists');
+    await refused('setfattr -n user.gfs.snapshot -v d/e/copy d', 'Invalid argument');
+    await refused('setfattr -n user.gfs.snapshot -v /tmp/elsewhere f', 'Invalid cross-device link');
+    await refused('setfattr -n user.gfs.snapshot -v nowhere/f f', 'No such file');
+    await refused('setfattr -n user.gfs.unknown -v 1 f', 'Operation not supported');
+    await refused('getfattr -n user.gfs.unknown f', 'Operation not supported');
+    await refused('getfattr -n user.gfs.append.offset f', 'No such attribute');
+    await refused(
+      `python3 -c 'import os; os.setxattr("f", "user.gfs.append", b"x" * 65537)'`,
+      'Argument list too long',
+    );
+    await refused(`python3 -c 'import os; os.setxattr("d", "user.gfs.append", b"x")'`, 'Is a directory');
+    await refused(
+      `python3 -c 'import fcntl; fcntl.ioctl(open("f"), 0x5a01, 0)'`,
+      binding === 'kernel' ? 'Inappropriate ioctl' : 'OSError',
+    );
+  });
+
+  t.test(`${binding}: snapshot and append by ioctl, from C`, { skip: cannotMount }, async (t) => {
+    const cluster = await RealCluster.start(t, { chunkSize: '1MiB', mount: ['-o', `binding=${binding}`] });
+    const { append, snapshot } = await compileExamples(cluster.workspace);
+    const first = await cluster.shell(
+      `touch log && printf hello | ${append} log && printf world | ${append} log && cat log`,
+    );
+    t.equal(first.stdout.replaceAll(/\s/g, ' ').trim(), '0 5 helloworld', first.stderr);
+    const long = await cluster.shell(
+      `head -c 200000 /dev/urandom > r && touch long && ${append} long < r && cmp r long`,
+    );
+    t.equal(long.stdout.trim(), '0', long.stderr);
+    const copied = await cluster.shell(`${snapshot} r copy && cmp r copy`);
+    t.equal(copied.status, 0, copied.stderr);
+    const exists = await cluster.shell(`${snapshot} r copy`);
+    t.match(exists.stderr, 'File exists');
+  });
+}
+
+t.test(
+  'command: gfs snapshot, append, fileinfo and status do what the mount does',
+  { skip: cannotMount },
+  async (t) => {
+    const cluster = await RealCluster.start(t, { chunkSize: '1MiB' });
+    const at = (name: string) => join(cluster.mountPoint, name);
+    await cluster.shell('head -c 2500000 /dev/urandom > a; touch log');
+    const snapshot = await cluster.gfs(['snapshot', at('a'), at('b')]);
+    t.equal(snapshot.status, 0, snapshot.stderr);
+    t.equal((await cluster.shell('cmp a b')).status, 0);
+    const appended = await cluster.gfs(['append', '--offset', at('log'), 'a record']);
+    t.equal(appended.stdout.trim(), '0', appended.stderr);
+    const piped = await cluster.gfs(['append', '--offset', at('log')], { input: 'another' });
+    t.equal(piped.stdout.trim(), '8', piped.stderr);
+    t.equal((await cluster.shell('cat log')).stdout, 'a recordanother');
+    const info = await cluster.gfs(['fileinfo', '--json', at('a')]);
+    t.match(info.stdout, /"handle"/, info.stderr);
+    const status = await cluster.gfs(['status', '--json', cluster.address]);
+    const told = JSON.parse(status.stdout === '' ? '{}' : status.stdout) as { servers?: unknown[] };
+    t.equal(told.servers?.length, 3, status.stderr);
+    const again = await cluster.gfs(['snapshot', at('a'), at('b')]);
+    t.not(again.status, 0);
+    t.match(again.stderr, /exists/);
+  },
+);
