@@ -41,7 +41,10 @@ function makeSystem(name: string): System {
       return new GfsSystem(name, base, {});
     // The promises of MooseFS: metadata is answered before it is on disk, fsync does not reach the disks.
     case 'gfs-relaxed':
-      return new GfsSystem(name, base, { GFS_OPERATION_LOG_SYNC: 'interval', GFS_CHUNK_SERVER_SYNC: 'memory' });
+      return new GfsSystem(name, base, {
+        GFS_OPERATION_LOG_SYNC: 'interval',
+        GFS_CHUNK_SERVER_SYNC: 'memory',
+      });
     case PEER:
       return new MooseFs(base);
     case 'local':
@@ -105,7 +108,10 @@ function show(figures: Map<string, Figure>, systems: readonly System[]): string 
 }
 
 function showCpu(figures: Map<string, Figure>, systems: readonly System[]): string {
-  const table = new Table({ head: ['CPU seconds', ...systems.map(({ name }) => name)], style: { head: [], border: [] } });
+  const table = new Table({
+    head: ['CPU seconds', ...systems.map(({ name }) => name)],
+    style: { head: [], border: [] },
+  });
   const sections = new Map<string, Map<string, string[]>>();
   for (const { name, values } of figures.values()) {
     const [, section, daemon] = /^cpu\.([a-z]+)\.(.+)$/.exec(name) ?? [];
@@ -147,14 +153,20 @@ async function main(): Promise<void> {
     }
   } finally {
     for (const system of started) {
-      await system.down().catch((error: unknown) => process.stderr.write(`${system.name}: ${String(error)}\n`));
+      await system
+        .down()
+        .catch((error: unknown) => process.stderr.write(`${system.name}: ${String(error)}\n`));
     }
   }
   process.stdout.write(`${show(figures, systems)}\n${showCpu(figures, systems)}\n`);
   const json = options['json'];
   if (json !== undefined) {
     mkdirSync(dirname(json), { recursive: true });
-    const plain = [...figures.values()].map(({ name, unit, values }) => ({ name, unit, ...Object.fromEntries(values) }));
+    const plain = [...figures.values()].map(({ name, unit, values }) => ({
+      name,
+      unit,
+      ...Object.fromEntries(values),
+    }));
     rmSync(json, { force: true });
     writeFileSync(json, `${JSON.stringify(plain, null, 1)}\n`);
   }

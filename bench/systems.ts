@@ -61,9 +61,24 @@ export class GfsSystem implements System {
     const address = `127.0.0.1:${master.port}`;
     for (let i = 1; i <= CHUNKSERVERS; i++) {
       const data = join(this.#base, `chunkserver-${i}`);
-      await this.#start(`chunkserver-${i}`, ['chunkserver', '--data', data, '--port', '0', '--master', address]);
+      await this.#start(`chunkserver-${i}`, [
+        'chunkserver',
+        '--data',
+        data,
+        '--port',
+        '0',
+        '--master',
+        address,
+      ]);
     }
-    const mount = [this.#gfs, 'mount', '--address-file', join(this.#base, 'mount.json'), address, this.mountPoint];
+    const mount = [
+      this.#gfs,
+      'mount',
+      '--address-file',
+      join(this.#base, 'mount.json'),
+      address,
+      this.mountPoint,
+    ];
     const pid = `node -p 'require("${this.#base}/mount.json").pid' > ${this.pidDirectory}/mount`;
     const script = `#!/bin/sh\nset -e\n${this.#gfs} umount ${this.mountPoint}\n${mount.join(' ')}\n${pid}\n`;
     writeFileSync(this.remount, script, { mode: 0o755 });
@@ -85,7 +100,8 @@ export class GfsSystem implements System {
   async #start(name: string, words: readonly string[]): Promise<{ port: number }> {
     const addressFile = join(this.#base, `${name}.json`);
     const log = openSync(join(this.#base, `${name}.log`), 'a');
-    const node = process.env['BENCH_CPU_PROF'] === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${this.#base}.prof`];
+    const node =
+      process.env['BENCH_CPU_PROF'] === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${this.#base}.prof`];
     const script = this.#gfs;
     const daemon = spawn(process.execPath, [...node, script, ...words, '--address-file', addressFile], {
       stdio: ['ignore', log, log],
@@ -94,7 +110,9 @@ export class GfsSystem implements System {
     this.#daemons.push(daemon);
     for (const endMs = performance.now() + START_TIMEOUT_MS; !existsSync(addressFile); await delay(20)) {
       if (daemon.exitCode === null && performance.now() < endMs) continue;
-      throw new Error(`${this.name}: ${name} did not start:\n${readFileSync(join(this.#base, `${name}.log`))}`);
+      throw new Error(
+        `${this.name}: ${name} did not start:\n${readFileSync(join(this.#base, `${name}.log`))}`,
+      );
     }
     writeFileSync(join(this.pidDirectory, name), String(daemon.pid));
     return JSON.parse(readFileSync(addressFile, 'utf8'));
@@ -122,15 +140,23 @@ export class MooseFs implements System {
   async up(): Promise<void> {
     for (const tool of ['mfsmaster', 'mfschunkserver', 'mfsmount', 'mfscli']) {
       if (!onPath(tool)) {
-        throw new Error(`${tool} is missing: apt-get install moosefs-master moosefs-chunkserver moosefs-client`);
+        throw new Error(
+          `${tool} is missing: apt-get install moosefs-master moosefs-chunkserver moosefs-client`,
+        );
       }
     }
     mkdirSync(dirname(this.#base), { recursive: true });
-    execFileSync('bash', [join(this.#scripts, 'moosefs-up.sh'), this.#base], { stdio: 'ignore', timeout: 60_000 });
+    execFileSync('bash', [join(this.#scripts, 'moosefs-up.sh'), this.#base], {
+      stdio: 'ignore',
+      timeout: 60_000,
+    });
   }
 
   async down(): Promise<void> {
-    execFileSync('bash', [join(this.#scripts, 'moosefs-down.sh'), this.#base], { stdio: 'ignore', timeout: 60_000 });
+    execFileSync('bash', [join(this.#scripts, 'moosefs-down.sh'), this.#base], {
+      stdio: 'ignore',
+      timeout: 60_000,
+    });
   }
 }
 

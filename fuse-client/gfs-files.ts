@@ -49,7 +49,8 @@ export class GfsFiles {
 
   #collect(record: { parts: Uint8Array[]; bytes: number }, data: Uint8Array): number {
     const limitBytes = this.#client.chunkBytes / 4;
-    if (record.bytes + data.byteLength > limitBytes) throw new GfsError('TOO_BIG', `records are ${limitBytes} at most`);
+    if (record.bytes + data.byteLength > limitBytes)
+      throw new GfsError('TOO_BIG', `records are ${limitBytes} at most`);
     record.parts.push(Uint8Array.from(data));
     record.bytes += data.byteLength;
     return data.byteLength;
@@ -68,9 +69,16 @@ export class GfsFiles {
     if (opened !== undefined) await this.#client.close(opened.file);
   }
 
-  async allocate(context: Context, handle: number, mode: number, offset: number, length: number): Promise<void> {
+  async allocate(
+    context: Context,
+    handle: number,
+    mode: number,
+    offset: number,
+    length: number,
+  ): Promise<void> {
     const { file } = this.#handles.get(handle);
-    if ((mode & ~(FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)) !== 0) throw new GfsError('NOT_SUPPORTED');
+    if ((mode & ~(FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)) !== 0)
+      throw new GfsError('NOT_SUPPORTED');
     const end = offset + length;
     if ((mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)) !== 0) {
       await this.#zero(file, offset, Math.min(end, file.size));

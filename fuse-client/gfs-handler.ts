@@ -2,8 +2,9 @@
  * The file system that a binding mounts: POSIX calls, inode by inode, as operations on the cluster.
  * The namespace is here; open files, directories and the powers of GFS have rooms of their own.
  */
-import type { Environment } from '../environment/ports/index.js';
+
 import type { GfsClient } from '../client/index.js';
+import type { Environment } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import {
   type AttributeChanges,
@@ -74,7 +75,11 @@ export class GfsHandler implements FuseHandler {
   }
 
   /** @throws NOT_FOUND, NOT_DIRECTORY when the cluster has no such directory */
-  static async create(environment: Environment, client: GfsClient, options: HandlerOptions): Promise<GfsHandler> {
+  static async create(
+    environment: Environment,
+    client: GfsClient,
+    options: HandlerOptions,
+  ): Promise<GfsHandler> {
     const { attributes } = await client.master.query(LookupPath, { path: options.path });
     if ((attributes.mode & FileType.MASK) !== FileType.DIRECTORY) {
       throw new GfsError('NOT_DIRECTORY', `${options.path} is not a directory of the cluster`);
@@ -327,13 +332,7 @@ export class GfsHandler implements FuseHandler {
     return Promise.reject(new GfsError('NOT_SUPPORTED'));
   }
 
-  async #make(
-    context: Context,
-    parent: Inode,
-    name: ByteString,
-    mode: number,
-    rdev: number,
-  ): Promise<Entry> {
+  async #make(context: Context, parent: Inode, name: ByteString, mode: number, rdev: number): Promise<Entry> {
     const request = { parent: this.#inodes.toNode(parent), name, mode, rdev, exclusive: true };
     return this.#made((await this.#client.master.mutate(Create, request, callContext(context))).attributes);
   }

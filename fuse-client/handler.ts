@@ -148,7 +148,13 @@ export interface FuseHandler {
     mode: 'replace' | 'noreplace' | 'exchange',
   ): Promise<void>;
 
-  create(context: Context, parent: Inode, name: ByteString, mode: number, flags: number): Promise<CreateReply>;
+  create(
+    context: Context,
+    parent: Inode,
+    name: ByteString,
+    mode: number,
+    flags: number,
+  ): Promise<CreateReply>;
   open(context: Context, inode: Inode, flags: number): Promise<OpenReply>;
   read(context: Context, inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply>;
   /**
@@ -168,7 +174,13 @@ export interface FuseHandler {
   flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Promise<void>;
   fsync(context: Context, inode: Inode, handle: number, dataOnly: boolean): Promise<void>;
   /** The last descriptor is gone; nobody waits for the answer. `unlockFlock`: drop flock locks of the owner. */
-  release(context: Context, inode: Inode, handle: number, lockOwner: bigint, unlockFlock: boolean): Promise<void>;
+  release(
+    context: Context,
+    inode: Inode,
+    handle: number,
+    lockOwner: bigint,
+    unlockFlock: boolean,
+  ): Promise<void>;
   /** mode bits of fallocate(2). */
   fallocate(
     context: Context,
@@ -178,7 +190,13 @@ export interface FuseHandler {
     offset: number,
     length: number,
   ): Promise<void>;
-  lseek(context: Context, inode: Inode, handle: number, offset: number, whence: 'data' | 'hole'): Promise<number>;
+  lseek(
+    context: Context,
+    inode: Inode,
+    handle: number,
+    offset: number,
+    whence: 'data' | 'hole',
+  ): Promise<number>;
   /** @returns the bytes copied; fewer than asked is no error */
   copyFileRange(
     context: Context,

@@ -44,7 +44,9 @@ export async function runIoctl(
       return done();
     case Ioctl.CHUNK_INFO: {
       const first = decodeChunkInfo(input);
-      return done(encodeChunkInfoReply(first, await powers.chunkInfo(context, id, first, CHUNK_INFO_TEXT_MAX_BYTES)));
+      return done(
+        encodeChunkInfoReply(first, await powers.chunkInfo(context, id, first, CHUNK_INFO_TEXT_MAX_BYTES)),
+      );
     }
     case Ioctl.DROP_CACHES:
       if (target.handle === undefined) client.locations.dropAll();
@@ -52,7 +54,8 @@ export async function runIoctl(
       return done();
     case Ioctl.APPEND_BEGIN: {
       const handle = writableHandle(target);
-      if ((handle.flags & OpenFlags.APPEND) === 0) throw new GfsError('INVALID', 'the file is not open with O_APPEND');
+      if ((handle.flags & OpenFlags.APPEND) === 0)
+        throw new GfsError('INVALID', 'the file is not open with O_APPEND');
       if (handle.record !== undefined) throw new GfsError('INVALID', 'a record is begun already');
       handle.record = { parts: [], bytes: 0 };
       return done();

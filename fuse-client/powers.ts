@@ -95,7 +95,11 @@ export class Powers {
     let bytes = 256;
     let index = first;
     for (;;) {
-      const page = await this.#client.master.query(GetChunks, { id, index, count: CHUNKS_PER_QUESTION }, call);
+      const page = await this.#client.master.query(
+        GetChunks,
+        { id, index, count: CHUNKS_PER_QUESTION },
+        call,
+      );
       const { size, chunkCount } = page;
       const wrap = (next: number) => ({
         json: JSON.stringify({ size, chunkBytes: this.#client.chunkBytes, chunks: described }),
@@ -119,7 +123,10 @@ export class Powers {
   }
 
   #describe(chunk: Chunk, fileSize: number): object {
-    const length = Math.max(0, Math.min(this.#client.chunkBytes, fileSize - chunk.index * this.#client.chunkBytes));
+    const length = Math.max(
+      0,
+      Math.min(this.#client.chunkBytes, fileSize - chunk.index * this.#client.chunkBytes),
+    );
     if (chunk.handle === 0) return { index: chunk.index, handle: null, length };
     return {
       index: chunk.index,
