@@ -109,16 +109,18 @@ export class OpenFile {
   /** Appends at the exact end (O_APPEND). `data` must not change until then. @returns the offset */
   async append(data: Uint8Array): Promise<number> {
     if (!this.#writes.isIdle) await this.#writes.drain();
-    this.lastAppendOffset = await this.#appender.exact(data);
-    return this.lastAppendOffset;
+    const offset = await this.#appender.exact(data);
+    this.lastAppendOffset = offset;
+    return offset;
   }
 
   /** Record append (paper §3.3). @returns the offset @throws TOO_BIG */
   async appendRecord(data: Uint8Array, context: CallContext): Promise<number> {
     if (!this.#writes.isIdle) await this.#writes.drain();
-    this.lastAppendOffset = await this.#appender.record(data, context);
+    const offset = await this.#appender.record(data, context);
+    this.lastAppendOffset = offset;
     await this.flush(context);
-    return this.lastAppendOffset;
+    return offset;
   }
 
   /** @internal for the appender */

@@ -97,7 +97,8 @@ export class WriteBehind {
     let at = 0;
     while (at < data.byteLength) {
       const stretch = Math.floor((offset + at) / SEGMENT_BYTES);
-      const end = Math.min(data.byteLength, (stretch + 1) * SEGMENT_BYTES - offset);
+      const chunkEnd = (Math.floor((offset + at) / this.#parts.chunkBytes) + 1) * this.#parts.chunkBytes;
+      const end = Math.min(data.byteLength, (stretch + 1) * SEGMENT_BYTES - offset, chunkEnd - offset);
       this.#add(stretch, offset + at, data.subarray(at, end));
       at = end;
     }
