@@ -31,24 +31,14 @@ export class NodeMutations {
     this.#state = state;
   }
 
-  /**
-   * @param leasesEnded whether the chunks that a `size` cuts are free of leases, looked at under the lock
-   */
-  setAttributes(
-    body: ValueOf<typeof SetAttributes.request>,
-    caller: Credentials,
-    leasesEnded: (node: Node, size: number) => boolean,
-  ): Plan<AttributesReply> {
+  /** INVARIANT: the leases of the chunks that a `size` cuts are over, and no new ones come. */
+  setAttributes(body: ValueOf<typeof SetAttributes.request>, caller: Credentials): Plan<AttributesReply> {
     return {
       locks: () => this.#lock(body.id),
       validate: () => {
         const node = findNode(this.#state, body.id);
         checkChanges(node, body.changes);
         if (Object.keys(body.changes).length === 0) return { reply: { attributes: node.attributes() } };
-        const { size } = body.changes;
-        if (size !== undefined && !leasesEnded(node, size)) {
-          throw new Error(`node ${node.id}: chunks to be cut are leased`);
-        }
         return {
           event: { type: 'attributesSet', id: node.id, changes: effective(node, body.changes, caller) },
         };

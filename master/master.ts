@@ -2,38 +2,15 @@
 import type { Environment, Listener, Socket, Timer } from '../environment/ports/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
-import { Allocator } from './allocator.js';
-import type { Effects } from './apply.js';
-import { NodeMutations } from './attributes.js';
-import { Journal } from './journal.js';
-import { LockManager } from './locks.js';
-import { Mutations } from './mutations.js';
-import { Namespace } from './namespace.js';
-import { OperationLog, type OperationLogOptions } from './operation-log.js';
-import { DEFAULT_LOG_SEGMENT_BYTES, type MasterOptions } from './options.js';
-import { Reads } from './reads.js';
-import { recover } from './recovery.js';
+import type { MasterOptions } from './options.js';
+import { assemble, type MasterParts } from './parts.js';
 import { MasterService, registerHandlers } from './service.js';
-import { ClientSessions } from './sessions.js';
 import type { LoggedState } from './state.js';
-import { DataDirectoryError, openSuperblock, type Superblock } from './superblock.js';
+import { DataDirectoryError } from './superblock.js';
 
 const MAX_CONNECTIONS = 16_384;
 const SWEEP_INTERVAL_MS = 250;
-
-/** What the handlers are made of. */
-export interface MasterParts {
-  readonly options: MasterOptions;
-  readonly superblock: Superblock;
-  readonly state: LoggedState;
-  readonly locks: LockManager;
-  readonly mutations: Mutations;
-  readonly namespace: Namespace;
-  readonly nodes: NodeMutations;
-  readonly reads: Reads;
-  readonly sessions: ClientSessions;
-  readonly log: OperationLog;
-}
+const SCAN_INTERVAL_MS = 1_000;
 
 export class Master {
   readonly #environment: Environment;
@@ -81,10 +58,11 @@ export class Master {
     await disk.makeDirectory(dataDirectory);
     this.#unlock = await this.#lock(dataDirectory);
     try {
-      const parts = await this.#assemble(dataDirectory);
+      const parts = await assemble(this.#environment, this.#options, this.#onFatal);
       this.#parts = parts;
       registerHandlers(this.#service, parts);
       this.#timers.push(timers.every(SWEEP_INTERVAL_MS, () => this.#sweep(parts)));
+      this.#timers.push(timers.every(SCAN_INTERVAL_MS, () => this.#scan(parts)));
       const { host, port } = this.#options;
       this.#listener = await this.#environment.network.listen(host, port, (socket) =>
         this.#accept(socket, parts),
@@ -116,37 +94,6 @@ export class Master {
     }
   }
 
-  async #assemble(dataDirectory: string): Promise<MasterParts> {
-    const { disk, random, logger } = this.#environment;
-    const options = this.#options;
-    const superblock = await openSuperblock(disk, random, dataDirectory, options.chunkBytes);
-    const logOptions: OperationLogOptions = {
-      directory: `${dataDirectory}/log`,
-      ...superblock,
-      segmentBytes: options.logSegmentBytes ?? DEFAULT_LOG_SEGMENT_BYTES,
-      sync: options.logSync,
-      syncIntervalMs: options.logSyncIntervalMs,
-    };
-    const { state, position } = await recover(disk, logger, logOptions);
-    const log = new OperationLog(this.#environment, logOptions, position, this.#onFatal);
-    const effects: Effects = { chunkRemoved: () => undefined };
-    const journal = new Journal(this.#environment.clock, log, state, effects);
-    const allocator = new Allocator(state, journal);
-    const locks = new LockManager();
-    return {
-      options,
-      superblock,
-      state,
-      locks,
-      log,
-      mutations: new Mutations(locks, journal),
-      namespace: new Namespace(state, allocator, options.parentLock),
-      nodes: new NodeMutations(state),
-      reads: new Reads(state, locks),
-      sessions: new ClientSessions(state, journal, allocator, this.#environment, options.sessionTimeoutMs),
-    };
-  }
-
   #accept(socket: Socket, { superblock }: MasterParts): void {
     const { clock, timers, logger } = this.#environment;
     if (this.#peers.size >= MAX_CONNECTIONS) {
@@ -169,8 +116,17 @@ export class Master {
     peer.onceClosed(() => this.#peers.delete(peer));
   }
 
-  #sweep(parts: MasterParts): void {
-    parts.sessions.sweep();
+  /** Who is silent is dead. */
+  #sweep({ sessions, chunkservers }: MasterParts): void {
+    sessions.sweep();
+    chunkservers.sweep();
+  }
+
+  #scan({ chunkservers, leases, pool, garbage }: MasterParts): void {
+    chunkservers.fade();
+    leases.sweep();
+    pool.sweep();
+    garbage.scan().catch(this.#onFatal);
   }
 }
 

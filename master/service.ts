@@ -3,8 +3,8 @@ import { GfsError } from '../protocol/errors.js';
 import * as m from '../protocol/messages/index.js';
 import { type IncomingRequest, type Method, type Outcome, Service } from '../protocol/rpc.js';
 import { InvariantError } from './assert.js';
-import type { MasterParts } from './master.js';
 import type { Plan } from './mutations.js';
+import type { MasterParts } from './parts.js';
 
 /** Registers a handler that answers with a body alone; a broken invariant in it ends the process. */
 export class MasterService extends Service {
@@ -36,6 +36,8 @@ export function registerHandlers(service: MasterService, parts: MasterParts): vo
   registerSessions(service, parts);
   registerReads(service, parts);
   registerMutations(service, parts);
+  registerChunks(service, parts);
+  registerChunkservers(service, parts);
 }
 
 function registerSessions(service: MasterService, { sessions, superblock, options }: MasterParts): void {
@@ -78,7 +80,7 @@ function registerReads(service: MasterService, { reads }: MasterParts): void {
 }
 
 function registerMutations(service: MasterService, parts: MasterParts): void {
-  const { namespace, nodes, sessions, mutations } = parts;
+  const { namespace, nodes, cutting, sessions, mutations } = parts;
   /** A mutation that is one plan: done once per sequence. */
   const mutation = <Request, Reply>(
     method: Method<Request, Reply>,
@@ -98,10 +100,66 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
   mutation(m.ExtendFile, (body) => nodes.extend(body));
   mutation(m.SetXattr, (body) => nodes.setXattr(body));
   mutation(m.RemoveXattr, (body) => nodes.removeXattr(body));
-  mutation(m.SetAttributes, (body, { header }) =>
-    nodes.setAttributes(body, header, (node) => {
-      if (node.chunks !== undefined) throw new GfsError('NOT_READY');
-      return true;
-    }),
-  );
+  service
+    .answer(m.SetAttributes, (body, request) =>
+      sessions.once(m.SetAttributes, request, (origin) =>
+        cutting.setAttributes(body, request.header, origin, () => request.signal),
+      ),
+    )
+    .answer(m.Snapshot, (body, request) =>
+      sessions.once(m.Snapshot, request, (origin) => cutting.snapshot(body, origin, () => request.signal)),
+    );
+}
+
+function registerChunks(
+  service: MasterService,
+  { locations, grants, sessions, chunkservers, status }: MasterParts,
+): void {
+  const near = (request: IncomingRequest): m.Location | undefined =>
+    sessions.placeOf(request.header.session).location;
+  service
+    .answer(m.GetChunks, (body, request) => locations.chunks(body, near(request)))
+    // Not under a sequence: asking again gives the same lease, or a newer one, which is as good.
+    .answer(m.GetLease, async (body, request) => ({ lease: await grants.lease(body, near(request)) }))
+    .answer(m.ReportCorrupt, (body) => {
+      chunkservers.reportCorrupt(body.serverId, body.handle);
+      return {};
+    })
+    .answer(m.StatCluster, () => status.statCluster())
+    .answer(m.GetStatus, () => status.status());
+}
+
+function registerChunkservers(
+  service: MasterService,
+  { chunkservers, superblock, options }: MasterParts,
+): void {
+  service
+    .answer(m.RegisterChunkserver, async (body, request) => {
+      const { clusterId, chunkBytes, term } = superblock;
+      if (request.from.clusterId !== '' && request.from.clusterId !== clusterId)
+        throw new GfsError('WRONG_CLUSTER');
+      const { session } = await chunkservers.register(body, request.peer);
+      return {
+        session,
+        clusterId,
+        chunkBytes,
+        term,
+        renewIntervalMs: options.renewIntervalMs,
+        timeoutMs: options.sessionTimeoutMs,
+        heartbeatIntervalMs: options.heartbeatIntervalMs,
+      };
+    })
+    .answer(m.ReportChunks, async (body, request) => {
+      await chunkservers.report(chunkservers.require(request), body);
+      return {};
+    })
+    .answer(m.RenewChunkserver, (_, request) => {
+      chunkservers.require(request);
+      return {};
+    })
+    .answer(m.Heartbeat, (body, request) => chunkservers.heartbeat(chunkservers.require(request), body))
+    .answer(m.ReportDamage, (body, request) => {
+      chunkservers.reportDamage(chunkservers.require(request), body.handle, body.version);
+      return {};
+    });
 }

@@ -1,0 +1,74 @@
+/** Asking several chunkservers for the same thing, in parallel. */
+import { type GfsError, toGfsError } from '../protocol/errors.js';
+import type { Server } from '../protocol/messages/index.js';
+import type { Chunkserver } from './replicas.js';
+
+/** A chunkserver that is alive answers well within this; one that hangs is given up for dead about then. */
+export const ASK_DEADLINE_MS = 2_000;
+
+/** What a replica says of itself once it has been raised, made or copied. */
+export interface ReplicaAnswer {
+  readonly lengthBytes: number;
+  readonly digest: number;
+  readonly appliedSerial: number;
+  readonly suspect: boolean;
+}
+
+export interface Answers {
+  readonly acknowledged: ReadonlyMap<Chunkserver, ReplicaAnswer>;
+  readonly failed: ReadonlyMap<Chunkserver, GfsError>;
+}
+
+/** Never rejects: who does not answer is among the failed. */
+export async function askAll(
+  chunkservers: readonly Chunkserver[],
+  ask: (chunkserver: Chunkserver) => Promise<{ readonly body: ReplicaAnswer }>,
+): Promise<Answers> {
+  const acknowledged = new Map<Chunkserver, ReplicaAnswer>();
+  const failed = new Map<Chunkserver, GfsError>();
+  await Promise.all(
+    chunkservers.map(async (chunkserver) => {
+      try {
+        acknowledged.set(chunkserver, (await ask(chunkserver)).body);
+      } catch (thrown) {
+        failed.set(chunkserver, toGfsError(thrown));
+      }
+    }),
+  );
+  return { acknowledged, failed };
+}
+
+/** The terms of a lease for the one that becomes primary; nothing for the others. */
+export function termsFor(
+  chunkserver: Chunkserver,
+  primary: Chunkserver,
+  members: readonly Chunkserver[],
+  durationMs: number,
+): { lease?: { secondaries: Server[]; durationMs: number } } {
+  if (chunkserver !== primary) return {};
+  return { lease: { secondaries: serversOf(members, primary), durationMs } };
+}
+
+export function serversOf(members: readonly Chunkserver[], except?: Chunkserver): Server[] {
+  return members.filter((member) => member !== except).map(({ server }) => server);
+}
+
+export function areEqual(answers: Iterable<ReplicaAnswer>): boolean {
+  let first: ReplicaAnswer | undefined;
+  for (const answer of answers) {
+    first ??= answer;
+    if (answer.digest !== first.digest || answer.lengthBytes !== first.lengthBytes) return false;
+  }
+  return true;
+}
+
+/**
+ * Whose content the others are made equal to: a clean one while there is one, then the one that applied
+ * most (DESIGN: replica states).
+ */
+export function bestSource(answers: ReadonlyMap<Chunkserver, ReplicaAnswer>): Chunkserver {
+  const ranked = [...answers].sort(
+    ([, a], [, b]) => Number(a.suspect) - Number(b.suspect) || b.appliedSerial - a.appliedSerial,
+  );
+  return (ranked[0] as [Chunkserver, ReplicaAnswer])[0];
+}

@@ -1,0 +1,370 @@
+/**
+ * The chunkservers: registration, reports, renewals, heartbeats, silence. All of it is soft state but
+ * the session itself, which is logged so that a restarted master knows for whom to wait.
+ */
+import type { Clock, Logger, Timers } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
+import type {
+  Heartbeat,
+  RegisterChunkserver,
+  ReplicaReport,
+  ReportChunks,
+} from '../protocol/messages/index.js';
+import { MAX_IDS_PER_RECORD } from '../protocol/records.js';
+import type { Caller, IncomingRequest } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
+import type { Allocator } from './allocator.js';
+import type { Journal } from './journal.js';
+import type { Leases } from './leases.js';
+import { LocationGraph } from './location-graph.js';
+import type { MasterOptions } from './options.js';
+import type { Chunkserver, Replica, Replicas } from './replicas.js';
+import type { SentVersions } from './sent-versions.js';
+import type { ChunkState, LoggedState } from './state.js';
+
+const MAX_CHUNKSERVERS = 4096;
+const MAX_DROPS_PER_HEARTBEAT = 1024;
+const POLL_MS = 50;
+/** Forgets what was learnt of a server that is gone, this many replicas at a time. */
+const FORGET_SLICE = 8192;
+
+export interface ChunkserverParts {
+  readonly state: LoggedState;
+  readonly journal: Journal;
+  readonly allocator: Allocator;
+  readonly replicas: Replicas;
+  readonly sent: SentVersions;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly logger: Logger;
+  readonly options: MasterOptions;
+}
+
+export class ChunkserverTable {
+  readonly graph: LocationGraph;
+  /** Chunks on chunkservers that are not logged yet, and who was asked to make them. */
+  readonly pendingHandles = new Map<number, readonly Chunkserver[]>();
+  readonly #parts: ChunkserverParts;
+  #leases!: Leases;
+  readonly #byId = new Map<string, Chunkserver>();
+  readonly #byPeer = new Map<Caller, Chunkserver>();
+  readonly #registering = new Set<string>();
+  /** Sessions of the master's former life that have not come back: session → server id. */
+  readonly #expected = new Map<number, string>();
+  readonly #startedAtMs: number;
+  #active: readonly Chunkserver[] | undefined;
+  #wasReady = false;
+
+  constructor(parts: ChunkserverParts) {
+    this.#parts = parts;
+    this.graph = new LocationGraph(parts.options, () => this.active);
+    this.#startedAtMs = parts.clock.monotonicMs();
+    for (const session of parts.state.sessions.values()) {
+      if (session.kind === 'chunkserver') this.#expected.set(session.id, session.owner);
+    }
+  }
+
+  /** Leases need to know servers, and servers report leases: the second is told here. */
+  attach(leases: Leases): void {
+    this.#leases = leases;
+  }
+
+  /** Whether the locations are known as well as they will be: all that were there before are back, or had their time. */
+  get ready(): boolean {
+    if (this.#wasReady) return true;
+    const silentMs = this.#parts.clock.monotonicMs() - this.#startedAtMs;
+    this.#wasReady = this.#expected.size === 0 || silentMs >= this.#parts.options.sessionTimeoutMs;
+    return this.#wasReady;
+  }
+
+  /** Alive, and with all their chunks known. */
+  get active(): readonly Chunkserver[] {
+    this.#active ??= [...this.#byId.values()].filter(({ alive, reported }) => alive && reported);
+    return this.#active;
+  }
+
+  /** Everyone heard of in this life, the dead too. */
+  get all(): Iterable<Chunkserver> {
+    return this.#byId.values();
+  }
+
+  /** Servers of the master's former life that nobody has heard of since. */
+  get missing(): string[] {
+    return [...this.#expected.values()].filter((serverId) => !this.#byId.has(serverId));
+  }
+
+  byId(serverId: string): Chunkserver | undefined {
+    const chunkserver = this.#byId.get(serverId);
+    return chunkserver?.alive ? chunkserver : undefined;
+  }
+
+  /** @throws WRONG_CLUSTER, DUPLICATE_SERVER, OVERLOADED */
+  async register(body: ValueOf<typeof RegisterChunkserver.request>, peer: Caller): Promise<Chunkserver> {
+    const { serverId } = body.server;
+    if (this.#byId.size >= MAX_CHUNKSERVERS && !this.#byId.has(serverId))
+      throw new GfsError('OVERLOADED', 'too many chunkservers');
+    if (this.#registering.has(serverId))
+      throw new GfsError('DUPLICATE_SERVER', `${serverId} is registering already`);
+    this.#registering.add(serverId);
+    try {
+      const before = this.#byId.get(serverId);
+      if (before?.alive) await this.#untilGone(before, peer);
+      const { journal, allocator, clock, logger } = this.#parts;
+      const id = allocator.sessionId();
+      await journal.commit({
+        type: 'sessionOpened',
+        id,
+        kind: 'chunkserver',
+        owner: serverId,
+        hostname: body.server.host,
+      });
+      const chunkserver = newChunkserver(id, body, peer, clock.monotonicMs());
+      this.#byId.set(serverId, chunkserver);
+      this.#byPeer.set(peer, chunkserver);
+      this.#active = undefined;
+      logger.info(
+        { serverId, session: id, host: body.server.host, port: body.server.port },
+        'a chunkserver registered',
+      );
+      peer.onceClosed(() => {
+        this.#byPeer.delete(peer);
+        this.#lose(chunkserver, 'its connection is gone');
+      });
+      return chunkserver;
+    } finally {
+      this.#registering.delete(serverId);
+    }
+  }
+
+  /** Waits until the server that has this id is dead. @throws DUPLICATE_SERVER as soon as it shows life */
+  async #untilGone(before: Chunkserver, peer: Caller): Promise<void> {
+    const { timers } = this.#parts;
+    const heardMs = before.lastHeardMs;
+    while (before.alive && before.peer !== peer) {
+      if (before.lastHeardMs > heardMs) {
+        throw new GfsError(
+          'DUPLICATE_SERVER',
+          `${before.server.serverId} is connected from ${before.peer.remote}`,
+        );
+      }
+      await new Promise<void>((resolve) => void timers.after(POLL_MS, resolve));
+    }
+    if (before.peer === peer) this.#lose(before, 'it registered again');
+  }
+
+  /** The server that a request comes from. @throws SESSION_UNKNOWN: it has to register first */
+  require(request: IncomingRequest): Chunkserver {
+    const chunkserver = this.#byPeer.get(request.peer);
+    if (chunkserver === undefined || !chunkserver.alive) {
+      throw new GfsError('SESSION_UNKNOWN', 'not a registered chunkserver');
+    }
+    chunkserver.lastHeardMs = this.#parts.clock.monotonicMs();
+    return chunkserver;
+  }
+
+  /** One page of what a server has. None of it counts before the last. */
+  async report(
+    chunkserver: Chunkserver,
+    { chunks, last }: ValueOf<typeof ReportChunks.request>,
+  ): Promise<void> {
+    for (const chunk of chunks) this.#note(chunkserver, chunk);
+    if (!last || chunkserver.reported) return;
+    chunkserver.reported = true;
+    this.#active = undefined;
+    await this.#noteBack(chunkserver);
+    this.#parts.logger.info(
+      { serverId: chunkserver.server.serverId, chunks: chunkserver.replicas.size },
+      'a chunkserver reported its chunks',
+    );
+  }
+
+  #note(chunkserver: Chunkserver, { handle, version, lengthBytes, suspect, leaseMs }: ReplicaReport): void {
+    const { state, replicas } = this.#parts;
+    const chunk = state.chunks.get(handle);
+    if (chunk === undefined) {
+      if (!this.pendingHandles.has(handle)) chunkserver.deletions.add(handle);
+      return;
+    }
+    const doubtful = suspect || replicas.isSuspectVersion(handle, version);
+    const replica = replicas.put(chunkserver, handle, version, lengthBytes, doubtful);
+    if (version === chunk.version && leaseMs > 0) this.#leases.restore(chunk, chunkserver, leaseMs);
+    if (version > chunk.version) this.#meetHigher(chunk, replica);
+  }
+
+  /** A replica is ahead of the log (paper §4.5). */
+  #meetHigher(chunk: ChunkState, { chunkserver, version }: Replica): void {
+    const { journal, logger, replicas, sent } = this.#parts;
+    const fields = {
+      handle: chunk.handle,
+      version,
+      logged: chunk.version,
+      serverId: chunkserver.server.serverId,
+    };
+    if (version > chunk.version + 1) {
+      logger.error(fields, 'a replica is ahead of the operation log by more than one version: quarantined');
+      return;
+    }
+    // A version that is being raised just now will be logged by whoever raises it.
+    if (sent.raising.has(chunk.handle)) return;
+    logger.warn(fields, 'a replica is ahead of the operation log: its version is adopted');
+    sent.raising.add(chunk.handle);
+    const from = chunk.version;
+    journal
+      .commit({ type: 'versionRaised', handle: chunk.handle, version })
+      .then(() => replicas.noteAdoption(chunk.handle, from))
+      .catch((err) => logger.warn({ ...fields, err }, 'cannot adopt a version now'))
+      .finally(() => sent.raising.delete(chunk.handle));
+  }
+
+  /** Ends the sessions that this server had in the master's former life. */
+  async #noteBack({ server, session }: Chunkserver): Promise<void> {
+    const { state, journal } = this.#parts;
+    const old: number[] = [];
+    for (const { id, kind, owner } of state.sessions.values()) {
+      if (kind === 'chunkserver' && owner === server.serverId && id !== session) old.push(id);
+    }
+    for (const id of old) this.#expected.delete(id);
+    if (old.length > 0)
+      await journal.commit({ type: 'sessionsEnded', ids: old.slice(0, MAX_IDS_PER_RECORD) });
+  }
+
+  heartbeat(
+    chunkserver: Chunkserver,
+    body: ValueOf<typeof Heartbeat.request>,
+  ): ValueOf<typeof Heartbeat.reply> {
+    chunkserver.space = body.space;
+    chunkserver.location = body.location ?? chunkserver.location;
+    chunkserver.load = body.load;
+    const extended: { handle: number; remainingMs: number }[] = [];
+    for (const { handle, version } of body.extend) {
+      const remainingMs = this.#leases.extend(handle, version, chunkserver);
+      if (remainingMs > 0) extended.push({ handle, remainingMs });
+    }
+    const drop = chunkserver.reported && this.ready ? this.#garbageAmong(chunkserver, body.chunks) : [];
+    return { extended, drop: drop.slice(0, MAX_DROPS_PER_HEARTBEAT) };
+  }
+
+  /** Of the chunks that a server names, those that it is to delete (paper §4.4). */
+  #garbageAmong(chunkserver: Chunkserver, named: readonly { handle: number; version: number }[]): number[] {
+    const { state, replicas } = this.#parts;
+    const drop: number[] = [];
+    for (const { handle, version } of named) {
+      const chunk = state.chunks.get(handle);
+      if (chunk === undefined) {
+        if (!this.pendingHandles.has(handle)) drop.push(handle);
+        continue;
+      }
+      const replica = chunkserver.replicas.get(handle) ?? replicas.put(chunkserver, handle, version, 0, true);
+      if (!this.mayDelete(replica, chunk)) continue;
+      replicas.remove(replica);
+      drop.push(handle);
+    }
+    return drop;
+  }
+
+  /** Stale or damaged, and a good one is live. INVARIANT: never the last replica that could be of use. */
+  mayDelete(replica: Replica, chunk: ChunkState): boolean {
+    const { replicas, sent } = this.#parts;
+    if (!replicas.isUseless(replica, chunk) || sent.raising.has(chunk.handle)) return false;
+    return replicas.readable(chunk).some((good) => good !== replica);
+  }
+
+  reportDamage(chunkserver: Chunkserver, handle: number, version: number): void {
+    const replica = chunkserver.replicas.get(handle);
+    this.#parts.logger.error(
+      { handle, version, serverId: chunkserver.server.serverId },
+      'a replica is damaged',
+    );
+    if (replica !== undefined) replica.damaged = true;
+  }
+
+  /** A reader met a bad checksum. The server itself reports damage; until then readers are sent elsewhere. */
+  reportCorrupt(serverId: string, handle: number): void {
+    const { state, replicas, logger } = this.#parts;
+    const replica = this.byId(serverId)?.replicas.get(handle);
+    const chunk = state.chunks.get(handle);
+    if (replica === undefined || chunk === undefined) return;
+    logger.warn({ handle, serverId }, 'a reader met a replica that does not verify');
+    if (replicas.readable(chunk).some((other) => other !== replica)) replica.suspect = true;
+  }
+
+  /** What servers did lately fades. */
+  fade(): void {
+    for (const chunkserver of this.active) {
+      chunkserver.recentCreations *= 0.9;
+      chunkserver.recentLeases *= 0.9;
+    }
+  }
+
+  /** Called every now and then: the silent are dead. */
+  sweep(): void {
+    const { clock, options, logger } = this.#parts;
+    const nowMs = clock.monotonicMs();
+    for (const chunkserver of this.#byId.values()) {
+      if (!chunkserver.alive) continue;
+      if (nowMs - chunkserver.lastHeardMs > options.sessionTimeoutMs) {
+        this.#lose(chunkserver, 'it is silent');
+        chunkserver.peer.close();
+      }
+    }
+    if (!this.ready || this.#expected.size === 0) return;
+    const ids = [...this.#expected.keys()].slice(0, MAX_IDS_PER_RECORD);
+    logger.warn({ servers: ids.map((id) => this.#expected.get(id)) }, 'chunkservers have not come back');
+    for (const id of ids) this.#expected.delete(id);
+    this.#endSessions(ids.filter((id) => this.#parts.state.sessions.has(id)));
+  }
+
+  /** A server is gone: at once for everyone who asks where chunks are. */
+  #lose(chunkserver: Chunkserver, reason: string): void {
+    if (!chunkserver.alive) return;
+    chunkserver.alive = false;
+    this.#active = undefined;
+    this.#parts.logger.warn({ serverId: chunkserver.server.serverId, reason }, 'a chunkserver is gone');
+    this.#forgetReplicas(chunkserver);
+    this.#endSessions([chunkserver.session]);
+  }
+
+  #endSessions(ids: number[]): void {
+    if (ids.length === 0) return;
+    const { journal, logger } = this.#parts;
+    journal
+      .commit({ type: 'sessionsEnded', ids })
+      .catch((err) => logger.warn({ err, sessions: ids }, 'cannot log the end of sessions now'));
+  }
+
+  #forgetReplicas(chunkserver: Chunkserver): void {
+    let left = FORGET_SLICE;
+    for (const replica of chunkserver.replicas.values()) {
+      if (left-- === 0) {
+        this.#parts.timers.after(1, () => this.#forgetReplicas(chunkserver));
+        return;
+      }
+      this.#parts.replicas.remove(replica);
+    }
+  }
+}
+
+function newChunkserver(
+  session: number,
+  body: ValueOf<typeof RegisterChunkserver.request>,
+  peer: Caller,
+  nowMs: number,
+): Chunkserver {
+  return {
+    session,
+    server: body.server,
+    peer,
+    bootId: body.bootId,
+    alive: true,
+    reported: false,
+    lastHeardMs: nowMs,
+    location: body.location,
+    rack: body.rack,
+    space: body.space,
+    load: 0,
+    recentCreations: 0,
+    recentLeases: 0,
+    replicas: new Map(),
+    deletions: new Set(),
+  };
+}

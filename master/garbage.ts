@@ -1,0 +1,124 @@
+/**
+ * Garbage collection (paper §4.4): deleted files are given up after their retention, never while somebody
+ * has one open; chunks that nothing refers to are deleted where they are.
+ */
+import type { Clock, Logger } from '../environment/ports/index.js';
+import { DeleteChunks } from '../protocol/messages/index.js';
+import type { ChunkserverTable } from './chunkservers.js';
+import type { Journal } from './journal.js';
+import { type LockManager, LockSet } from './locks.js';
+import type { Chunkserver } from './replicas.js';
+import type { ClientSessions } from './sessions.js';
+import type { LoggedState } from './state.js';
+
+const MAX_PER_RECORD = 512;
+/** Deleted nodes that one scan looks at. */
+const SCAN_SLICE = 8192;
+const MAX_DELETES_PER_CALL = 4096;
+const DELETE_DEADLINE_MS = 20_000;
+
+export class GarbageCollector {
+  readonly #state: LoggedState;
+  readonly #journal: Journal;
+  readonly #locks: LockManager;
+  readonly #sessions: ClientSessions;
+  readonly #chunkservers: ChunkserverTable;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #retentionMs: number;
+  readonly #deleting = new Set<Chunkserver>();
+  #reclaiming = false;
+
+  constructor(
+    state: LoggedState,
+    journal: Journal,
+    locks: LockManager,
+    sessions: ClientSessions,
+    chunkservers: ChunkserverTable,
+    environment: { readonly clock: Clock; readonly logger: Logger },
+    retentionMs: number,
+  ) {
+    this.#state = state;
+    this.#journal = journal;
+    this.#locks = locks;
+    this.#sessions = sessions;
+    this.#chunkservers = chunkservers;
+    this.#clock = environment.clock;
+    this.#logger = environment.logger;
+    this.#retentionMs = retentionMs;
+  }
+
+  /** One slice of the regular scans. */
+  async scan(): Promise<void> {
+    for (const chunkserver of this.#chunkservers.active) this.#deleteOn(chunkserver);
+    if (this.#reclaiming || !this.#chunkservers.ready || !this.#sessions.openFilesKnown) return;
+    this.#reclaiming = true;
+    try {
+      await this.#reclaim();
+    } catch (err) {
+      this.#logger.warn({ err }, 'deleted files cannot be given up now');
+    } finally {
+      this.#reclaiming = false;
+    }
+  }
+
+  async #reclaim(): Promise<void> {
+    const due = this.#due();
+    for (let at = 0; at < due.length; at += MAX_PER_RECORD) {
+      const ids = due.slice(at, at + MAX_PER_RECORD);
+      const set = new LockSet();
+      for (const id of ids) set.addNode(id, true);
+      const held = this.#locks.tryAcquire(set);
+      // Something is being done with one of them: the next scan comes soon.
+      if (held === undefined) continue;
+      try {
+        await this.#journal.commit({ type: 'reclaimed', ids });
+      } finally {
+        held.release();
+      }
+    }
+  }
+
+  /** In the order of their ids, in which locks are taken. */
+  #due(): number[] {
+    const nowSec = this.#clock.wallTime().sec;
+    const due: number[] = [];
+    let looked = 0;
+    for (const { id, timeSec } of this.#state.deleted.values()) {
+      if (looked++ >= SCAN_SLICE) break;
+      const file = this.#state.nodes.get(id)?.isRegular ?? false;
+      // Only files are worth bringing back; but what was just removed may still be somebody's directory.
+      const keptMs = file ? this.#retentionMs : Math.min(this.#retentionMs, NAMES_KEPT_MS);
+      if ((nowSec - timeSec) * 1000 >= keptMs && !this.#sessions.isOpen(id)) due.push(id);
+    }
+    return due.sort((a, b) => a - b);
+  }
+
+  /** Has a server delete what it is to delete; what it does not confirm is sent again. */
+  #deleteOn(chunkserver: Chunkserver): void {
+    if (!this.#chunkservers.ready || chunkserver.deletions.size === 0 || this.#deleting.has(chunkserver))
+      return;
+    const handles = this.#firstDeletions(chunkserver);
+    this.#deleting.add(chunkserver);
+    chunkserver.peer
+      .call(DeleteChunks, { handles }, { deadlineMs: DELETE_DEADLINE_MS, priority: 'scrub' })
+      .then(() => {
+        for (const handle of handles) chunkserver.deletions.delete(handle);
+      })
+      .catch((err) =>
+        this.#logger.debug({ err, serverId: chunkserver.server.serverId }, 'chunks not deleted yet'),
+      )
+      .finally(() => this.#deleting.delete(chunkserver));
+  }
+
+  #firstDeletions(chunkserver: Chunkserver): number[] {
+    const handles: number[] = [];
+    for (const handle of chunkserver.deletions) {
+      if (handles.length === MAX_DELETES_PER_CALL) break;
+      handles.push(handle);
+    }
+    return handles;
+  }
+}
+
+const NAMES_KEPT_MS = 60_000;

@@ -1,0 +1,139 @@
+/** The parts of a master, and how they fit together. */
+import type { Environment } from '../environment/ports/index.js';
+import { Allocator } from './allocator.js';
+import type { Effects } from './apply.js';
+import { NodeMutations } from './attributes.js';
+import { ChunkPool } from './chunk-pool.js';
+import { ChunkserverTable } from './chunkservers.js';
+import { Cutting } from './cutting.js';
+import { GarbageCollector } from './garbage.js';
+import { Grants } from './grants.js';
+import { Journal } from './journal.js';
+import { Leases } from './leases.js';
+import { Locations } from './locations.js';
+import { LockManager } from './locks.js';
+import { Mutations } from './mutations.js';
+import { Namespace } from './namespace.js';
+import { OperationLog, type OperationLogOptions } from './operation-log.js';
+import { DEFAULT_LOG_SEGMENT_BYTES, type MasterOptions } from './options.js';
+import { Raiser } from './raising.js';
+import { Reads } from './reads.js';
+import { recover } from './recovery.js';
+import { Replicas } from './replicas.js';
+import { SentVersions } from './sent-versions.js';
+import { ClientSessions } from './sessions.js';
+import type { LoggedState } from './state.js';
+import { Status } from './status.js';
+import { openSuperblock, type Superblock } from './superblock.js';
+
+/** What the handlers are made of. */
+export interface MasterParts {
+  readonly options: MasterOptions;
+  readonly superblock: Superblock;
+  readonly state: LoggedState;
+  readonly log: OperationLog;
+  readonly mutations: Mutations;
+  readonly namespace: Namespace;
+  readonly nodes: NodeMutations;
+  readonly cutting: Cutting;
+  readonly reads: Reads;
+  readonly sessions: ClientSessions;
+  readonly chunkservers: ChunkserverTable;
+  readonly leases: Leases;
+  readonly pool: ChunkPool;
+  readonly grants: Grants;
+  readonly locations: Locations;
+  readonly garbage: GarbageCollector;
+  readonly status: Status;
+}
+
+/** Opens the data directory, replays the log, and puts the parts together. @throws what is wrong with the directory */
+export async function assemble(
+  environment: Environment,
+  options: MasterOptions,
+  onFatal: (error: unknown) => void,
+): Promise<MasterParts> {
+  const { disk, random, logger, clock, timers } = environment;
+  const { dataDirectory, chunkBytes } = options;
+  const superblock = await openSuperblock(disk, random, dataDirectory, chunkBytes);
+  const logOptions: OperationLogOptions = {
+    directory: `${dataDirectory}/log`,
+    ...superblock,
+    segmentBytes: options.logSegmentBytes ?? DEFAULT_LOG_SEGMENT_BYTES,
+    sync: options.logSync,
+    syncIntervalMs: options.logSyncIntervalMs,
+  };
+  const { state, position } = await recover(disk, logger, logOptions);
+  const log = new OperationLog(environment, logOptions, position, onFatal);
+
+  const replicas = new Replicas();
+  const sent = new SentVersions(state);
+  const effects: Effects = {
+    chunkRemoved: (handle) => {
+      leases.forget(handle);
+      sent.forget(handle);
+      replicas.removeChunk(handle);
+    },
+  };
+  const journal = new Journal(clock, log, state, effects);
+  const allocator = new Allocator(state, journal);
+  const locks = new LockManager();
+  const gates = new LockManager();
+  const mutations = new Mutations(locks, journal);
+  const nodes = new NodeMutations(state);
+  const sessions = new ClientSessions(state, journal, allocator, environment, options.sessionTimeoutMs);
+  const chunkservers = new ChunkserverTable({
+    state,
+    journal,
+    allocator,
+    replicas,
+    sent,
+    clock,
+    timers,
+    logger,
+    options,
+  });
+  const leases = new Leases(state, journal, replicas, sent, clock, (serverId) => chunkservers.byId(serverId));
+  chunkservers.attach(leases);
+  const raiser = new Raiser(state, journal, replicas, leases, sent, environment, options.leaseDurationMs);
+  const pool = new ChunkPool(state, allocator, chunkservers, environment, options);
+  const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
+  return {
+    options,
+    superblock,
+    state,
+    log,
+    mutations,
+    namespace: new Namespace(state, allocator, options.parentLock),
+    nodes,
+    cutting: new Cutting({ state, allocator, mutations, nodes, leases, chunkservers, gates }),
+    reads: new Reads(state, locks),
+    sessions,
+    chunkservers,
+    leases,
+    pool,
+    grants: new Grants({ ...chunkParts, clock, logger, options }),
+    locations: new Locations(state, replicas, chunkservers, raiser),
+    garbage: new GarbageCollector(
+      state,
+      journal,
+      locks,
+      sessions,
+      chunkservers,
+      environment,
+      options.retentionMs,
+    ),
+    status: new Status({
+      state,
+      superblock,
+      options,
+      log,
+      sessions,
+      chunkservers,
+      replicas,
+      leases,
+      clock,
+      timers,
+    }),
+  };
+}

@@ -1,0 +1,124 @@
+/** What `gfs status` shows, and statfs. */
+import type { Clock, Timers } from '../environment/ports/index.js';
+import type { ClusterStatus, ServerStatus, StatCluster } from '../protocol/messages/index.js';
+import type { ValueOf } from '../protocol/schema.js';
+import type { ChunkserverTable } from './chunkservers.js';
+import type { Leases } from './leases.js';
+import type { OperationLog } from './operation-log.js';
+import type { MasterOptions } from './options.js';
+import type { Chunkserver, Replicas } from './replicas.js';
+import type { ClientSessions } from './sessions.js';
+import type { LoggedState } from './state.js';
+import type { Superblock } from './superblock.js';
+
+/** Chunks counted in one turn of the event loop. */
+const SLICE = 10_000;
+const MAX_SERVERS = 4096;
+
+export interface StatusParts {
+  readonly state: LoggedState;
+  readonly superblock: Superblock;
+  readonly options: MasterOptions;
+  readonly log: OperationLog;
+  readonly sessions: ClientSessions;
+  readonly chunkservers: ChunkserverTable;
+  readonly replicas: Replicas;
+  readonly leases: Leases;
+  readonly clock: Clock;
+  readonly timers: Timers;
+}
+
+export class Status {
+  readonly #parts: StatusParts;
+  readonly #startedAtMs: number;
+  #counting: Promise<{ belowGoal: number; unavailable: number }> | undefined;
+
+  constructor(parts: StatusParts) {
+    this.#parts = parts;
+    this.#startedAtMs = parts.clock.monotonicMs();
+  }
+
+  async status(): Promise<ClusterStatus> {
+    const { state, superblock, log, sessions, chunkservers, leases, clock } = this.#parts;
+    this.#counting ??= this.#count().finally(() => {
+      this.#counting = undefined;
+    });
+    const { belowGoal, unavailable } = await this.#counting;
+    return {
+      clusterId: superblock.clusterId,
+      term: superblock.term,
+      chunkBytes: superblock.chunkBytes,
+      uptimeMs: Math.floor(clock.monotonicMs() - this.#startedAtMs),
+      ready: chunkservers.ready,
+      files: state.fileCount,
+      directories: state.directoryCount,
+      chunks: state.chunks.size,
+      chunksBelowGoal: belowGoal,
+      chunksUnavailable: unavailable,
+      leases: leases.count,
+      sessions: sessions.count,
+      deletedFiles: state.deleted.size,
+      logBytes: log.sizeBytes,
+      logRecords: log.recordCount,
+      servers: this.#servers(),
+    };
+  }
+
+  statCluster(): ValueOf<typeof StatCluster.reply> {
+    const { state, chunkservers, options } = this.#parts;
+    let totalBytes = 0;
+    let availableBytes = 0;
+    for (const { space } of chunkservers.active) {
+      totalBytes += space.totalBytes;
+      availableBytes += space.availableBytes;
+    }
+    return { totalBytes, availableBytes, files: state.fileCount + state.directoryCount, goal: options.goal };
+  }
+
+  #servers(): ServerStatus[] {
+    const { chunkservers, clock } = this.#parts;
+    const nowMs = clock.monotonicMs();
+    const known = [...chunkservers.all].map((chunkserver) => describe(chunkserver, nowMs));
+    const missing = chunkservers.missing.map(
+      (serverId): ServerStatus => ({
+        server: { serverId, host: '', port: 0 },
+        state: 'unknown',
+        totalBytes: 0,
+        availableBytes: 0,
+        chunks: 0,
+        silentMs: Math.floor(nowMs - this.#startedAtMs),
+      }),
+    );
+    return [...known, ...missing].slice(0, MAX_SERVERS);
+  }
+
+  async #count(): Promise<{ belowGoal: number; unavailable: number }> {
+    const { state, replicas, timers } = this.#parts;
+    let belowGoal = 0;
+    let unavailable = 0;
+    let left = SLICE;
+    for (const chunk of state.chunks.values()) {
+      const good = replicas.readable(chunk).length;
+      if (good < chunk.goal) belowGoal++;
+      if (good === 0) unavailable++;
+      if (--left > 0) continue;
+      left = SLICE;
+      await new Promise<void>((resolve) => void timers.after(0, resolve));
+    }
+    return { belowGoal, unavailable };
+  }
+}
+
+function describe(chunkserver: Chunkserver, nowMs: number): ServerStatus {
+  const { server, alive, rack, location, space, replicas, lastHeardMs } = chunkserver;
+  return {
+    server,
+    state: alive ? 'alive' : 'silent',
+    ...(rack === undefined ? {} : { rack }),
+    ...(location === undefined ? {} : { location }),
+    totalBytes: space.totalBytes,
+    availableBytes: space.availableBytes,
+    chunks: replicas.size,
+    silentMs: Math.max(0, Math.floor(nowMs - lastHeardMs)),
+  };
+}
