@@ -33,6 +33,8 @@ function failure(code: string, message: string): Error {
 export class FakeNetwork {
   /** Between hosts, one way; on one host a tenth of it. */
   latencyMs: readonly [low: number, high: number] = [0.05, 1];
+  /** Sees what processes send, as it leaves them. `connection` is the same both ways. */
+  onSent: ((connection: number, from: FakeProcess, to: FakeProcess, bytes: Uint8Array) => void) | undefined;
   /** How often a packet is much later than that. */
   spikeChance = 0.002;
   readonly scheduler: Scheduler;
@@ -42,6 +44,7 @@ export class FakeNetwork {
   readonly #cuts = new Set<string>();
   readonly #directions = new Set<Direction>();
   #nextPort = FIRST_FREE_PORT;
+  #connections = 0;
 
   constructor(scheduler: Scheduler, random: FakeRandom, hostOf: (name: string) => FakeHost | undefined) {
     this.scheduler = scheduler;
@@ -159,8 +162,9 @@ export class FakeNetwork {
   #establish(process: FakeProcess, listening: Listening, address: string): Socket {
     const near = new Endpoint(this, process, address);
     const far = new Endpoint(this, listening.process, `${process.host.name}:${this.#nextPort++}`);
-    near.connectTo(far);
-    far.connectTo(near);
+    const connection = this.#connections++;
+    near.connectTo(far, connection);
+    far.connectTo(near, connection);
     this.scheduler.after(0, () => listening.process.enter(() => listening.onSocket(far)));
     return near;
   }
@@ -222,6 +226,7 @@ class Endpoint implements Socket {
   readonly #network: FakeNetwork;
   readonly #process: FakeProcess;
   #peer!: Endpoint;
+  #connection = 0;
   #outgoing!: Direction;
   #events: SocketEvents | undefined;
   /** `ended`: by us, the queue still goes out; `over`: onClose is due; `closed`: it was called. */
@@ -250,8 +255,9 @@ class Endpoint implements Socket {
     return this.#process.host.name;
   }
 
-  connectTo(peer: Endpoint): void {
+  connectTo(peer: Endpoint, connection: number): void {
     this.#peer = peer;
+    this.#connection = connection;
     this.#outgoing = new Direction(this.#network, this.hostName, peer);
   }
 
@@ -344,7 +350,7 @@ class Endpoint implements Socket {
       if (write === undefined) break;
       this.#queuedBytes -= write.byteCount;
       this.#onTheWayBytes += write.byteCount;
-      if (write.byteCount > 0) this.#outgoing.send({ kind: 'data', bytes: Buffer.concat(write.buffers) });
+      if (write.byteCount > 0) this.#transmit(Buffer.concat(write.buffers));
       if (write.onWritten !== undefined) this.#later(0, write.onWritten);
     }
     if (this.#queue.length > 0) return;
@@ -352,6 +358,11 @@ class Endpoint implements Socket {
     if (!this.#needsDrain) return;
     this.#needsDrain = false;
     this.#events?.onDrain();
+  }
+
+  #transmit(bytes: Uint8Array): void {
+    this.#network.onSent?.(this.#connection, this.#process, this.#peer.#process, bytes);
+    this.#outgoing.send({ kind: 'data', bytes });
   }
 
   #sendEnd(): void {

@@ -1,0 +1,105 @@
+/** The checks from outside: everything acknowledged is there in the end, and the log says what the master knows. */
+import type { GfsClient } from '../../client/index.js';
+import type { Disk, DiskFile } from '../../environment/ports/index.js';
+import { digestState } from '../../master/dump.js';
+import { recover } from '../../master/recovery.js';
+import { ReadDirectory } from '../../protocol/messages/index.js';
+import { type FakeDisk, FakeLogger, LogBook } from '../fakes/index.js';
+import { MASTER_DIRECTORY, type MasterMember } from './cluster.js';
+import { type Ledger, type TrackedDirectory, Violation } from './ledger.js';
+import { checkAppends, checkFile } from './worker.js';
+
+/** With everything repaired nothing may fail: every file is read, every directory listed. @throws Violation */
+export async function auditFiles(client: GfsClient, ledger: Ledger): Promise<void> {
+  const attempt = async <T>(what: string, run: () => Promise<T>): Promise<T> => {
+    try {
+      return await run();
+    } catch (thrown) {
+      if (thrown instanceof Violation) throw thrown;
+      const { code, message } = thrown as { code?: string; message: string };
+      throw new Violation(`audit: ${what}: ${code} ${message}`, { cause: thrown });
+    }
+  };
+  for (const directory of ledger.directories) await auditDirectory(client, directory, attempt);
+  for (const file of ledger.files) if (!file.gone) await checkFile({ client }, file, attempt);
+  for (const file of ledger.appendFiles) await checkAppends({ client }, file, attempt);
+}
+
+async function auditDirectory(
+  client: GfsClient,
+  { id, path, names, uncertain }: TrackedDirectory,
+  attempt: <T>(what: string, run: () => Promise<T>) => Promise<T>,
+): Promise<void> {
+  const { entries } = await attempt(`list ${path}`, () => {
+    return client.master.query(ReadDirectory, { id, cookie: 0, limit: 1024 });
+  });
+  const found = new Map(entries.map(({ name, attributes }) => [name, attributes.id]));
+  for (const [name, file] of names) {
+    if (uncertain.has(name)) continue;
+    if (found.get(name) !== file.id) {
+      throw new Violation(`${path}/${name} is node ${found.get(name)}, it should be ${file.id}`);
+    }
+  }
+  for (const [name, node] of found) {
+    if (uncertain.has(name) || names.has(name)) continue;
+    throw new Violation(`${path}/${name} is node ${node}, it should not be there`);
+  }
+}
+
+/**
+ * Whether the log, as it is on the master's disk now, replays to the state that the master has now.
+ * Undefined when the master does not serve. It may be false while a record is on its way from one to the
+ * other, never for long.
+ */
+export async function logMatchesState({ host, process, master }: MasterMember): Promise<boolean | undefined> {
+  if (process?.alive !== true || master === undefined) return undefined;
+  const live = digestState(master.state);
+  const { disk, names } = copyOf(host.disk, `${MASTER_DIRECTORY}/log`);
+  if (names.length === 0) return undefined;
+  const text = Buffer.from(host.disk.contentOf(`${MASTER_DIRECTORY}/superblock.json`) ?? []).toString();
+  const superblock = JSON.parse(text) as { clusterId: string; chunkBytes: number; term: number };
+  const { state } = await recover(disk, new FakeLogger(new LogBook(), 'audit', () => 0), {
+    ...superblock,
+    directory: `${MASTER_DIRECTORY}/log`,
+    segmentBytes: Number.MAX_SAFE_INTEGER,
+    sync: 'always',
+    syncIntervalMs: 1_000,
+  });
+  return digestState(state) === live;
+}
+
+/** A copy of one directory, as a disk that answers at once and forgets what is written. */
+function copyOf(source: FakeDisk, directory: string): { disk: Disk; names: string[] } {
+  const names = source.namesIn(directory);
+  const contents = new Map(
+    names.map((name) => [`${directory}/${name}`, source.contentOf(`${directory}/${name}`)]),
+  );
+  const refuse = () => Promise.reject(new Error('this disk is a copy'));
+  const disk: Disk = {
+    open: async (path) => memoryFile(contents.get(path) ?? new Uint8Array(0)),
+    list: async () => names,
+    makeDirectory: async () => undefined,
+    rename: refuse,
+    remove: refuse,
+    copy: refuse,
+    syncDirectory: async () => undefined,
+    space: refuse,
+    lock: refuse,
+  };
+  return { disk, names };
+}
+
+function memoryFile(content: Uint8Array): DiskFile {
+  return {
+    read: async (buffer, position) => {
+      const part = content.subarray(position, position + buffer.byteLength);
+      buffer.set(part);
+      return part.byteLength;
+    },
+    write: async () => undefined,
+    sync: async () => undefined,
+    sizeBytes: async () => content.byteLength,
+    truncate: async () => undefined,
+    close: async () => undefined,
+  };
+}

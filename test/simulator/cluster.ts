@@ -1,0 +1,186 @@
+/** One master, chunkservers and clients in a simulated world, each on a host of its own. */
+import { Chunkserver } from '../../chunkserver/chunkserver.js';
+import { chunkserverDefaults } from '../../chunkserver/options.js';
+import { clientDefaults, GfsClient } from '../../client/index.js';
+import { Master } from '../../master/master.js';
+import { masterDefaults } from '../../master/options.js';
+import { KIB, MIB } from '../../protocol/limits.js';
+import type { FakeHost, FakeProcess, SimulatedWorld } from '../fakes/index.js';
+
+export const MASTER_DIRECTORY = '/master';
+const MASTER_PORT = 5000;
+const CHUNKSERVER_PORT = 6000;
+const masters = [{ host: 'master', port: MASTER_PORT }];
+/** The paper's drift bound is ours: one percent, either way. */
+const CLOCK_RATES = [1, 1.01, 0.99, 1.005, 0.995] as const;
+
+export interface ClusterOptions {
+  readonly chunkservers: number;
+  readonly clients: number;
+  readonly chunkBytes: number;
+  readonly leaseDurationMs: number;
+}
+
+export const clusterDefaults: ClusterOptions = {
+  chunkservers: 3,
+  clients: 2,
+  chunkBytes: 256 * KIB,
+  leaseDurationMs: 10_000,
+};
+
+/** Something that can be killed and started again on its host. */
+export interface Member {
+  readonly host: FakeHost;
+  /** What runs now; dead when it was killed and not started since. */
+  process: FakeProcess | undefined;
+  start(): void;
+}
+
+export class MasterMember implements Member {
+  readonly host: FakeHost;
+  process: FakeProcess | undefined;
+  master: Master | undefined;
+  readonly #options: ClusterOptions;
+
+  constructor(host: FakeHost, options: ClusterOptions) {
+    this.host = host;
+    this.#options = options;
+  }
+
+  start(): void {
+    const process = this.host.start('master');
+    const { chunkBytes, leaseDurationMs } = this.#options;
+    const master = new Master(
+      process.environment,
+      {
+        ...masterDefaults,
+        dataDirectory: MASTER_DIRECTORY,
+        host: this.host.name,
+        port: MASTER_PORT,
+        chunkBytes,
+        leaseDurationMs,
+        logSegmentBytes: 64 * KIB,
+      },
+      (error) => process.fail(error),
+    );
+    this.process = process;
+    this.master = undefined;
+    begin(process, async () => {
+      await master.start();
+      this.master = master;
+    });
+  }
+}
+
+export class ChunkserverMember implements Member {
+  readonly host: FakeHost;
+  process: FakeProcess | undefined;
+
+  constructor(host: FakeHost) {
+    this.host = host;
+  }
+
+  start(): void {
+    const process = this.host.start(this.host.name);
+    this.process = process;
+    begin(process, async () => {
+      const chunkserver = new Chunkserver(process.environment, {
+        ...chunkserverDefaults,
+        dataDirectories: ['/data'],
+        host: this.host.name,
+        port: CHUNKSERVER_PORT,
+        masters,
+        reservedBytes: MIB,
+      });
+      await chunkserver.start();
+    });
+  }
+}
+
+export class ClientMember implements Member {
+  readonly host: FakeHost;
+  process: FakeProcess | undefined;
+  /** How often it was started. */
+  life = 0;
+  readonly #run: (client: GfsClient, member: ClientMember) => Promise<void>;
+
+  /** @param run what it does while it lives */
+  constructor(host: FakeHost, run: (client: GfsClient, member: ClientMember) => Promise<void>) {
+    this.host = host;
+    this.#run = run;
+  }
+
+  start(): void {
+    const process = this.host.start(this.host.name);
+    this.process = process;
+    this.life++;
+    begin(process, async () => {
+      await this.#run(await connectClient(process), this);
+    });
+  }
+}
+
+/** Keeps trying: the master may be away for longer than one attempt lasts. */
+export async function connectClient(process: FakeProcess): Promise<GfsClient> {
+  for (;;) {
+    try {
+      return await GfsClient.connect(process.environment, {
+        ...clientDefaults,
+        masters,
+        hostname: process.host.name,
+        writeBehindBytes: 2 * MIB,
+      });
+    } catch (thrown) {
+      if ((thrown as { code?: unknown }).code !== 'UNREACHABLE') throw thrown;
+    }
+  }
+}
+
+/** Runs a process' program; if it throws the process has failed. */
+function begin(process: FakeProcess, program: () => Promise<void>): void {
+  process.enter(() => {
+    program().catch((thrown: unknown) => process.fail(thrown));
+  });
+}
+
+export class SimulatedCluster {
+  readonly world: SimulatedWorld;
+  readonly options: ClusterOptions;
+  readonly master: MasterMember;
+  readonly chunkservers: readonly ChunkserverMember[];
+  readonly clients: readonly ClientMember[];
+
+  constructor(
+    world: SimulatedWorld,
+    options: ClusterOptions,
+    run: (client: GfsClient, member: ClientMember) => Promise<void>,
+  ) {
+    this.world = world;
+    this.options = options;
+    const random = world.random.fork('cluster');
+    const host = (name: string) => world.host(name, { clockRate: random.pick(CLOCK_RATES) });
+    const numbered = <M>(count: number, name: string, make: (host: FakeHost) => M) =>
+      Array.from({ length: count }, (_, i) => make(host(`${name}${i + 1}`)));
+    this.master = new MasterMember(host('master'), options);
+    this.chunkservers = numbered(options.chunkservers, 'chunkserver', (host) => new ChunkserverMember(host));
+    this.clients = numbered(options.clients, 'client', (host) => new ClientMember(host, run));
+  }
+
+  get members(): readonly Member[] {
+    return [this.master, ...this.chunkservers, ...this.clients];
+  }
+
+  start(): void {
+    for (const member of this.members) member.start();
+  }
+
+  /** Everything runs, on whole links. */
+  repair(): void {
+    this.world.network.healAll();
+    for (const { host } of this.members) if (!host.up) host.boot();
+    for (const member of this.members) {
+      member.process?.resume();
+      if (member.process?.alive !== true) member.start();
+    }
+  }
+}

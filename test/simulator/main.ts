@@ -1,0 +1,55 @@
+/**
+ * `npm run sim -- --seed N [--count C] [--seconds S] [--faults kill,cut,…|none] [--log]`: runs seeds N to
+ * N + C - 1 for S seconds of virtual time each, and stops at the first that breaks a contract.
+ */
+import { parseArgs } from 'node:util';
+import { FAULTS, type Fault } from './faults.js';
+import { type SimulationResult, simulate } from './simulation.js';
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string', default: '1' },
+    count: { type: 'string', default: '1' },
+    seconds: { type: 'string', default: '30' },
+    /** Real minutes: goes on with further seeds until they are over. */
+    minutes: { type: 'string' },
+    faults: { type: 'string' },
+    log: { type: 'boolean', default: false },
+    'keep-going': { type: 'boolean', default: false },
+  },
+});
+
+function parseFaults(text: string | undefined): readonly Fault[] | undefined {
+  if (text === undefined) return undefined;
+  if (text === 'none') return [];
+  const faults = text.split(',');
+  const unknown = faults.find((fault) => !(FAULTS as readonly string[]).includes(fault));
+  if (unknown !== undefined) throw new Error(`no fault ${unknown}: ${FAULTS.join(', ')}, or none`);
+  return faults as Fault[];
+}
+
+function report({ seed, digest, events, succeeded, failed, acknowledged, faults }: SimulationResult): string {
+  const causes = Object.entries(faults).map(([fault, count]) => `${count} ${fault}`);
+  const work = `${succeeded} operations, ${failed} failed, ${acknowledged} mutations acknowledged`;
+  return `seed ${seed}: digest ${digest}, ${events} events, ${work}; ${causes.join(', ') || 'no faults'}`;
+}
+
+const faults = parseFaults(values.faults);
+const first = Number(values.seed);
+const endMs = values.minutes === undefined ? undefined : performance.now() + Number(values.minutes) * 60_000;
+const isOver = (seed: number) =>
+  endMs === undefined ? seed >= first + Number(values.count) : performance.now() > endMs;
+
+for (let seed = first; !isOver(seed); seed++) {
+  const result = await simulate({
+    seed,
+    durationMs: Number(values.seconds) * 1000,
+    ...(faults === undefined ? {} : { faults }),
+    ...(values.log ? { onLine: (line) => process.stdout.write(`${line}\n`) } : {}),
+  });
+  process.stdout.write(`${report(result)}\n`);
+  if (result.violation === undefined) continue;
+  process.stdout.write(`${(result.lastLines ?? []).join('\n')}\nseed ${seed} FAILED: ${result.violation}\n`);
+  process.exitCode = 1;
+  if (!values['keep-going']) break;
+}

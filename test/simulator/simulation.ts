@@ -1,0 +1,229 @@
+/** One run: a cluster, its users, what goes wrong, and the checks, all from one seed. */
+import { clientDefaults, type GfsClient } from '../../client/index.js';
+import { Create, ROOT_ID } from '../../protocol/messages/index.js';
+import { formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
+import { AppendModel } from './append-model.js';
+import { auditFiles, logMatchesState } from './audit.js';
+import {
+  type ClientMember,
+  type ClusterOptions,
+  clusterDefaults,
+  connectClient,
+  SimulatedCluster,
+} from './cluster.js';
+import { FAULTS, type Fault, Faults } from './faults.js';
+import { Ledger, Violation } from './ledger.js';
+import { WireTap } from './wire-tap.js';
+import { type ClientContext, Worker } from './worker.js';
+
+const WORKERS_PER_CLIENT = 2;
+const LOG_CHECK_INTERVAL_MS = 2_000;
+/** How many events a record may be on its way from the disk to the master's memory. */
+const LOG_CHECK_TRIES = 2_000;
+const SETTLE_MS = 8_000;
+/** After the repair, how long operations under way may still take: their deadline, and a little. */
+const FINISH_MS = clientDefaults.deadlineMs + 15_000;
+const AUDIT_MS = 120_000;
+
+export interface SimulationOptions extends Partial<ClusterOptions> {
+  readonly seed: number;
+  /** Virtual time under load. */
+  readonly durationMs: number;
+  /** Which may happen; by default the seed chooses. */
+  readonly faults?: readonly Fault[];
+  /** Called with every line that any process logs. */
+  readonly onLine?: (line: string) => void;
+}
+
+export interface SimulationResult {
+  readonly seed: number;
+  readonly digest: string;
+  readonly events: number;
+  readonly succeeded: number;
+  readonly failed: number;
+  /** Mutations of chunks that primaries acknowledged. */
+  readonly acknowledged: number;
+  readonly faults: Readonly<Record<string, number>>;
+  /** What was broken; absent when all is well. */
+  readonly violation?: string;
+  /** The last that was logged before. */
+  readonly lastLines?: readonly string[];
+}
+
+export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
+  const simulation = new Simulation(options);
+  const onUnhandled = (thrown: unknown) => simulation.violate(`unhandled rejection: ${describe(thrown)}`);
+  process.on('unhandledRejection', onUnhandled);
+  try {
+    await simulation.run();
+  } catch (thrown) {
+    simulation.violate(describe(thrown));
+  } finally {
+    process.off('unhandledRejection', onUnhandled);
+  }
+  return simulation.result();
+}
+
+function describe(thrown: unknown): string {
+  if (thrown instanceof Violation || thrown instanceof SimulationStuck)
+    return `${thrown.name}: ${thrown.message}`;
+  return thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown);
+}
+
+class Simulation {
+  readonly #options: SimulationOptions;
+  readonly #world: SimulatedWorld;
+  readonly #ledger: Ledger;
+  readonly #cluster: SimulatedCluster;
+  readonly #faultKinds: readonly Fault[];
+  readonly #tap: WireTap;
+  #faults: Faults | undefined;
+  #violation: string | undefined;
+  #active = 0;
+
+  constructor(options: SimulationOptions) {
+    this.#options = options;
+    this.#world = new SimulatedWorld(options.seed);
+    const { onLine } = options;
+    if (onLine !== undefined) this.#world.log.onLine = (line) => onLine(formatLine(line));
+    const random = this.#world.random.fork('simulation');
+    // Some seeds know only some kinds of faults: each has to be survived for itself too.
+    this.#faultKinds = options.faults ?? FAULTS.filter(() => random.chance(0.5));
+    this.#ledger = new Ledger(this.#faultKinds.length === 0);
+    this.#tap = new WireTap(this.#world.network, (what) => this.violate(what));
+    const cluster = { ...clusterDefaults, ...options };
+    this.#cluster = new SimulatedCluster(this.#world, cluster, (client, member) =>
+      this.#runClient(client, member),
+    );
+  }
+
+  violate(what: string): void {
+    this.#violation ??= what;
+  }
+
+  result(): SimulationResult {
+    const { seed } = this.#options;
+    const { scheduler, log } = this.#world;
+    const { succeeded, failed } = this.#ledger;
+    const failure = this.#world.failures[0];
+    const violation =
+      this.#violation ?? (failure && `${failure.process} failed: ${describe(failure.thrown)}`);
+    return {
+      seed,
+      digest: scheduler.digest,
+      events: scheduler.eventCount,
+      succeeded,
+      failed,
+      acknowledged: this.#tap.acknowledgedCount,
+      faults: Object.fromEntries(this.#faults?.counts ?? []),
+      ...(violation === undefined ? {} : { violation, lastLines: log.lines.slice(-60).map(formatLine) }),
+    };
+  }
+
+  async run(): Promise<void> {
+    const { durationMs } = this.#options;
+    this.#cluster.master.start();
+    for (const chunkserver of this.#cluster.chunkservers) chunkserver.start();
+    await this.#makeAppendFiles();
+    for (const client of this.#cluster.clients) client.start();
+    await this.#runFor(1_000);
+    this.#faults = new Faults(this.#cluster, {
+      faults: this.#faultKinds,
+      meanIntervalMs: 1_500,
+      onMemoryLost: () => this.#ledger.hostCrashed(),
+    });
+    await this.#runFor(durationMs);
+    this.#faults.stop();
+    this.#cluster.repair();
+    await this.#runFor(SETTLE_MS);
+    this.#ledger.stopping = true;
+    await this.#finish();
+    const { process } = { process: this.#world.process('auditor') };
+    const audit = connectClient(process).then((client) => auditFiles(client, this.#ledger));
+    await this.#untilDone(audit, AUDIT_MS);
+    await this.#checkLog();
+  }
+
+  async #makeAppendFiles(): Promise<void> {
+    const make = async () => {
+      const client = await connectClient(this.#world.process('setup'));
+      for (const mode of ['record', 'exact'] as const) {
+        const body = { parent: ROOT_ID, name: `appended-${mode}`, mode: 0o100666, rdev: 0, exclusive: true };
+        const { attributes } = await client.master.mutate(Create, body);
+        const file = { id: attributes.id, path: `/${body.name}`, mode, model: new AppendModel() };
+        this.#ledger.appendFiles.push(file);
+      }
+      await client.shutdown();
+    };
+    await this.#untilDone(make(), AUDIT_MS);
+  }
+
+  async #runClient(client: GfsClient, member: ClientMember): Promise<void> {
+    const { host, life } = member;
+    const context: ClientContext = {
+      name: `${host.name}.${life}`,
+      client,
+      process: member.process as NonNullable<typeof member.process>,
+      ledger: this.#ledger,
+      reading: new Set(),
+    };
+    const workers = Array.from({ length: WORKERS_PER_CLIENT }, (_, i) => {
+      const name = `${context.name}.${i}`;
+      return new Worker(context, name, this.#world.random.fork(`worker ${name}`));
+    });
+    this.#active++;
+    context.process.onEnd(() => {
+      this.#active--;
+      for (const file of this.#ledger.files) if (file.client === context.name) file.frozen = true;
+    });
+    await Promise.all(workers.map((worker) => worker.run()));
+    await client.shutdown();
+    context.process.crash();
+  }
+
+  /** Time goes by; the log is checked against the master again and again. */
+  async #runFor(durationMs: number): Promise<void> {
+    const endMs = this.#world.scheduler.nowMs + durationMs;
+    while (this.#world.scheduler.nowMs < endMs) {
+      const leftMs = endMs - this.#world.scheduler.nowMs;
+      await this.#world.runFor(Math.min(LOG_CHECK_INTERVAL_MS, leftMs));
+      this.#throwViolation();
+      await this.#checkLog();
+    }
+  }
+
+  async #untilDone<T>(promise: Promise<T>, limitMs: number): Promise<T> {
+    const result = await this.#world.until(promise, limitMs);
+    this.#throwViolation();
+    return result;
+  }
+
+  /** Until every worker has ended. */
+  async #finish(): Promise<void> {
+    const endMs = this.#world.scheduler.nowMs + FINISH_MS;
+    while (this.#active > 0) {
+      await this.#world.runFor(100);
+      this.#throwViolation();
+      if (this.#world.scheduler.nowMs > endMs) {
+        throw new Violation(
+          `${this.#active} clients are still at work ${FINISH_MS} ms after everything was repaired`,
+        );
+      }
+    }
+  }
+
+  async #checkLog(): Promise<void> {
+    for (let tries = 0; tries < LOG_CHECK_TRIES; tries++) {
+      if ((await logMatchesState(this.#cluster.master)) !== false) return;
+      await this.#world.scheduler.step();
+      this.#throwViolation();
+    }
+    throw new Violation('the log does not replay to the state that the master has');
+  }
+
+  #throwViolation(): void {
+    const failure = this.#world.failures[0];
+    if (this.#violation !== undefined) throw new Violation(this.#violation);
+    if (failure !== undefined) throw failure.thrown;
+  }
+}
