@@ -1,0 +1,168 @@
+/** A chunkserver: its parts put together. */
+import type { Environment, Listener, Logger } from '../environment/ports/index.js';
+import { MIB } from '../protocol/limits.js';
+import type { Server } from '../protocol/messages/index.js';
+import { BufferPool } from '../protocol/payload.js';
+import { Peer, type PeerOptions } from '../protocol/peer.js';
+import { Service } from '../protocol/rpc.js';
+import { DataService } from './data-service.js';
+import { LeaseTable } from './leases.js';
+import { MasterService } from './master-service.js';
+import { MasterSession } from './master-session.js';
+import type { ChunkserverOptions } from './options.js';
+import { Peers } from './peers.js';
+import { Primary } from './primary.js';
+import { PushBuffer } from './push-buffer.js';
+import { Secondary } from './secondary.js';
+import { Store } from './store/store.js';
+
+const POOL_BYTES = 64 * MIB;
+const SERVER_ID_DIGITS = 16;
+
+interface Running {
+  readonly store: Store;
+  readonly session: MasterSession;
+  readonly peers: Peers;
+  readonly leases: LeaseTable;
+  readonly listener: Listener;
+}
+
+export class Chunkserver {
+  /** Resolves with the reason when the server cannot go on: its process has to end (a flush failed, a wrong cluster). */
+  readonly failed: Promise<Error>;
+  readonly #environment: Environment;
+  readonly #options: ChunkserverOptions;
+  readonly #logger: Logger;
+  readonly #pool = new BufferPool(POOL_BYTES);
+  readonly #incoming = new Set<Peer>();
+  #running: Running | undefined;
+  #onFailed!: (error: Error) => void;
+
+  constructor(environment: Environment, options: ChunkserverOptions) {
+    this.#environment = environment;
+    this.#options = options;
+    this.#logger = environment.logger.child({ role: 'chunkserver' });
+    this.failed = new Promise((resolve) => {
+      this.#onFailed = resolve;
+    });
+  }
+
+  /** Where it listens. */
+  get address(): { host: string; port: number } {
+    const { host, port } = this.#started.listener;
+    return { host, port };
+  }
+
+  get serverId(): string {
+    return this.#started.store.serverId;
+  }
+
+  get #started(): Running {
+    if (this.#running === undefined) throw new Error('the chunkserver has not started');
+    return this.#running;
+  }
+
+  /**
+   * Recovers the data and listens. The master is looked for in the background.
+   * @throws Error that names the data directory or the port
+   */
+  async start(): Promise<void> {
+    const { disk, clock, timers, random, bootId } = this.#environment;
+    const { dataDirectories, sync, reservedBytes } = this.#options;
+    const onFatal = (error: Error): void => this.#fail(error);
+    const logger = this.#logger;
+    const context = { disk, clock, timers, logger, pool: this.#pool, bootId, sync, reservedBytes, onFatal };
+    const store = await Store.open(context, dataDirectories, random.hex(SERVER_ID_DIGITS));
+    try {
+      this.#running = await this.#assemble(store);
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+    const { session, leases, listener } = this.#running;
+    session.start(leases);
+    logger.info(
+      { serverId: store.serverId, host: listener.host, port: listener.port },
+      'chunkserver started',
+    );
+  }
+
+  async #assemble(store: Store): Promise<Running> {
+    const environment: Environment = { ...this.#environment, logger: this.#logger };
+    const { clock, timers, metrics, bootId } = environment;
+    const service = new Service();
+    const pushed = new PushBuffer();
+    const session: MasterSession = new MasterSession(environment, {
+      options: this.#options,
+      store,
+      service,
+      pool: this.#pool,
+      server: () => this.#server(),
+      load: () => this.#incoming.size,
+      deleteChunks: (handles) => masterService.delete(handles),
+      onFatal: (error) => this.#fail(error),
+    });
+    const inTouch = (): boolean => session.inTouch;
+    const term = (): number => session.term;
+    const leases = new LeaseTable(clock, inTouch);
+    const peers = new Peers(environment, { identity: store, service, pool: this.#pool, term });
+    const secondary = new Secondary(timers, store, pushed);
+    const primary = new Primary({ clock, store, leases, peers, pushed, bootId });
+    const masterService = new MasterService({ store, leases, secondary, peers, term });
+    masterService.register(service);
+    const { sync } = this.#options;
+    const onDamage = (handle: number): void => session.reportDamage(handle);
+    const shared = { store, primary, secondary, peers, pushed };
+    new DataService({ ...shared, metrics, bootId, sync, inTouch, onDamage }).register(service);
+    const { host, port } = this.#options;
+    const listener = await environment.network.listen(host, port, (socket) => {
+      this.#accept(new Peer(socket, this.#peerOptions(store, service, term)));
+    });
+    return { store, session, peers, leases, listener };
+  }
+
+  #peerOptions(store: Store, service: Service, term: () => number): PeerOptions {
+    const { clock, timers } = this.#environment;
+    return {
+      role: 'chunkserver',
+      id: store.serverId,
+      clusterId: () => store.clusterId,
+      term,
+      service,
+      pool: this.#pool,
+      clock,
+      timers,
+      logger: this.#logger,
+    };
+  }
+
+  /** Ends the session and the leases, then puts everything into files and sidecars. */
+  async stop(): Promise<void> {
+    const { store, session, peers, leases, listener } = this.#started;
+    session.stop();
+    leases.endAll('the server is stopping');
+    await listener.close();
+    for (const peer of this.#incoming) peer.close();
+    peers.close();
+    await store.close();
+  }
+
+  #accept(peer: Peer): void {
+    this.#incoming.add(peer);
+    peer.onceClosed(() => this.#incoming.delete(peer));
+  }
+
+  #server(): Server {
+    const { store, listener } = this.#started;
+    return {
+      serverId: store.serverId,
+      host: this.#options.advertiseHost ?? listener.host,
+      port: listener.port,
+    };
+  }
+
+  #fail(err: Error): void {
+    this.#logger.error({ err }, 'the chunkserver cannot go on');
+    this.#onFailed(err);
+  }
+}

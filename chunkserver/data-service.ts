@@ -1,0 +1,175 @@
+/** What clients and other chunkservers ask (protocol/messages/data.ts). */
+import type { Metrics } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
+import { MAX_PAYLOAD_BYTES } from '../protocol/limits.js';
+import {
+  AppendChunk,
+  ApplyMutation,
+  GetChecksums,
+  GetChunkLength,
+  PushData,
+  ReadChunk,
+  RepairChunk,
+  SyncChunk,
+  WriteChunk,
+} from '../protocol/messages/index.js';
+import type { IncomingRequest, Outcome, Service } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
+import type { Peers } from './peers.js';
+import type { Primary } from './primary.js';
+import type { PushBuffer } from './push-buffer.js';
+import { applyRepair, encodeChecksums } from './repair.js';
+import type { Secondary } from './secondary.js';
+import { SharedPayload } from './shared-payload.js';
+import type { Chunk } from './store/chunk.js';
+import type { Store } from './store/store.js';
+import { readVerified } from './store/verified-read.js';
+
+const DEFAULT_PUSH_DEADLINE_MS = 10_000;
+
+export interface DataComponents {
+  readonly store: Store;
+  readonly primary: Primary;
+  readonly secondary: Secondary;
+  readonly peers: Peers;
+  readonly pushed: PushBuffer;
+  readonly metrics: Metrics;
+  readonly bootId: number;
+  readonly sync: 'disk' | 'memory';
+  /** Whether the session with the master lives. */
+  readonly inTouch: () => boolean;
+  /** A block failed its checksum: the master has to know. */
+  readonly onDamage: (handle: number) => void;
+}
+
+export class DataService {
+  readonly #c: DataComponents;
+  readonly #readBytes;
+  readonly #writtenBytes;
+
+  constructor(components: DataComponents) {
+    this.#c = components;
+    const { metrics } = components;
+    this.#readBytes = metrics.counter('gfs_chunkserver_read_bytes_total', 'Bytes read by clients');
+    this.#writtenBytes = metrics.counter('gfs_chunkserver_written_bytes_total', 'Bytes of mutations applied');
+  }
+
+  register(service: Service): void {
+    service
+      .on(ReadChunk, (body) => this.#read(body))
+      .on(PushData, (body, request) => this.#push(body, request))
+      .on(WriteChunk, async (body, request) => {
+        const verifiers = await this.#watched(body.handle, this.#c.primary.write(body, request));
+        this.#writtenBytes.add(body.length);
+        return { body: { verifiers } };
+      })
+      .on(AppendChunk, async (body, request) => {
+        const reply = await this.#watched(body.handle, this.#c.primary.append(body, request));
+        this.#writtenBytes.add(reply.written);
+        return { body: reply };
+      })
+      .on(ApplyMutation, async (body, request) => {
+        await this.#watched(body.handle, this.#c.secondary.apply(body, request));
+        this.#writtenBytes.add(body.length);
+        return { body: { verifier: this.#c.bootId } };
+      })
+      .on(SyncChunk, async (body) => ({ body: { verifiers: await this.#sync(body) } }))
+      .on(GetChunkLength, ({ handle, version }) => {
+        const chunk = this.#atLeast(handle, version);
+        return { body: { lengthBytes: chunk.state.length } };
+      })
+      .on(GetChecksums, ({ handle, version }) => this.#checksums(handle, version))
+      .on(RepairChunk, async (body, request) => {
+        const chunk = this.#exactly(body.handle, body.version);
+        await this.#watched(body.handle, applyRepair(chunk, body, request));
+        return { body: {} };
+      });
+  }
+
+  async #read({
+    handle,
+    version,
+    offset,
+    length,
+  }: ValueOf<typeof ReadChunk.request>): Promise<Outcome<ValueOf<typeof ReadChunk.reply>>> {
+    if (!this.#c.inTouch()) throw new GfsError('UNREACHABLE', 'this chunkserver is cut off from its master');
+    if (length > MAX_PAYLOAD_BYTES) throw new GfsError('INVALID', `a read of ${length} bytes`);
+    const chunk = this.#atLeast(handle, version);
+    const read = await this.#watched(handle, readVerified(chunk, offset, length));
+    this.#readBytes.add(read.bytes.byteLength);
+    const body = { chunkLength: chunk.state.length };
+    if (read.bytes.byteLength === 0) return { body };
+    return { body, payload: { buffers: [read.bytes] }, onSent: read.release };
+  }
+
+  /** Keeps the data and passes it on at the same time (paper §3.2). */
+  async #push(
+    { dataId, chain }: ValueOf<typeof PushData.request>,
+    request: IncomingRequest,
+  ): Promise<Outcome<object>> {
+    if (request.payload === undefined) throw new GfsError('INVALID', 'a push of nothing');
+    const data = new SharedPayload(request.payload, request.payloadCrc);
+    const [next, ...rest] = chain;
+    let passedOn: Promise<unknown> | undefined;
+    if (next !== undefined) {
+      data.retain();
+      const body = { dataId, chain: rest };
+      passedOn = this.#c.peers.call(next, PushData, body, {
+        payload: data.outgoing,
+        onSent: () => data.release(),
+        deadlineMs: request.header.deadlineMs || DEFAULT_PUSH_DEADLINE_MS,
+      });
+    }
+    this.#c.pushed.put(dataId, data);
+    try {
+      await passedOn;
+    } catch (error) {
+      throw new GfsError('REPLICA_FAILED', `${next?.serverId}: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+    return { body: {} };
+  }
+
+  #sync(body: ValueOf<typeof SyncChunk.request>): Promise<number[]> {
+    const chunk = this.#exactly(body.handle, body.version);
+    const flush = (): Promise<void> => (this.#c.sync === 'disk' ? chunk.sync() : Promise.resolve());
+    return this.#c.primary.sync(body, flush);
+  }
+
+  async #checksums(handle: number, version: number): Promise<Outcome<ValueOf<typeof GetChecksums.reply>>> {
+    const chunk = this.#exactly(handle, version);
+    await this.#watched(handle, chunk.directory.load(chunk));
+    const { length, serial } = chunk.state;
+    return { body: { lengthBytes: length, appliedSerial: serial, checksums: encodeChecksums(chunk) } };
+  }
+
+  /** For readers: a replica that is not behind what they know. */
+  #atLeast(handle: number, version: number): Chunk {
+    const chunk = this.#c.store.get(handle);
+    const { suspect, version: own } = chunk.state;
+    if (own >= version && !suspect) return chunk;
+    throw new GfsError(
+      'STALE_CHUNK_VERSION',
+      `chunk ${handle} has version ${own}${suspect ? ', suspect' : ''}`,
+    );
+  }
+
+  #exactly(handle: number, version: number): Chunk {
+    const chunk = this.#c.store.get(handle);
+    if (chunk.state.version === version) return chunk;
+    throw new GfsError(
+      'STALE_CHUNK_VERSION',
+      `chunk ${handle} has version ${chunk.state.version}, not ${version}`,
+    );
+  }
+
+  async #watched<T>(handle: number, work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      if (error instanceof GfsError && error.code === 'CHUNK_CORRUPT') this.#c.onDamage(handle);
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,299 @@
+/**
+ * The session with the master: registered, chunks reported, renewed, heartbeats sent, taken up again for
+ * ever when it breaks. Its liveness is judged by when the renewals that were answered had been sent.
+ */
+import type { Environment, Timer } from '../environment/ports/index.js';
+import { GfsError, toGfsError } from '../protocol/errors.js';
+import { MAX_REPORT_PAGE } from '../protocol/limits.js';
+import {
+  Heartbeat,
+  RegisterChunkserver,
+  RenewChunkserver,
+  type ReplicaReport,
+  ReportChunks,
+  ReportDamage,
+  type Server,
+} from '../protocol/messages/index.js';
+import type { BufferPool } from '../protocol/payload.js';
+import { Peer } from '../protocol/peer.js';
+import type { Service } from '../protocol/rpc.js';
+import type { LeaseTable } from './leases.js';
+import type { Address, ChunkserverOptions } from './options.js';
+import type { Store } from './store/store.js';
+
+const CONNECT_TIMEOUT_MS = 2_000;
+const CALL_TIMEOUT_MS = 10_000;
+const FIRST_PAUSE_MS = 100;
+const MAX_PAUSE_MS = 2_000;
+/** Chunks named in one heartbeat, for the master to tell those that it no longer knows. */
+const HEARTBEAT_CHUNKS = 1024;
+
+export interface MasterSessionComponents {
+  readonly options: ChunkserverOptions;
+  readonly store: Store;
+  readonly service: Service;
+  readonly pool: BufferPool;
+  /** Where this server listens. */
+  readonly server: () => Server;
+  /** Requests under way. */
+  readonly load: () => number;
+  readonly deleteChunks: (handles: readonly number[]) => Promise<void>;
+  /** It can never join: the process should end. */
+  readonly onFatal: (error: Error) => void;
+}
+
+interface Intervals {
+  readonly renewIntervalMs: number;
+  readonly timeoutMs: number;
+  readonly heartbeatIntervalMs: number;
+}
+
+export class MasterSession {
+  readonly #environment: Environment;
+  readonly #c: MasterSessionComponents;
+  #leases: LeaseTable | undefined;
+  #peer: Peer | undefined;
+  #stopped = false;
+  #wake: (() => void) | undefined;
+  #term = 0;
+  #timeoutMs = 0;
+  /** When the newest request that the master answered was sent. */
+  #heardMs = Number.NEGATIVE_INFINITY;
+  #timers: Timer[] = [];
+  #renewing = false;
+  /** Damaged replicas that the master has not been told of. */
+  readonly #damaged = new Set<number>();
+  #chunkCursor: Iterator<{ handle: number; version: number }> | undefined;
+
+  constructor(environment: Environment, components: MasterSessionComponents) {
+    this.#environment = environment;
+    this.#c = components;
+  }
+
+  /** Whether the master was heard of within the session's timeout. Without it this server serves nobody. */
+  get inTouch(): boolean {
+    return this.#environment.clock.monotonicMs() - this.#heardMs <= this.#timeoutMs;
+  }
+
+  get term(): number {
+    return this.#term;
+  }
+
+  start(leases: LeaseTable): void {
+    this.#leases = leases;
+    void this.#run();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#stopTimers();
+    this.#peer?.close();
+    this.#wake?.();
+  }
+
+  /** Tells the master, now or when it can be reached, that a replica here failed its checksum. */
+  reportDamage(handle: number): void {
+    if (this.#damaged.has(handle)) return;
+    this.#damaged.add(handle);
+    this.#environment.logger.error({ handle }, 'a replica does not match its checksum');
+    if (this.#peer !== undefined && this.inTouch) void this.#sendDamage(this.#peer, handle);
+  }
+
+  async #run(): Promise<void> {
+    let pauseMs = FIRST_PAUSE_MS;
+    for (let attempt = 0; !this.#stopped; attempt++) {
+      const { masters } = this.#c.options;
+      const address = masters[attempt % masters.length];
+      if (address === undefined) throw new Error('no master is configured');
+      try {
+        const closed = await this.#connect(address);
+        pauseMs = FIRST_PAUSE_MS;
+        await closed;
+      } catch (thrown) {
+        const error = toGfsError(thrown);
+        const about = { master: `${address.host}:${address.port}`, code: error.code, reason: error.message };
+        if (error.code === 'WRONG_CLUSTER' || error.code === 'WRONG_PROTOCOL_VERSION') {
+          this.#c.onFatal(error);
+          return;
+        }
+        if (!this.#stopped) this.#environment.logger.warn(about, 'no session with the master');
+      }
+      this.#stopTimers();
+      this.#peer?.close();
+      this.#peer = undefined;
+      if (!this.#stopped) await this.#pause(pauseMs);
+      pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS);
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.#environment.timers.after(ms, resolve);
+      this.#wake = () => {
+        timer.cancel();
+        resolve();
+      };
+    });
+  }
+
+  /** Opens the session. The promise inside the result resolves when the connection is over. */
+  async #connect(address: Address): Promise<Promise<void>> {
+    const { network, clock, timers, logger } = this.#environment;
+    const { store, service, pool } = this.#c;
+    const socket = await network.connect(address.host, address.port, CONNECT_TIMEOUT_MS);
+    const peer = new Peer(socket, {
+      role: 'chunkserver',
+      id: store.serverId,
+      clusterId: () => store.clusterId,
+      term: () => this.#term,
+      service,
+      pool,
+      clock,
+      timers,
+      logger,
+    });
+    this.#peer = peer;
+    await peer.ready();
+    const intervals = await this.#register(peer);
+    await this.#report(peer);
+    this.#startTimers(peer, intervals);
+    const chunks = store.chunkCount;
+    logger.info({ master: peer.remote, chunks }, 'registered with the master');
+    return new Promise((resolve) => peer.onceClosed(() => resolve()));
+  }
+
+  async #register(peer: Peer): Promise<Intervals> {
+    const { clock, bootId } = this.#environment;
+    const { store, options } = this.#c;
+    const sentMs = clock.monotonicMs();
+    const { location, rack } = options;
+    const request = {
+      server: this.#c.server(),
+      bootId,
+      ...(location === undefined ? {} : { location }),
+      ...(rack === undefined ? {} : { rack }),
+      space: await store.space(),
+    };
+    const { body } = await peer.call(RegisterChunkserver, request, { deadlineMs: CALL_TIMEOUT_MS });
+    await store.adopt(body.clusterId, body.chunkBytes);
+    if (body.term < this.#term) throw new GfsError('STALE_TERM', `the master is of term ${body.term}`);
+    this.#term = body.term;
+    // Leases do not survive a silence that was long enough for the master to give them to others.
+    if (!this.inTouch) this.#leases?.endAll('the session with the master was lost');
+    this.#timeoutMs = body.timeoutMs;
+    this.#heardMs = sentMs;
+    return body;
+  }
+
+  async #report(peer: Peer): Promise<void> {
+    const chunks: ReplicaReport[] = [];
+    for (const { handle, state } of this.#c.store.chunks()) {
+      const lease = this.#leases?.find(handle);
+      const leaseMs = lease === undefined ? 0 : (this.#leases?.remainingMs(lease) ?? 0);
+      const { version, length, suspect } = state;
+      chunks.push({ handle, version, lengthBytes: length, suspect, leaseMs });
+    }
+    for (let at = 0; ; at += MAX_REPORT_PAGE) {
+      const last = at + MAX_REPORT_PAGE >= chunks.length;
+      const page = { chunks: chunks.slice(at, at + MAX_REPORT_PAGE), last };
+      await this.#answered(peer.call(ReportChunks, page, { deadlineMs: CALL_TIMEOUT_MS }));
+      if (last) break;
+    }
+    for (const directory of this.#c.store.directories) {
+      for (const handle of directory.unreadable) this.#damaged.add(handle);
+    }
+    for (const handle of this.#damaged) await this.#sendDamage(peer, handle);
+  }
+
+  /** Notes that the master lives, as of when the request was sent. */
+  async #answered<T>(call: Promise<T>): Promise<T> {
+    const sentMs = this.#environment.clock.monotonicMs();
+    const result = await call;
+    this.#heardMs = Math.max(this.#heardMs, sentMs);
+    return result;
+  }
+
+  #startTimers(peer: Peer, { renewIntervalMs, timeoutMs, heartbeatIntervalMs }: Intervals): void {
+    const { timers } = this.#environment;
+    this.#timers = [
+      timers.every(renewIntervalMs, () => void this.#renew(peer, timeoutMs)),
+      timers.every(heartbeatIntervalMs, () => void this.#heartbeat(peer)),
+    ];
+    void this.#heartbeat(peer);
+  }
+
+  #stopTimers(): void {
+    for (const timer of this.#timers.splice(0)) timer.cancel();
+  }
+
+  async #renew(peer: Peer, timeoutMs: number): Promise<void> {
+    if (this.#renewing) return;
+    this.#renewing = true;
+    try {
+      await this.#answered(peer.call(RenewChunkserver, {}, { deadlineMs: timeoutMs }));
+    } catch (error) {
+      this.#lost(peer, error);
+    } finally {
+      this.#renewing = false;
+    }
+  }
+
+  async #heartbeat(peer: Peer): Promise<void> {
+    const leases = this.#leases;
+    if (leases === undefined) return;
+    const { store, options, load } = this.#c;
+    try {
+      const sentMs = this.#environment.clock.monotonicMs();
+      const { location } = options;
+      const beat = {
+        space: await store.space(),
+        ...(location === undefined ? {} : { location }),
+        load: load(),
+        extend: leases.inUse().map(({ chunk, version }) => ({ handle: chunk.handle, version })),
+        chunks: this.#someChunks(),
+      };
+      const { body } = await this.#answered(peer.call(Heartbeat, beat, { deadlineMs: CALL_TIMEOUT_MS }));
+      for (const { handle, remainingMs } of body.extended) leases.extend(handle, sentMs + remainingMs);
+      if (body.drop.length > 0) await this.#c.deleteChunks(body.drop);
+    } catch (error) {
+      this.#lost(peer, error);
+    }
+    for (const directory of store.directories) directory.markQuietDirty();
+  }
+
+  /** The next few of all chunks, in turn. */
+  #someChunks(): { handle: number; version: number }[] {
+    const some: { handle: number; version: number }[] = [];
+    this.#chunkCursor ??= this.#allChunks();
+    while (some.length < HEARTBEAT_CHUNKS) {
+      const next = this.#chunkCursor.next();
+      if (next.done) {
+        this.#chunkCursor = undefined;
+        break;
+      }
+      some.push(next.value);
+    }
+    return some;
+  }
+
+  *#allChunks(): Iterator<{ handle: number; version: number }> {
+    for (const { handle, state } of this.#c.store.chunks()) yield { handle, version: state.version };
+  }
+
+  async #sendDamage(peer: Peer, handle: number): Promise<void> {
+    const version = this.#c.store.find(handle)?.state.version ?? 0;
+    try {
+      await peer.call(ReportDamage, { handle, version }, { deadlineMs: CALL_TIMEOUT_MS });
+      this.#damaged.delete(handle);
+    } catch (error) {
+      this.#environment.logger.warn({ handle, err: error }, 'the master has not heard of a damaged replica');
+    }
+  }
+
+  /** A session that does not answer, or is unknown, is opened again. */
+  #lost(peer: Peer, error: unknown): void {
+    if (peer.closed) return;
+    this.#environment.logger.warn({ reason: (error as Error).message }, 'the session with the master broke');
+    peer.close();
+  }
+}

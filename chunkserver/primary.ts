@@ -1,0 +1,287 @@
+/** Mutations at the primary (paper §3.1 steps 4 to 7, §3.3): it orders them, and every replica applies them. */
+import type { Clock } from '../environment/ports/index.js';
+import { GfsError, toGfsError } from '../protocol/errors.js';
+import {
+  type AppendChunk,
+  ApplyMutation,
+  type Server,
+  SyncChunk,
+  type WriteChunk,
+} from '../protocol/messages/index.js';
+import type { CallOptions, IncomingRequest } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
+import type { Lease, LeaseTable } from './leases.js';
+import type { Peers } from './peers.js';
+import type { DataId, PushBuffer } from './push-buffer.js';
+import { SharedPayload } from './shared-payload.js';
+import type { MutationResult } from './store/results.js';
+import type { Store } from './store/store.js';
+
+/** A secondary that has not answered by then has failed. */
+const SECONDARY_TIMEOUT_MS = 2_000;
+/** A record is at most this part of a chunk (paper §3.3). */
+const RECORD_FRACTION = 4;
+
+type WriteBody = ValueOf<typeof WriteChunk.request>;
+type AppendBody = ValueOf<typeof AppendChunk.request>;
+
+interface Ordered {
+  readonly kind: 'write' | 'pad';
+  readonly offset: number;
+  readonly data: SharedPayload | undefined;
+  /** How many of the data's bytes. */
+  readonly length: number;
+  readonly dataId?: DataId | undefined;
+  readonly session: number;
+  readonly sequence: number;
+}
+
+export interface PrimaryComponents {
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly leases: LeaseTable;
+  readonly peers: Peers;
+  readonly pushed: PushBuffer;
+  readonly bootId: number;
+}
+
+export class Primary {
+  readonly #c: PrimaryComponents;
+
+  constructor(components: PrimaryComponents) {
+    this.#c = components;
+  }
+
+  /** @throws NOT_PRIMARY, STALE_CHUNK_VERSION, REPLICA_FAILED, DATA_NOT_BUFFERED, NO_SPACE, INVALID */
+  async write(body: WriteBody, request: IncomingRequest): Promise<number[]> {
+    const { handle, version, offset, length, dataId } = body;
+    if (length === 0 || offset + length > this.#c.store.chunkBytes)
+      throw new GfsError('INVALID', 'write outside the chunk');
+    if (dataId === undefined && request.payload?.bytes.byteLength !== length)
+      throw new GfsError('INVALID', 'payload');
+    const lease = this.#c.leases.check(handle, version);
+    await this.#prepare(lease, length);
+    await this.#once(lease, request, async ({ session, sequence }) => {
+      const data = dataId === undefined ? takePayload(request) : this.#takePushed(dataId, length);
+      await this.#order(lease, { kind: 'write', offset, data, length, dataId, session, sequence });
+      return { offset, length };
+    });
+    return this.#verifiers(lease);
+  }
+
+  /** @throws as write; CHUNK_FULL, TOO_BIG */
+  async append(
+    body: AppendBody,
+    request: IncomingRequest,
+  ): Promise<{ offset: number; written: number; verifiers: number[] }> {
+    const { handle, version, mode, from } = body;
+    const sizeBytes = request.payload?.bytes.byteLength ?? 0;
+    const { chunkBytes } = this.#c.store;
+    if (sizeBytes === 0) throw new GfsError('INVALID', 'an append of nothing');
+    if (mode === 'record' && sizeBytes > chunkBytes / RECORD_FRACTION) {
+      throw new GfsError('TOO_BIG', `a record of ${sizeBytes} bytes, over a quarter of a chunk`);
+    }
+    const lease = this.#c.leases.check(handle, version);
+    await this.#prepare(lease, sizeBytes);
+    const result = await this.#once(lease, request, async ({ session, sequence }) => {
+      const offset = Math.max(lease.plannedLength, from);
+      const room = chunkBytes - offset;
+      if (room <= 0 || (mode === 'record' && sizeBytes > room)) {
+        if (mode === 'record') await this.#pad(lease, chunkBytes);
+        throw new GfsError('CHUNK_FULL', `${Math.max(0, room)} bytes are left in chunk ${handle}`);
+      }
+      const length = Math.min(sizeBytes, room);
+      await this.#order(lease, {
+        kind: 'write',
+        offset,
+        data: takePayload(request),
+        length,
+        session,
+        sequence,
+      });
+      return { offset, length };
+    });
+    return { offset: result.offset, written: result.length, verifiers: await this.#verifiers(lease) };
+  }
+
+  /** What may have to wait, before the mutation has its place in the order. */
+  async #prepare(lease: Lease, sizeBytes: number): Promise<void> {
+    const { chunk } = lease;
+    const admission = chunk.directory.admission(sizeBytes);
+    if (admission !== undefined) await admission;
+    if (chunk.state.checksums === undefined) await chunk.directory.load(chunk);
+    this.#c.leases.check(chunk.handle, lease.version);
+  }
+
+  /**
+   * Runs a mutation unless it was done or is under way: then its first result counts. `run` must take
+   * its place in the order before it waits for anything.
+   */
+  #once(
+    lease: Lease,
+    request: IncomingRequest,
+    run: (id: { session: number; sequence: number }) => Promise<MutationResult>,
+  ): Promise<MutationResult> {
+    const { session, sequence } = request.header;
+    if (session === 0 || sequence === 0) return run({ session: 0, sequence: 0 });
+    const key = `${session}:${sequence}`;
+    const underWay = lease.underWay.get(key);
+    if (underWay !== undefined) return underWay;
+    const done = lease.chunk.state.results.find(session, sequence);
+    if (done !== undefined) return Promise.resolve(done);
+    const result = run({ session, sequence }).finally(() => lease.underWay.delete(key));
+    lease.underWay.set(key, result);
+    return result;
+  }
+
+  #takePushed(dataId: DataId, length: number): SharedPayload {
+    const data = this.#c.pushed.take(dataId);
+    if (data === undefined)
+      throw new GfsError('DATA_NOT_BUFFERED', `data ${dataId.session}:${dataId.number}`);
+    if (data.bytes.byteLength === length) return data;
+    data.release();
+    throw new GfsError('INVALID', `${data.bytes.byteLength} bytes were pushed, ${length} are to be written`);
+  }
+
+  /** All replicas end the chunk at `length`, so that the next append goes to the next chunk. */
+  async #pad(lease: Lease, length: number): Promise<void> {
+    if (lease.plannedLength >= length) return;
+    await this.#order(lease, {
+      kind: 'pad',
+      offset: length,
+      data: undefined,
+      length: 0,
+      session: 0,
+      sequence: 0,
+    });
+  }
+
+  /** Gives the mutation its serial number, here and now, and has it applied everywhere. */
+  async #order(lease: Lease, ordered: Ordered): Promise<void> {
+    const { offset, length } = ordered;
+    const serial = lease.begin(this.#c.clock.monotonicMs());
+    lease.plannedLength = Math.max(lease.plannedLength, offset + length);
+    // The data's one user so far is the local application; each secondary is one more.
+    const remote = lease.secondaries.map((secondary) => this.#forward(lease, secondary, serial, ordered));
+    const local = this.#applyHere(lease, serial, ordered);
+    try {
+      await Promise.all([local, ...remote]);
+    } catch (error) {
+      // Replicas may differ now. A new version begins with making them equal.
+      lease.end('a replica failed');
+      throw error;
+    } finally {
+      // A straggler may still fail, which changes nothing any more.
+      void Promise.allSettled([local, ...remote]).then(() => lease.finish());
+    }
+  }
+
+  async #applyHere(lease: Lease, serial: number, ordered: Ordered): Promise<void> {
+    const { kind, offset, data, length, session, sequence } = ordered;
+    if (kind === 'pad' || data === undefined) {
+      await lease.chunk.mutate({ kind: 'extend', serial, offset, session, sequence });
+      return;
+    }
+    const bytes = data.bytes.byteLength === length ? data.bytes : data.bytes.subarray(0, length);
+    try {
+      if (await lease.chunk.mutate({ kind: 'write', serial, offset, bytes, session, sequence })) data.keep();
+    } finally {
+      data.release();
+    }
+  }
+
+  async #forward(lease: Lease, secondary: Server, serial: number, ordered: Ordered): Promise<void> {
+    const { kind, offset, length, data, dataId, session, sequence } = ordered;
+    data?.retain();
+    const body = {
+      handle: lease.chunk.handle,
+      version: lease.version,
+      serial,
+      kind,
+      offset,
+      length,
+      session,
+      sequence,
+    };
+    try {
+      let verifier: number;
+      if (dataId === undefined) {
+        verifier = await this.#apply(secondary, body, data);
+      } else {
+        verifier = await this.#apply(secondary, { ...body, dataId }, undefined).catch((error: unknown) => {
+          if (!(error instanceof GfsError) || error.code !== 'DATA_NOT_BUFFERED') throw error;
+          return this.#apply(secondary, body, data);
+        });
+      }
+      lease.verifiers.set(secondary.serverId, verifier);
+    } catch (error) {
+      throw new GfsError('REPLICA_FAILED', `${secondary.serverId}: ${toGfsError(error).message}`, {
+        cause: error,
+      });
+    } finally {
+      data?.release();
+    }
+  }
+
+  async #apply(
+    secondary: Server,
+    body: ValueOf<typeof ApplyMutation.request>,
+    data: SharedPayload | undefined,
+  ): Promise<number> {
+    const options: CallOptions = { deadlineMs: SECONDARY_TIMEOUT_MS };
+    if (data === undefined)
+      return (await this.#c.peers.call(secondary, ApplyMutation, body, options)).body.verifier;
+    data.retain();
+    const reply = await this.#c.peers.call(secondary, ApplyMutation, body, {
+      ...options,
+      payload:
+        data.bytes.byteLength === body.length
+          ? data.outgoing
+          : { buffers: [data.bytes.subarray(0, body.length)] },
+      onSent: () => data.release(),
+    });
+    return reply.body.verifier;
+  }
+
+  /** Boot ids of all replicas, this one first. */
+  async #verifiers(lease: Lease): Promise<number[]> {
+    const missing = lease.secondaries.filter(({ serverId }) => !lease.verifiers.has(serverId));
+    // The result of an earlier attempt: these have not answered under this lease yet.
+    await Promise.all(
+      missing.map((secondary) => this.#syncSecondary(lease.chunk.handle, lease.version, secondary)),
+    );
+    return [this.#c.bootId, ...lease.secondaries.map(({ serverId }) => lease.verifiers.get(serverId) ?? 0)];
+  }
+
+  /** Flushes the chunk here and on `secondaries`. */
+  async sync(body: ValueOf<typeof SyncChunk.request>, flush: () => Promise<void>): Promise<number[]> {
+    const remote = body.secondaries.map((secondary) =>
+      this.#syncSecondary(body.handle, body.version, secondary),
+    );
+    const [, ...verifiers] = await Promise.all([flush(), ...remote]);
+    return [this.#c.bootId, ...verifiers];
+  }
+
+  async #syncSecondary(handle: number, version: number, secondary: Server): Promise<number> {
+    try {
+      const { body } = await this.#c.peers.call(
+        secondary,
+        SyncChunk,
+        { handle, version, secondaries: [] },
+        {},
+      );
+      const verifier = body.verifiers[0] ?? 0;
+      this.#c.leases.find(handle)?.verifiers.set(secondary.serverId, verifier);
+      return verifier;
+    } catch (error) {
+      throw new GfsError('REPLICA_FAILED', `${secondary.serverId}: ${toGfsError(error).message}`, {
+        cause: error,
+      });
+    }
+  }
+}
+
+function takePayload({ payload, payloadCrc }: IncomingRequest): SharedPayload {
+  if (payload === undefined) throw new GfsError('INVALID', 'a mutation without data');
+  return new SharedPayload(payload, payloadCrc);
+}

@@ -1,0 +1,308 @@
+/**
+ * One chunk at work. Everything that changes it goes through one queue, in order; what is queued
+ * while a round runs makes up the next round, which reads what it must, writes large fresh data to the
+ * chunk file, puts all records into the journal in one append, and only then shows the new state.
+ */
+import { checksum } from '../../protocol/checksum.js';
+import { GfsError } from '../../protocol/errors.js';
+import { BLOCK_BYTES, MIB } from '../../protocol/limits.js';
+import type { DataDirectory } from './data-directory.js';
+import { forEachLimited } from './files.js';
+import type { Entry } from './journal.js';
+import { blocksNeeded, type Contents, type DirectWrite, endOf, type Mutation, plan } from './planner.js';
+import type { JournalRecord } from './record.js';
+import { applyRecord, type ChunkState, Draft } from './state.js';
+import { readVerified } from './verified-read.js';
+
+const MAX_ROUND_MUTATIONS = 256;
+const MAX_ROUND_BYTES = 16 * MIB;
+const PREFETCH_CONCURRENCY = 8;
+const NO_DATA = new Uint8Array(0);
+
+interface QueuedMutation {
+  readonly mutation: Mutation;
+  readonly resolve: (kept: boolean) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Exclusive {
+  readonly mutation: undefined;
+  readonly run: () => Promise<void>;
+}
+
+export class Chunk {
+  readonly directory: DataDirectory;
+  readonly state: ChunkState;
+  deleted = false;
+  /** Grows when the chunk file is changed below what readers may be reading. */
+  fileGeneration = 0;
+  /** Everything up to this generation is in the chunk file and the sidecar. */
+  checkpointedGeneration = 0;
+  /** Written past the journal since the chunk file's last flush. */
+  unflushedBytes = 0;
+  lastMutationMs = 0;
+  /** The checkpoint of this chunk that runs: its files must not be removed under it. */
+  checkpointing: Promise<void> | undefined;
+  #fileSync: Promise<void> | undefined;
+  readonly #queue: (QueuedMutation | Exclusive)[] = [];
+  #running = false;
+  /** Records may be on their way into the journal. */
+  #inRound = false;
+
+  constructor(directory: DataDirectory, state: ChunkState) {
+    this.directory = directory;
+    this.state = state;
+  }
+
+  get handle(): number {
+    return this.state.handle;
+  }
+
+  get isDirty(): boolean {
+    return this.#inRound || this.state.generation > this.checkpointedGeneration;
+  }
+
+  get isFlushing(): boolean {
+    return this.#fileSync !== undefined;
+  }
+
+  /**
+   * Applies a mutation after all that were queued before it. Resolves when it outlives this process,
+   * with whether its bytes are kept: then their memory must never change.
+   * @throws NO_SPACE, CHUNK_CORRUPT, NO_SUCH_CHUNK: then it was not applied, and left no trace
+   */
+  mutate(mutation: Mutation): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ mutation, resolve, reject });
+      if (!this.#running) void this.#run();
+    });
+  }
+
+  /** Runs `work` when everything queued before has ended, and nothing else of this chunk beside it. */
+  exclusive<T>(work: () => Promise<T> | T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const run = async (): Promise<void> => {
+        try {
+          resolve(await work());
+        } catch (error) {
+          reject(error);
+        }
+      };
+      this.#queue.push({ mutation: undefined, run });
+      if (!this.#running) void this.#run();
+    });
+  }
+
+  /** The first record of a new chunk. */
+  create(version: number): Promise<void> {
+    const mark = this.directory.bootId;
+    return this.exclusive(() => this.#append([{ type: 'create', handle: this.handle, version, mark }]));
+  }
+
+  /**
+   * Raises the version for a new lease, after everything under the former one, and cuts the chunk to
+   * `truncateTo` if it is longer.
+   */
+  raise(version: number, truncateTo: number | undefined): Promise<void> {
+    return this.exclusive(async () => {
+      if (this.state.version === version) return;
+      if (this.state.version > version) {
+        throw new GfsError('STALE_CHUNK_VERSION', `chunk ${this.handle} has version ${this.state.version}`);
+      }
+      const records: JournalRecord[] = [];
+      if (truncateTo !== undefined && truncateTo < this.state.length) {
+        records.push(await this.#truncation(truncateTo, this.state.serial));
+      }
+      records.push({ type: 'version', handle: this.handle, version, mark: this.directory.bootId });
+      await this.#append(records);
+    });
+  }
+
+  /** Cuts the chunk to `length`, if it is longer. */
+  truncate(length: number, serial: number = this.state.serial): Promise<void> {
+    return this.exclusive(async () => {
+      await this.#append([await this.#truncation(Math.min(length, this.state.length), serial)]);
+    });
+  }
+
+  /** The end of a repair: this replica is now as the one that had applied `serial`. */
+  settle(serial: number): Promise<void> {
+    return this.exclusive(() => this.#append([{ type: 'settle', handle: this.handle, serial }]));
+  }
+
+  async #truncation(length: number, serial: number): Promise<JournalRecord> {
+    const lastBlock = Math.floor(length / BLOCK_BYTES);
+    const read = await readVerified(this, lastBlock * BLOCK_BYTES, length % BLOCK_BYTES);
+    const crc = checksum(read.bytes);
+    read.release();
+    return { type: 'truncate', handle: this.handle, serial, length, checksum: crc };
+  }
+
+  /** Records outside a round, from within {@link exclusive}. */
+  async #append(records: readonly JournalRecord[]): Promise<void> {
+    if (this.deleted) throw new GfsError('NO_SUCH_CHUNK');
+    this.#inRound = true;
+    try {
+      this.directory.touch(this);
+      await this.directory.load(this);
+      const draft = new Draft(this.state);
+      for (const record of records) applyRecord(draft, record, NO_DATA);
+      const lsn = await this.directory.journal.append(records.map((record) => ({ record })));
+      this.directory.addPatchBytes(draft.commit(lsn));
+    } finally {
+      this.#inRound = false;
+    }
+  }
+
+  /** Makes everything applied so far survive the host. */
+  async sync(): Promise<void> {
+    const lsn = this.state.lsn;
+    await Promise.all([this.directory.journal.sync(lsn), this.syncFile()]);
+  }
+
+  /** Flushes what was written past the journal. Callers that come meanwhile share the next flush. */
+  async syncFile(): Promise<void> {
+    if (this.unflushedBytes === 0 && this.#fileSync === undefined) return;
+    // One that runs may have begun before the latest write.
+    await this.#fileSync;
+    if (this.unflushedBytes === 0) return;
+    this.#fileSync ??= this.#flushFile().finally(() => {
+      this.#fileSync = undefined;
+    });
+    await this.#fileSync;
+  }
+
+  async #flushFile(): Promise<void> {
+    const bytes = this.unflushedBytes;
+    const blocks = [...this.state.direct];
+    await this.directory.files.use(this, (file) => this.directory.syncFile(file));
+    await this.directory.syncShard(this.handle);
+    this.unflushedBytes -= bytes;
+    for (const block of blocks) this.state.direct.delete(block);
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true;
+    while (this.#queue.length > 0) {
+      const head = this.#queue[0] as QueuedMutation | Exclusive;
+      if (head.mutation === undefined) {
+        this.#queue.shift();
+        await head.run();
+        continue;
+      }
+      const round = this.#takeRound();
+      this.#inRound = true;
+      try {
+        await this.#round(round);
+      } catch (error) {
+        for (const { reject } of round) reject(error);
+      } finally {
+        this.#inRound = false;
+      }
+    }
+    this.#running = false;
+  }
+
+  /**
+   * The mutations at the head of the queue that can share a round: none looks at bytes that another
+   * of them made.
+   */
+  #takeRound(): QueuedMutation[] {
+    const round: QueuedMutation[] = [];
+    const { length } = this.state;
+    let running = length;
+    let sizeBytes = 0;
+    for (const queued of this.#queue) {
+      const { mutation } = queued;
+      if (mutation === undefined || round.length === MAX_ROUND_MUTATIONS) break;
+      const end = endOf(mutation);
+      sizeBytes += end - mutation.offset;
+      const first = round.length === 0;
+      if (!first && sizeBytes > MAX_ROUND_BYTES) break;
+      if (running > length && mutation.offset < running && end > length) break;
+      running = Math.max(running, end);
+      round.push(queued);
+    }
+    this.#queue.splice(0, round.length);
+    return round;
+  }
+
+  async #round(round: readonly QueuedMutation[]): Promise<void> {
+    if (this.deleted) throw new GfsError('NO_SUCH_CHUNK');
+    const { directory, state } = this;
+    const mutations = round.map(({ mutation }) => mutation);
+    directory.touch(this);
+    if (state.checksums === undefined) await directory.load(this);
+    const contents = await this.#contents(mutations);
+    await this.#learnZeros(mutations);
+    const draft = new Draft(state);
+    const entries: Entry[] = [];
+    const direct: DirectWrite[] = [];
+    const mark = directory.bootId;
+    if (state.mark !== mark) {
+      entries.push({ record: { type: 'mark', handle: this.handle, mark } });
+      draft.mark = mark;
+    }
+    const mayGoDirect = state.truncatedAt <= this.checkpointedGeneration;
+    const kept: boolean[] = [];
+    for (const mutation of mutations) {
+      const planned = plan(this.handle, mutation, draft, contents, mayGoDirect);
+      entries.push(planned.entry);
+      kept.push(planned.direct === undefined);
+      if (planned.direct !== undefined) direct.push(planned.direct);
+    }
+    if (direct.length > 0) await this.#writeDirect(direct);
+    const lsn = await directory.journal.append(entries);
+    // The mark has to be on the disk before anything that it speaks of is acknowledged.
+    if (state.mark !== mark) await directory.journal.sync(lsn);
+    directory.addPatchBytes(draft.commit(lsn));
+    for (const { bytes } of direct) this.unflushedBytes += bytes.byteLength;
+    for (const [i, { resolve }] of round.entries()) resolve(kept[i] as boolean);
+    directory.mutated(this);
+  }
+
+  async #contents(mutations: readonly Mutation[]): Promise<Contents> {
+    const blocks = new Set<number>();
+    for (const mutation of mutations)
+      for (const block of blocksNeeded(mutation, this.state.length)) blocks.add(block);
+    const contents: Contents = new Map();
+    if (blocks.size === 0) return contents;
+    await forEachLimited(blocks, PREFETCH_CONCURRENCY, async (block) => {
+      const offset = block * BLOCK_BYTES;
+      const read = await readVerified(this, offset, BLOCK_BYTES);
+      const content = Buffer.alloc(BLOCK_BYTES);
+      content.set(read.bytes);
+      read.release();
+      contents.set(block, content);
+    });
+    return contents;
+  }
+
+  /** Where the chunk is about to grow past a gap, the file may hold old bytes there. */
+  async #learnZeros(mutations: readonly Mutation[]): Promise<void> {
+    const { state } = this;
+    if (state.zerosFrom !== Number.POSITIVE_INFINITY) return;
+    if (!mutations.some(({ offset }) => offset > state.length)) return;
+    state.zerosFrom = await this.directory.files.use(this, (file) => file.sizeBytes());
+  }
+
+  async #writeDirect(writes: readonly DirectWrite[]): Promise<void> {
+    const { state, directory } = this;
+    const last = writes.at(-1) as DirectWrite;
+    // Even if it fails half-way: the file may hold something there from now on.
+    state.zerosFrom = Math.max(state.zerosFrom, last.position + last.bytes.byteLength);
+    await directory.files.use(this, async (file) => {
+      for (let i = 0; i < writes.length; ) {
+        const { position } = writes[i] as DirectWrite;
+        const run: Uint8Array[] = [];
+        let end = position;
+        while (i < writes.length && (writes[i] as DirectWrite).position === end) {
+          const { bytes } = writes[i++] as DirectWrite;
+          run.push(bytes);
+          end += bytes.byteLength;
+        }
+        await file.write(run, position);
+      }
+    });
+  }
+}

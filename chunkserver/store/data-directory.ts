@@ -1,0 +1,315 @@
+/**
+ * One data directory in use: its journal, its chunks, and the bounds on what they hold in memory.
+ */
+import type { Clock, Disk, DiskFile, DiskSpace, Logger, Timers } from '../../environment/ports/index.js';
+import { GfsError } from '../../protocol/errors.js';
+import { MIB } from '../../protocol/limits.js';
+import type { BufferPool } from '../../protocol/payload.js';
+import { checkpoint, checkpointChunk } from './checkpoint.js';
+import type { Chunk } from './chunk.js';
+import { FileCache } from './file-cache.js';
+import { readWhole, removeIfThere } from './files.js';
+import type { Journal } from './journal.js';
+import { type Layout, SHARD_COUNT } from './layout.js';
+import { decodeSidecarBody, decodeSidecarHead } from './sidecar.js';
+
+/** A checkpoint begins when the journal is this long, or patches hold this much memory. */
+const CHECKPOINT_JOURNAL_BYTES = 64 * MIB;
+const CHECKPOINT_PATCH_BYTES = 64 * MIB;
+/** And after so many bytes in all: what a host crash makes us read and check. */
+const CHECKPOINT_ADMITTED_BYTES = 1024 * MIB;
+/** Above this mutations wait for the checkpoint. */
+const MAX_PATCH_BYTES = 192 * MIB;
+/** Checksum vectors kept for chunks that are not being changed; 4 KiB each for a full chunk. */
+const MAX_IDLE_VECTORS = 4096;
+/** Direct writes are flushed early, so that a later sync has little left to wait for. */
+const EARLY_FLUSH_BYTES = 16 * MIB;
+/** A replica that has not been mutated for so long gets its mark off at its next checkpoint. */
+const QUIET_MS = 300_000;
+const SPACE_TTL_MS = 1_000;
+
+export interface DirectoryContext {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly logger: Logger;
+  readonly pool: BufferPool;
+  readonly bootId: number;
+  readonly sync: 'disk' | 'memory';
+  readonly reservedBytes: number;
+  /** The process must end: what was acknowledged may not be on the disk. */
+  readonly onFatal: (error: Error) => void;
+}
+
+export class DataDirectory {
+  readonly context: DirectoryContext;
+  readonly layout: Layout;
+  readonly chunks = new Map<number, Chunk>();
+  /** Handles whose sidecar cannot be read. Nothing else is known of them. */
+  readonly unreadable = new Set<number>();
+  readonly files: FileCache;
+  #journal: Journal | undefined;
+  readonly #release: () => Promise<void>;
+  readonly #dirty = new Set<Chunk>();
+  /** Chunks with their checksums in memory, the longest unused first. */
+  readonly #loaded = new Map<number, Chunk>();
+  readonly #loading = new Map<number, Promise<void>>();
+  /** Shards with creations, renames or removals that may not survive the host. */
+  readonly #changedShards = new Set<number>();
+  #patchBytes = 0;
+  /** Admitted since the last checkpoint began, directly written bytes among them. */
+  #admittedBytes = 0;
+  #checkpoint: Promise<void> | undefined;
+  #space: DiskSpace = { totalBytes: 0, availableBytes: 0 };
+  #spaceAtMs = Number.NEGATIVE_INFINITY;
+
+  constructor(context: DirectoryContext, layout: Layout, releaseLock: () => Promise<void>) {
+    this.context = context;
+    this.layout = layout;
+    this.#release = releaseLock;
+    this.files = new FileCache(context.disk, layout, (handle) => this.shardChanged(handle));
+  }
+
+  get disk(): Disk {
+    return this.context.disk;
+  }
+
+  get pool(): BufferPool {
+    return this.context.pool;
+  }
+
+  get bootId(): number {
+    return this.context.bootId;
+  }
+
+  get journal(): Journal {
+    if (this.#journal === undefined) throw new Error('the journal is not open yet');
+    return this.#journal;
+  }
+
+  /** As last measured, less what was admitted since. */
+  get availableBytes(): number {
+    return this.#space.availableBytes;
+  }
+
+  openJournal(journal: Journal): void {
+    this.#journal = journal;
+  }
+
+  /** Everything is put into files and sidecars, and the directory given back. */
+  async close(): Promise<void> {
+    await this.#checkpoint?.catch(() => undefined);
+    await this.checkpointNow();
+    await this.journal.close();
+    await this.files.closeAll();
+    await this.releaseLock();
+  }
+
+  releaseLock(): Promise<void> {
+    return this.#release();
+  }
+
+  /** Brings the checksums and results of a chunk into memory. @throws CHUNK_CORRUPT when its sidecar is damaged */
+  async load(chunk: Chunk): Promise<void> {
+    const { handle, state } = chunk;
+    this.#loaded.delete(handle);
+    this.#loaded.set(handle, chunk);
+    if (state.checksums !== undefined) return;
+    let loading = this.#loading.get(handle);
+    if (loading === undefined) {
+      loading = this.#readBody(chunk).finally(() => this.#loading.delete(handle));
+      this.#loading.set(handle, loading);
+    }
+    await loading;
+    this.#evictVectors();
+  }
+
+  async #readBody(chunk: Chunk): Promise<void> {
+    const raw = await readWhole(this.disk, this.layout.sidecar(chunk.handle));
+    const head = raw === undefined ? undefined : decodeSidecarHead(raw);
+    const body = head === undefined ? undefined : decodeSidecarBody(raw as Buffer);
+    if (body === undefined) throw new GfsError('CHUNK_CORRUPT', `chunk ${chunk.handle}: damaged sidecar`);
+    chunk.state.setBody(body);
+  }
+
+  #evictVectors(): void {
+    let excess = this.#loaded.size - MAX_IDLE_VECTORS;
+    if (excess <= 0) return;
+    for (const [handle, chunk] of this.#loaded) {
+      if (excess-- <= 0) return;
+      this.#loaded.delete(handle);
+      if (!this.#dirty.has(chunk)) chunk.state.unload();
+    }
+  }
+
+  /** Notes that the chunk is about to have records in the journal that its sidecar lacks. */
+  touch(chunk: Chunk): void {
+    this.#dirty.add(chunk);
+  }
+
+  dirtyChunks(): Chunk[] {
+    return [...this.#dirty];
+  }
+
+  checkpointed(chunk: Chunk): void {
+    if (chunk.isDirty && !chunk.deleted) return;
+    this.#dirty.delete(chunk);
+    this.#evictVectors();
+  }
+
+  /**
+   * Before a mutation of `sizeBytes` is queued: is there room on the disk and in memory? Undefined when
+   * there is, so that the usual case waits for nothing.
+   */
+  admission(sizeBytes: number): Promise<void> | undefined {
+    const isFresh = this.context.clock.monotonicMs() - this.#spaceAtMs <= SPACE_TTL_MS;
+    if (!isFresh || this.#isLow(sizeBytes) || this.#patchBytes > MAX_PATCH_BYTES)
+      return this.#makeRoom(sizeBytes);
+    this.#spend(sizeBytes);
+    return undefined;
+  }
+
+  /** @throws NO_SPACE when `sizeBytes` more would use what is kept free */
+  async #makeRoom(sizeBytes: number): Promise<void> {
+    await this.space();
+    if (this.#isLow(sizeBytes)) {
+      throw new GfsError('NO_SPACE', `${this.layout.root}: only ${this.#space.availableBytes} bytes left`);
+    }
+    this.#spend(sizeBytes);
+    while (this.#patchBytes > MAX_PATCH_BYTES) await this.checkpointNow();
+  }
+
+  #isLow(sizeBytes: number): boolean {
+    return this.#space.availableBytes - sizeBytes < this.context.reservedBytes;
+  }
+
+  #spend(sizeBytes: number): void {
+    const { totalBytes, availableBytes } = this.#space;
+    this.#space = { totalBytes, availableBytes: availableBytes - sizeBytes };
+    this.#admittedBytes += sizeBytes;
+  }
+
+  async space(): Promise<DiskSpace> {
+    this.#space = await this.disk.space(this.layout.root);
+    this.#spaceAtMs = this.context.clock.monotonicMs();
+    return this.#space;
+  }
+
+  addPatchBytes(bytes: number): void {
+    this.#patchBytes += bytes;
+  }
+
+  /** After a round: begins what is due. */
+  mutated(chunk: Chunk): void {
+    chunk.lastMutationMs = this.context.clock.monotonicMs();
+    if (this.#isCheckpointDue()) this.#inBackground(this.checkpointNow());
+    if (this.context.sync === 'disk' && chunk.unflushedBytes > EARLY_FLUSH_BYTES && !chunk.isFlushing) {
+      this.#inBackground(chunk.syncFile());
+    }
+  }
+
+  #isCheckpointDue(): boolean {
+    return (
+      this.#checkpoint === undefined &&
+      (this.journal.segmentBytes > CHECKPOINT_JOURNAL_BYTES ||
+        this.#patchBytes > CHECKPOINT_PATCH_BYTES ||
+        this.#admittedBytes > CHECKPOINT_ADMITTED_BYTES)
+    );
+  }
+
+  /** What fails here fails again where somebody waits for it; the journal keeps everything until then. */
+  #inBackground(work: Promise<void>): void {
+    work.catch((err: unknown) => {
+      this.context.logger.warn({ err, directory: this.layout.root }, 'checkpoint or early flush failed');
+    });
+  }
+
+  /** One checkpoint at a time: who asks while one runs gets that one. */
+  checkpointNow(): Promise<void> {
+    if (this.#checkpoint === undefined) this.#admittedBytes = 0;
+    this.#checkpoint ??= checkpoint(this).finally(() => {
+      this.#checkpoint = undefined;
+    });
+    return this.#checkpoint;
+  }
+
+  /** Takes the mark off a replica that has been left alone: a host crash will not make it suspect. */
+  forgetQuietMark(chunk: Chunk): void {
+    const quietMs = this.context.clock.monotonicMs() - chunk.lastMutationMs;
+    if (quietMs > QUIET_MS) chunk.state.mark = 0;
+  }
+
+  /** Chunks that would lose their mark at a checkpoint, and have none pending. */
+  markQuietDirty(): void {
+    const nowMs = this.context.clock.monotonicMs();
+    for (const chunk of this.chunks.values()) {
+      if (chunk.state.mark !== 0 && nowMs - chunk.lastMutationMs > QUIET_MS) this.#dirty.add(chunk);
+    }
+  }
+
+  shardChanged(handle: number): void {
+    this.#changedShards.add(handle % SHARD_COUNT);
+  }
+
+  async syncShard(handle: number): Promise<void> {
+    const shard = handle % SHARD_COUNT;
+    if (!this.#changedShards.delete(shard)) return;
+    await this.#fatalIfItFails(this.disk.syncDirectory(this.layout.shard(shard)));
+  }
+
+  async syncShards(): Promise<void> {
+    for (const shard of [...this.#changedShards]) await this.syncShard(shard);
+  }
+
+  /** A failed flush is the end: the kernel has dropped the bytes, and the next flush would not say so. */
+  syncFile(file: DiskFile): Promise<void> {
+    return this.#fatalIfItFails(file.sync());
+  }
+
+  async #fatalIfItFails(flush: Promise<void>): Promise<void> {
+    try {
+      await flush;
+    } catch (cause) {
+      const error = new Error(`cannot flush below ${this.layout.root}`, { cause });
+      this.context.onFatal(error);
+      throw error;
+    }
+  }
+
+  forget(chunk: Chunk): void {
+    chunk.deleted = true;
+    this.chunks.delete(chunk.handle);
+    this.#loaded.delete(chunk.handle);
+    this.#dirty.delete(chunk);
+    this.addPatchBytes(-chunk.state.patchBytes);
+    chunk.state.patchBytes = 0;
+    chunk.state.patches.clear();
+  }
+
+  /** Forgets a chunk and removes its files. */
+  async remove(chunk: Chunk): Promise<void> {
+    await chunk.exclusive(async () => {
+      if (chunk.deleted) return;
+      await this.journal.append([{ record: { type: 'delete', handle: chunk.handle } }]);
+      this.forget(chunk);
+    });
+    await chunk.checkpointing?.catch(() => undefined);
+    await this.files.forget(chunk.handle);
+    await removeIfThere(this.disk, this.layout.sidecar(chunk.handle));
+    await removeIfThere(this.disk, this.layout.chunkFile(chunk.handle));
+    this.shardChanged(chunk.handle);
+  }
+
+  /** Removes what is left of a chunk whose sidecar cannot be read. */
+  async removeUnreadable(handle: number): Promise<void> {
+    if (!this.unreadable.delete(handle)) return;
+    await removeIfThere(this.disk, this.layout.sidecar(handle));
+    await removeIfThere(this.disk, this.layout.chunkFile(handle));
+    this.shardChanged(handle);
+  }
+
+  /** Puts all of one chunk into its file and sidecar. */
+  writeBack(chunk: Chunk): Promise<void> {
+    return checkpointChunk(chunk);
+  }
+}

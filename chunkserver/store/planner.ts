@@ -1,0 +1,136 @@
+/** From a mutation to its journal record: the checksums that come out, and what goes past the journal. */
+import { checksum } from '../../protocol/checksum.js';
+import { BLOCK_BYTES, INLINE_WRITE_BYTES } from '../../protocol/limits.js';
+import type { Entry } from './journal.js';
+import { applyRecord, type Draft, validBytes } from './state.js';
+
+export interface Mutation {
+  /** `extend`: the chunk ends at `offset`, zeros in between. */
+  readonly kind: 'write' | 'extend';
+  /** Undefined for a repair, which leaves the applied serial alone. */
+  readonly serial?: number;
+  readonly offset: number;
+  /** Of a write. They do not change until the mutation has ended, and never if they are kept. */
+  readonly bytes?: Uint8Array;
+  readonly session: number;
+  readonly sequence: number;
+}
+
+/** Bytes to be written to the chunk file before the record. */
+export interface DirectWrite {
+  readonly position: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Contents of blocks that the mutations of one round change in part. */
+export type Contents = Map<number, Uint8Array>;
+
+export function endOf(mutation: Mutation): number {
+  return mutation.offset + (mutation.bytes?.byteLength ?? 0);
+}
+
+/**
+ * Where the bytes go past the journal, straight to the chunk file: large writes behind the chunk's
+ * end, from the next block on. So a block written directly never holds bytes that existed before, and
+ * a crash in the middle leaves nothing that counts. Everything else travels in the record.
+ */
+export function directFrom(mutation: Mutation, length: number, mayGoDirect: boolean): number {
+  const end = endOf(mutation);
+  const sizeBytes = end - mutation.offset;
+  if (!mayGoDirect || sizeBytes <= INLINE_WRITE_BYTES || mutation.offset < length) return end;
+  return Math.min(end, Math.ceil(mutation.offset / BLOCK_BYTES) * BLOCK_BYTES);
+}
+
+/** Blocks whose present content is needed to know the checksums after the mutation. */
+export function blocksNeeded(mutation: Mutation, length: number): number[] {
+  const { kind, offset } = mutation;
+  if (kind === 'extend') return [];
+  const end = endOf(mutation);
+  const first = Math.floor(offset / BLOCK_BYTES);
+  const last = Math.floor((end - 1) / BLOCK_BYTES);
+  return (first === last ? [first] : [first, last]).filter((block) => {
+    const valid = validBytes(block, length);
+    const start = Math.max(0, offset - block * BLOCK_BYTES);
+    const stop = Math.min(BLOCK_BYTES, end - block * BLOCK_BYTES);
+    return start < valid && !(start === 0 && stop >= valid);
+  });
+}
+
+export interface Plan {
+  readonly entry: Entry;
+  readonly direct: DirectWrite | undefined;
+}
+
+/** Plans one mutation and applies it to the draft. `contents` holds the blocks that {@link blocksNeeded} named. */
+export function plan(
+  handle: number,
+  mutation: Mutation,
+  draft: Draft,
+  contents: Contents,
+  mayGoDirect: boolean,
+): Plan {
+  const serial = mutation.serial ?? draft.serial;
+  let entry: Entry;
+  let direct: DirectWrite | undefined;
+  if (mutation.kind === 'write') {
+    const bytes = mutation.bytes as Uint8Array;
+    const from = directFrom(mutation, draft.length, mayGoDirect);
+    const { offset, session, sequence } = mutation;
+    draft.extendZeros(offset);
+    const checksums = checksumsAfter(offset, bytes, draft, contents);
+    const record = {
+      type: 'write',
+      handle,
+      serial,
+      offset,
+      length: bytes.byteLength,
+      directFrom: from,
+    } as const;
+    // The head of a large write is copied: a patch must not hold on to all of it.
+    const data = from === endOf(mutation) ? bytes : Uint8Array.prototype.slice.call(bytes, 0, from - offset);
+    entry = { record: { ...record, session, sequence, checksums }, data };
+    if (from < endOf(mutation)) direct = { position: from, bytes: bytes.subarray(from - offset) };
+  } else {
+    entry = { record: { type: 'extend', handle, serial, length: Math.max(mutation.offset, draft.length) } };
+  }
+  applyRecord(draft, entry.record, entry.data ?? NO_DATA);
+  return { entry, direct };
+}
+
+const NO_DATA = new Uint8Array(0);
+
+/** The checksums of all blocks that `bytes` at `offset` touch. The chunk is at least `offset` long. */
+function checksumsAfter(offset: number, bytes: Uint8Array, draft: Draft, contents: Contents): Uint8Array {
+  const end = offset + bytes.byteLength;
+  const first = Math.floor(offset / BLOCK_BYTES);
+  const count = Math.ceil(end / BLOCK_BYTES) - first;
+  const out = Buffer.allocUnsafe(Math.max(0, count) * 4);
+  for (let i = 0; i < count; i++) {
+    const block = first + i;
+    const blockAt = block * BLOCK_BYTES;
+    const start = Math.max(0, offset - blockAt);
+    const stop = Math.min(BLOCK_BYTES, end - blockAt);
+    const part = bytes.subarray(blockAt + start - offset, blockAt + stop - offset);
+    out.writeUInt32LE(checksumAfter(block, start, part, draft, contents), i * 4);
+  }
+  return out;
+}
+
+function checksumAfter(
+  block: number,
+  start: number,
+  part: Uint8Array,
+  draft: Draft,
+  contents: Contents,
+): number {
+  const valid = validBytes(block, draft.length);
+  const content = contents.get(block);
+  if (content !== undefined) {
+    // Later mutations of the same round build on it.
+    content.set(part, start);
+    return checksum(content.subarray(0, Math.max(valid, start + part.byteLength)));
+  }
+  if (start === 0 && part.byteLength >= valid) return checksum(part);
+  if (start !== valid) throw new Error(`block ${block} was not loaded for a partial overwrite`);
+  return checksum(part, draft.checksumOf(block));
+}

@@ -1,0 +1,160 @@
+/**
+ * Brings a data directory back: sidecars, then the journal on top. There is no clean or unclean
+ * shutdown (paper §5.1): a start after kill -9 is any start. After a host crash, told by its boot id, what
+ * had been written past the journal is checked too, and what was lost of it is cut off.
+ */
+import { GfsError } from '../../protocol/errors.js';
+import { BLOCK_BYTES } from '../../protocol/limits.js';
+import { Chunk } from './chunk.js';
+import type { DataDirectory } from './data-directory.js';
+import { forEachLimited, removeIfThere } from './files.js';
+import { Journal } from './journal.js';
+import { replayJournal } from './journal-reader.js';
+import { parseName } from './layout.js';
+import type { DecodedRecord } from './record.js';
+import { decodeSidecarHead, SIDECAR_HEAD_BYTES } from './sidecar.js';
+import { applyRecord, blockCount, ChunkState, Draft } from './state.js';
+import { readVerified } from './verified-read.js';
+
+const CONCURRENCY = 16;
+
+/** @param lastBootId of the host when the directory was last in use; 0 when it never was */
+export async function recover(directory: DataDirectory, lastBootId: number): Promise<void> {
+  const { context, layout, disk } = directory;
+  const files = await loadSidecars(directory);
+  const replayed = await replayJournal(disk, layout, context.bootId, (record) => replay(directory, record));
+  const hostCrashed = lastBootId !== 0 && lastBootId !== context.bootId;
+  if (hostCrashed) await afterHostCrash(directory);
+  await removeOrphans(directory, files);
+  let lastLsn = replayed.lastLsn;
+  for (const { state } of directory.chunks.values()) lastLsn = Math.max(lastLsn, state.lsn);
+  const journal = await Journal.open({
+    disk,
+    layout,
+    bootId: context.bootId,
+    segment: (replayed.segments.at(-1) ?? 0) + 1,
+    nextLsn: lastLsn + 1,
+    onFatal: context.onFatal,
+  });
+  directory.openJournal(journal);
+  // What was cut must not come back when the journal is read again.
+  if (hostCrashed) await directory.checkpointNow();
+  const { sizeBytes, tornBytes } = replayed;
+  const counts = { chunks: directory.chunks.size, unreadable: directory.unreadable.size };
+  context.logger.info({ directory: layout.root, ...counts, journalBytes: sizeBytes, tornBytes }, 'recovered');
+}
+
+/** Reads the heads of all sidecars. Returns the handles that have files here. */
+async function loadSidecars(directory: DataDirectory): Promise<Set<number>> {
+  const { disk, layout } = directory;
+  const handles = new Set<number>();
+  const sidecars: number[] = [];
+  await forEachLimited(layout.allShards(), CONCURRENCY, async (shard) => {
+    for (const name of await disk.list(shard)) {
+      const parsed = parseName(name);
+      if (parsed?.kind === 'temporary') await disk.remove(`${shard}/${name}`);
+      if (parsed?.kind === 'chunk' || parsed?.kind === 'sidecar') handles.add(parsed.number);
+      if (parsed?.kind === 'sidecar') sidecars.push(parsed.number);
+    }
+  });
+  await forEachLimited(sidecars, CONCURRENCY, async (handle) => {
+    const file = await disk.open(layout.sidecar(handle), 'read');
+    try {
+      const raw = Buffer.alloc(SIDECAR_HEAD_BYTES);
+      const got = await file.read(raw, 0);
+      const head = decodeSidecarHead(raw.subarray(0, got));
+      if (head?.handle === handle)
+        directory.chunks.set(handle, new Chunk(directory, ChunkState.fromSidecar(head)));
+      else giveUp(directory, handle);
+    } finally {
+      await file.close();
+    }
+  });
+  return handles;
+}
+
+/** Its sidecar is damaged: the replica is lost, which the master will be told. Its bytes stay until it says so. */
+function giveUp(directory: DataDirectory, handle: number): void {
+  directory.context.logger.error(
+    { handle, directory: directory.layout.root },
+    'damaged sidecar: the replica is lost',
+  );
+  directory.chunks.delete(handle);
+  directory.unreadable.add(handle);
+}
+
+async function replay(directory: DataDirectory, { lsn, record, data }: DecodedRecord): Promise<void> {
+  const { handle } = record;
+  let chunk = directory.chunks.get(handle);
+  if (chunk === undefined && record.type === 'create' && !directory.unreadable.has(handle)) {
+    chunk = new Chunk(directory, new ChunkState(handle, record.version));
+    directory.chunks.set(handle, chunk);
+  }
+  // Records of a chunk that is not there: a later one deletes it.
+  if (chunk === undefined || lsn <= chunk.state.lsn) return;
+  if (record.type === 'delete') {
+    directory.forget(chunk);
+    return;
+  }
+  try {
+    await directory.load(chunk);
+  } catch (error) {
+    if (!(error instanceof GfsError)) throw error;
+    giveUp(directory, handle);
+    return;
+  }
+  directory.touch(chunk);
+  const draft = new Draft(chunk.state);
+  applyRecord(draft, record, Uint8Array.prototype.slice.call(data));
+  directory.addPatchBytes(draft.commit(lsn));
+}
+
+/** What the page cache had, and the disk did not, is gone. */
+async function afterHostCrash(directory: DataDirectory): Promise<void> {
+  for (const chunk of directory.chunks.values()) {
+    const { state } = chunk;
+    const lost = await firstLostBlock(chunk);
+    if (lost !== undefined) {
+      directory.context.logger.warn(
+        { handle: chunk.handle, length: lost * BLOCK_BYTES },
+        'unflushed end was lost',
+      );
+      const draft = new Draft(state);
+      draft.generation++;
+      draft.truncate(lost * BLOCK_BYTES);
+      directory.addPatchBytes(draft.commit(state.lsn));
+    }
+    if (state.mark !== 0 && state.mark !== directory.bootId) {
+      state.suspect = true;
+      state.mark = 0;
+      directory.touch(chunk);
+    }
+  }
+}
+
+/** The first block written past the journal that did not reach the disk. */
+async function firstLostBlock(chunk: Chunk): Promise<number | undefined> {
+  const { direct, length } = chunk.state;
+  for (const block of [...direct].sort((a, b) => a - b)) {
+    if (block >= blockCount(length)) break;
+    try {
+      const read = await readVerified(chunk, block * BLOCK_BYTES, BLOCK_BYTES);
+      read.release();
+    } catch (error) {
+      if (error instanceof GfsError && error.code === 'CHUNK_CORRUPT') return block;
+      throw error;
+    }
+  }
+  return undefined;
+}
+
+/** Files that nothing speaks of: of chunks being made or deleted when the process ended. */
+async function removeOrphans(directory: DataDirectory, handles: Set<number>): Promise<void> {
+  const { disk, layout } = directory;
+  for (const handle of handles) {
+    if (directory.chunks.has(handle) || directory.unreadable.has(handle)) continue;
+    await removeIfThere(disk, layout.sidecar(handle));
+    await removeIfThere(disk, layout.chunkFile(handle));
+    directory.shardChanged(handle);
+  }
+}

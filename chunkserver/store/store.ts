@@ -1,0 +1,278 @@
+/** All chunks of this server, over one or more data directories. */
+import { checksum } from '../../protocol/checksum.js';
+import { GfsError } from '../../protocol/errors.js';
+import type { Space } from '../../protocol/messages/index.js';
+import { writeU53 } from './binary.js';
+import { Chunk } from './chunk.js';
+import { DataDirectory, type DirectoryContext } from './data-directory.js';
+import { isMissing } from './files.js';
+import { Layout } from './layout.js';
+import { recover } from './recovery.js';
+import { blockCount, ChunkState } from './state.js';
+import { readSuperblock, type Superblock, writeSuperblock } from './superblock.js';
+
+export interface ReplicaState {
+  readonly lengthBytes: number;
+  readonly digest: number;
+  readonly appliedSerial: number;
+  readonly suspect: boolean;
+}
+
+interface OpenDirectory {
+  readonly directory: DataDirectory;
+  readonly superblock: Superblock | undefined;
+}
+
+export class Store {
+  readonly directories: readonly DataDirectory[];
+  #identity: Superblock;
+
+  private constructor(directories: readonly DataDirectory[], identity: Superblock) {
+    this.directories = directories;
+    this.#identity = identity;
+  }
+
+  /**
+   * Locks and recovers the data directories; new ones are made.
+   * @param newServerId for a server that has none yet
+   * @throws Error that names the file, when a directory is damaged, in use or somebody else's
+   */
+  static async open(
+    context: DirectoryContext,
+    roots: readonly string[],
+    newServerId: string,
+  ): Promise<Store> {
+    const opened: OpenDirectory[] = [];
+    try {
+      for (const root of roots) opened.push(await openDirectory(context, root));
+      const identity = commonIdentity(opened, {
+        serverId: newServerId,
+        clusterId: '',
+        chunkBytes: 0,
+        bootId: 0,
+      });
+      for (const { directory, superblock } of opened) {
+        if (superblock === undefined)
+          await writeSuperblock(context.disk, directory.layout, { ...identity, bootId: 0 });
+        await recover(directory, superblock?.bootId ?? 0);
+        await writeSuperblock(context.disk, directory.layout, { ...identity, bootId: context.bootId });
+      }
+      const directories = opened.map(({ directory }) => directory);
+      return new Store(directories, { ...identity, bootId: context.bootId });
+    } catch (error) {
+      for (const { directory } of opened) await directory.releaseLock();
+      throw error;
+    }
+  }
+
+  get serverId(): string {
+    return this.#identity.serverId;
+  }
+
+  /** Empty until {@link adopt}. */
+  get clusterId(): string {
+    return this.#identity.clusterId;
+  }
+
+  get chunkBytes(): number {
+    return this.#identity.chunkBytes;
+  }
+
+  /** Joins a cluster, for good. @throws WRONG_CLUSTER when it belongs to another already */
+  async adopt(clusterId: string, chunkBytes: number): Promise<void> {
+    const own = this.#identity;
+    if (own.clusterId === clusterId && own.chunkBytes === chunkBytes) return;
+    if (own.clusterId !== '') {
+      const message = `this data belongs to cluster ${own.clusterId} with chunks of ${own.chunkBytes} bytes`;
+      throw new GfsError('WRONG_CLUSTER', `${message}, not to ${clusterId} with ${chunkBytes}`);
+    }
+    const identity = { ...own, clusterId, chunkBytes };
+    for (const { disk, layout } of this.directories) await writeSuperblock(disk, layout, identity);
+    this.#identity = identity;
+  }
+
+  /** @throws NO_SUCH_CHUNK, CHUNK_CORRUPT when its sidecar is damaged */
+  get(handle: number): Chunk {
+    const chunk = this.find(handle);
+    if (chunk !== undefined) return chunk;
+    if (this.directories.some(({ unreadable }) => unreadable.has(handle))) {
+      throw new GfsError('CHUNK_CORRUPT', `chunk ${handle}: damaged sidecar`);
+    }
+    throw new GfsError('NO_SUCH_CHUNK', `chunk ${handle}`);
+  }
+
+  find(handle: number): Chunk | undefined {
+    for (const { chunks } of this.directories) {
+      const chunk = chunks.get(handle);
+      if (chunk !== undefined) return chunk;
+    }
+    return undefined;
+  }
+
+  *chunks(): Iterable<Chunk> {
+    for (const { chunks } of this.directories) yield* chunks.values();
+  }
+
+  get chunkCount(): number {
+    return this.directories.reduce((sum, { chunks }) => sum + chunks.size, 0);
+  }
+
+  /**
+   * Makes an empty chunk. It outlives this process at once, and the host with the first flush: until
+   * then it holds nothing that could be missed.
+   */
+  async create(handle: number, version: number): Promise<Chunk> {
+    const directory = this.#roomiest();
+    await directory.admission(0);
+    const existing = this.find(handle);
+    if (existing !== undefined) return existing;
+    const state = new ChunkState(handle, version);
+    state.zerosFrom = 0;
+    const chunk = new Chunk(directory, state);
+    directory.chunks.set(handle, chunk);
+    try {
+      await chunk.create(version);
+    } catch (error) {
+      directory.forget(chunk);
+      throw error;
+    }
+    return chunk;
+  }
+
+  /**
+   * Copies a chunk under a new handle, on the same disk (paper §3.4). Nobody may be mutating `source`.
+   * The copy survives the host on return.
+   */
+  async copy(source: Chunk, handle: number, version: number): Promise<Chunk> {
+    const { directory } = source;
+    await directory.admission(source.state.length);
+    const copy = await this.#copyFiles(source, handle, version);
+    // So that its file is flushed too.
+    copy.unflushedBytes = copy.state.length;
+    await directory.writeBack(copy);
+    await directory.syncShard(handle);
+    directory.chunks.set(handle, copy);
+    return copy;
+  }
+
+  async #copyFiles(source: Chunk, handle: number, version: number): Promise<Chunk> {
+    const { directory, state } = source;
+    for (;;) {
+      await directory.writeBack(source);
+      const copied = await source.exclusive(async () => {
+        if (source.isDirty) return undefined;
+        await directory.load(source);
+        const copy = state.copyAs(handle, version);
+        copy.mark = directory.bootId;
+        copy.lsn = directory.journal.lastLsn;
+        try {
+          await directory.disk.copy(
+            directory.layout.chunkFile(source.handle),
+            directory.layout.chunkFile(handle),
+          );
+        } catch (error) {
+          if (!isMissing(error)) throw error;
+        }
+        return copy;
+      });
+      if (copied === undefined) continue;
+      directory.shardChanged(handle);
+      return new Chunk(directory, copied);
+    }
+  }
+
+  async delete(handle: number): Promise<void> {
+    const chunk = this.find(handle);
+    if (chunk !== undefined) await chunk.directory.remove(chunk);
+    for (const directory of this.directories) await directory.removeUnreadable(handle);
+  }
+
+  /** What the master compares replicas by. */
+  async describe(chunk: Chunk): Promise<ReplicaState> {
+    await chunk.directory.load(chunk);
+    const { length, serial, suspect } = chunk.state;
+    return { lengthBytes: length, digest: digestOf(chunk.state), appliedSerial: serial, suspect };
+  }
+
+  /** What the disks have, the headroom taken off. */
+  async space(): Promise<Space> {
+    let totalBytes = 0;
+    let availableBytes = 0;
+    let usedBytes = 0;
+    for (const directory of this.directories) {
+      const space = await directory.space();
+      totalBytes += space.totalBytes;
+      usedBytes += space.totalBytes - space.availableBytes;
+      availableBytes += Math.max(0, space.availableBytes - directory.context.reservedBytes);
+    }
+    return { totalBytes, availableBytes, usedBytes };
+  }
+
+  async close(): Promise<void> {
+    for (const directory of this.directories) await directory.close();
+  }
+
+  /** The directory with the most space left. */
+  #roomiest(): DataDirectory {
+    let best = this.directories[0] as DataDirectory;
+    for (const directory of this.directories)
+      if (directory.availableBytes > best.availableBytes) best = directory;
+    return best;
+  }
+}
+
+async function openDirectory(context: DirectoryContext, root: string): Promise<OpenDirectory> {
+  const { disk } = context;
+  const layout = new Layout(root);
+  await disk.makeDirectory(root);
+  let release: () => Promise<void>;
+  try {
+    release = await disk.lock(layout.lock);
+  } catch (cause) {
+    if ((cause as { code?: unknown }).code !== 'EBUSY') throw cause;
+    throw new GfsError('DUPLICATE_SERVER', `${root} is in use by another process`, { cause });
+  }
+  try {
+    const superblock = await readSuperblock(disk, layout);
+    if (superblock === undefined) await format(context, layout);
+    return { directory: new DataDirectory(context, layout, release), superblock };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+/** Makes the folders of a new data directory; its superblock comes last. */
+async function format({ disk }: DirectoryContext, layout: Layout): Promise<void> {
+  await disk.makeDirectory(layout.journal);
+  if ((await disk.list(layout.journal)).length > 0) {
+    throw new Error(`${layout.root}: a journal without a superblock: not a new data directory`);
+  }
+  for (const shard of layout.allShards()) await disk.makeDirectory(shard);
+  await disk.syncDirectory(layout.chunks);
+  await disk.syncDirectory(layout.root);
+}
+
+/** @throws Error when the directories belong to different servers or clusters */
+function commonIdentity(opened: readonly OpenDirectory[], fresh: Superblock): Superblock {
+  let identity: Superblock | undefined;
+  for (const { directory, superblock } of opened) {
+    if (superblock === undefined) continue;
+    identity ??= superblock;
+    const { serverId, clusterId } = identity;
+    if (superblock.serverId !== serverId || superblock.clusterId !== clusterId) {
+      throw new Error(
+        `${directory.layout.root} belongs to server ${superblock.serverId}, not to ${serverId}`,
+      );
+    }
+  }
+  return identity ?? fresh;
+}
+
+function digestOf(state: ChunkState): number {
+  const count = blockCount(state.length);
+  const raw = Buffer.alloc(8 + count * 4);
+  writeU53(raw, state.length, 0);
+  for (let block = 0; block < count; block++) raw.writeUInt32LE(state.checksumOf(block), 8 + block * 4);
+  return checksum(raw);
+}

@@ -1,0 +1,42 @@
+/** The identity of a data directory. */
+import type { Disk } from '../../environment/ports/index.js';
+import { checksum } from '../../protocol/checksum.js';
+import { readWhole, replaceFile } from './files.js';
+import type { Layout } from './layout.js';
+
+export const STORE_FORMAT = 1;
+const NAME = 'gfs chunkserver data';
+
+export interface Superblock {
+  readonly serverId: string;
+  /** Empty until the server has joined a cluster. */
+  readonly clusterId: string;
+  /** 0 until then. */
+  readonly chunkBytes: number;
+  /** Boot of the host under which the directory was last in use. */
+  readonly bootId: number;
+}
+
+/** @throws Error that names the file, when it is damaged or another version's */
+export async function readSuperblock(disk: Disk, layout: Layout): Promise<Superblock | undefined> {
+  const raw = await readWhole(disk, layout.superblock);
+  if (raw === undefined) return undefined;
+  const [line, sum] = raw.toString('utf8').split('\n');
+  if (line === undefined || sum !== sumOf(line)) throw new Error(`${layout.superblock}: damaged (checksum)`);
+  const { name, format, serverId, clusterId, chunkBytes, bootId } = JSON.parse(line);
+  if (name !== NAME) throw new Error(`${layout.superblock}: not a chunkserver's`);
+  if (format !== STORE_FORMAT) {
+    throw new Error(`${layout.superblock}: format ${format}, this version reads ${STORE_FORMAT}`);
+  }
+  return { serverId, clusterId, chunkBytes, bootId };
+}
+
+export async function writeSuperblock(disk: Disk, layout: Layout, superblock: Superblock): Promise<void> {
+  const line = JSON.stringify({ name: NAME, format: STORE_FORMAT, ...superblock });
+  await replaceFile(disk, layout.superblock, [Buffer.from(`${line}\n${sumOf(line)}\n`)]);
+  await disk.syncDirectory(layout.root);
+}
+
+function sumOf(line: string): string {
+  return checksum(Buffer.from(line)).toString(16).padStart(8, '0');
+}
