@@ -20,10 +20,12 @@ export async function prepareMountPoint(directory: string, wishes: MountPointWis
     try {
       mkdirSync(path, { recursive: true });
     } catch (error) {
-      throw new Failure(
-        `cannot make the mount point ${path}: ${(error as Error).message}`,
-        hintFor(codeOf(error)),
-      );
+      // A file is there: the check below says so.
+      if (codeOf(error) !== 'EEXIST')
+        throw new Failure(
+          `cannot make the mount point ${path}: ${(error as Error).message}`,
+          hintFor(codeOf(error)),
+        );
     }
   }
   checkDirectory(path);
