@@ -118,6 +118,7 @@ const mapping: Case = {
         shared[9000:9005] = b'wrote'
         shared.flush()
         shared.close()
+        private.close()
         os.close(fd)
       `,
       { path },
@@ -132,6 +133,7 @@ const mapping: Case = {
         view = mmap.mmap(fd, 20000, prot=mmap.PROT_READ)
         os.pwrite(fd, b'after', 100)
         result = view[100:105]
+        view.close()
         os.close(fd)
       `,
       { path },

@@ -5,13 +5,15 @@
  */
 import { nodeEnvironment } from '../../environment/node/index.js';
 import type { Environment } from '../../environment/ports/index.js';
+import { fuseNativeBinding } from '../../fuse-client/fuse-native/index.js';
 import type { Binding } from '../../fuse-client/handler.js';
 import { kernelBinding } from '../../fuse-client/kernel/index.js';
 import { MemoryHandler } from './memory-handler.js';
 
 async function loadBinding(name: string, environment: Environment): Promise<Binding> {
   if (name === 'kernel') return kernelBinding(environment, { locks: true });
-  if (name === 'kernel-no-locks') return kernelBinding(environment);
+  if (name === 'fuse-native') return fuseNativeBinding(environment);
+  if (name === 'fuse-native without its module') return fuseNativeBinding(environment, { moduleFile: false });
   throw new Error(`there is no binding "${name}"`);
 }
 
