@@ -93,9 +93,12 @@ export function run(program: string, words: readonly string[], timeoutMs: number
 
 export type MountHealth = 'answers' | 'stale' | 'hung';
 
-/** Asks a mount for its root, from another process: a hung one would take ours along. */
+/**
+ * Asks a mount for its space, which the kernel never answers from its cache, from another process: a
+ * hung mount would take ours along.
+ */
 export async function probeMount(mountPoint: string, timeoutMs: number): Promise<MountHealth> {
-  const { status, error } = await run('stat', ['--format=%i', '--', mountPoint], timeoutMs);
+  const { status, error } = await run('stat', ['--file-system', '--format=%T', '--', mountPoint], timeoutMs);
   if (status === 0) return 'answers';
   // ENOTCONN: the process behind it is dead. ECONNABORTED: its connection was aborted.
   if (/not connected|connection abort/i.test(error)) return 'stale';
