@@ -159,7 +159,8 @@ export class OpenFile {
   async setAttributes(changes: AttributeChanges, context: CallContext): Promise<Attributes> {
     return this.#inLane(async () => {
       await this.#writes.drain();
-      if (this.#changed && changes.size === undefined) await this.#extend(context);
+      // Also before a truncation: what the master does not know to be there it would not cut.
+      if (this.#changed) await this.#extend(context);
       const { attributes } = await this.#parts.session.mutate(
         SetAttributes,
         { id: this.id, changes },
