@@ -1,7 +1,7 @@
 /** A directory that is about to become a mount point: made, tidied of a dead mount, or refused with a reason. */
 import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { codeOf, Failure } from './failure.js';
-import { abortConnection, canonical, detach, isGfs, mountAt, probeMount } from './mounts.js';
+import { canonical, detach, isGfs, mountAt, probeMount } from './mounts.js';
 
 const PROBE_TIMEOUT_MS = 3000;
 
@@ -54,8 +54,7 @@ async function clearMounted(path: string, { tell }: MountPointWishes): Promise<v
       );
     }
     tell(`${path} has ${what} whose process is dead: unmounting it`);
-    abortConnection(mount);
-    const { status, error } = await detach(path);
+    const { status, error } = await detach(path, true);
     if (status !== 0)
       throw new Failure(`cannot unmount the dead mount at ${path}: ${error}`, `As root: umount -l ${path}`);
   }

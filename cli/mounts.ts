@@ -1,9 +1,11 @@
 /** Mounts of this host: what is mounted where, whether it still answers, and how one is taken away. */
 import { spawn } from 'node:child_process';
-import { readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from './failure.js';
+
+const DETACH_TIMEOUT_MS = 10_000;
 
 export interface Mount {
   readonly mountPoint: string;
@@ -105,11 +107,16 @@ export async function probeMount(mountPoint: string, timeoutMs: number): Promise
   return status === null ? 'hung' : 'answers';
 }
 
-/** Takes the mount away from the tree at once; who has files open in it keeps them. */
-export async function detach(mountPoint: string): Promise<RunResult> {
-  const byUmount = await run('umount', ['--lazy', '--no-canonicalize', '--', mountPoint], 10_000);
+/**
+ * Takes the mount away from the tree at once; who has files open in it keeps them.
+ * @param abort fails every request that waits in it, so that nobody is stuck: for a mount that does not answer
+ */
+export async function detach(mountPoint: string, abort: boolean): Promise<RunResult> {
+  const force = abort ? ['--force'] : [];
+  const words = ['--lazy', ...force, '--no-canonicalize', '--', mountPoint];
+  const byUmount = await run('umount', words, DETACH_TIMEOUT_MS);
   if (byUmount.status === 0) return byUmount;
-  const byFusermount = await run('fusermount3', ['-u', '-z', '--', mountPoint], 10_000);
+  const byFusermount = await run('fusermount3', ['-u', '-z', '--', mountPoint], DETACH_TIMEOUT_MS);
   return byFusermount.status === 0 ? byFusermount : byUmount;
 }
 
@@ -119,15 +126,6 @@ export async function unmount(mountPoint: string, timeoutMs: number): Promise<Ru
   if (byUmount.status === 0 || /busy/.test(byUmount.error)) return byUmount;
   const byFusermount = await run('fusermount3', ['-u', '--', mountPoint], timeoutMs);
   return byFusermount.status === 0 ? byFusermount : byUmount;
-}
-
-/** Fails every request that waits in a mount, so that nobody is stuck in it. */
-export function abortConnection(mount: Mount): void {
-  try {
-    writeFileSync(`/sys/fs/fuse/connections/${mount.minor}/abort`, '1');
-  } catch {
-    // Gone already, or not ours to abort.
-  }
 }
 
 /** Waits until `isIt` holds for what is mounted there. */

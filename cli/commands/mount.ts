@@ -12,16 +12,7 @@ import { Failure, UsageFailure } from '../failure.js';
 import { assignmentsOf, type DaemonFlags, loadWith } from '../flags.js';
 import { type MountOptions, parseMountOptions } from '../mount-options.js';
 import { prepareMountPoint } from '../mount-point.js';
-import {
-  abortConnection,
-  canonical,
-  detach,
-  isGfs,
-  mountAt,
-  probeMount,
-  unmount,
-  waitForMount,
-} from '../mounts.js';
+import { canonical, detach, isGfs, mountAt, probeMount, unmount, waitForMount } from '../mounts.js';
 import { readAddress } from '../up/part.js';
 import { mastersAssignment } from './masters.js';
 
@@ -165,8 +156,7 @@ export async function umount(directory: string, flags: { readonly force?: boolea
   const health = await probeMount(mountPoint, PROBE_TIMEOUT_MS);
   if (flags.force === true || health === 'stale') {
     // What was written and is not flushed goes with the mount's process, where that answers.
-    if (health !== 'answers') abortConnection(mount);
-    const { status, error } = await detach(mountPoint);
+    const { status, error } = await detach(mountPoint, health !== 'answers');
     if (status !== 0) throw new Failure(`cannot unmount ${mountPoint}: ${error}`);
     return;
   }

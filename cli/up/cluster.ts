@@ -1,7 +1,7 @@
 /** `gfs up`: a master, chunkservers and a mount on this host, each a process, kept alive until it is told to stop. */
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { Failure } from '../failure.js';
-import { abortConnection, detach, isGfs, mountAt, probeMount } from '../mounts.js';
+import { detach, isGfs, mountAt, probeMount } from '../mounts.js';
 import { checkPort } from '../ports.js';
 import { identityOf, type ProcessIdentity } from '../processes.js';
 import type { Layout } from './layout.js';
@@ -54,8 +54,7 @@ export async function tidyUp(layout: Layout, tell: (line: string) => void): Prom
   // Somebody else may have mounted there since: what answers is not ours to take away.
   if ((await probeMount(mountPoint, PROBE_TIMEOUT_MS)) === 'answers') return;
   tell(`unmounting the dead mount at ${mountPoint}`);
-  abortConnection(mount);
-  await detach(mountPoint);
+  await detach(mountPoint, true);
 }
 
 export class Cluster {
@@ -159,8 +158,7 @@ export class Cluster {
       if (!inOrder) tell(`the mount did not end by itself within ${STOP_GRACE_MS / 1000} s and was killed`);
       const mount = mountAt(mountPoint);
       if (mount !== undefined && isGfs(mount)) {
-        abortConnection(mount);
-        await detach(mountPoint);
+        await detach(mountPoint, true);
       }
     }
     await Promise.all(this.#chunkservers.map((part) => part.stop(STOP_GRACE_MS)));
