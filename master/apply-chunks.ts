@@ -13,7 +13,8 @@ function chunkOf(state: LoggedState, handle: number): ChunkState {
 
 function listOf(state: LoggedState, id: number): ChunkList {
   const node = state.nodes.get(id);
-  assert(node !== undefined && node.isRegular, `node ${id} is not a file`);
+  assert(node !== undefined, `node ${id} is not there`);
+  assert(node.isRegular, `node ${id} is not a file`);
   return state.chunkListOf(node);
 }
 

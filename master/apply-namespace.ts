@@ -257,7 +257,7 @@ export function applyReclaimed(state: LoggedState, event: LogEventOf<'reclaimed'
     assert(!isDirectory(node.mode) || node.entries?.size === 0, `directory ${id} is not empty`);
     state.deleted.delete(id);
     state.nodes.delete(id);
-    node.chunks?.forEach((_, handle) => dropReference(state, handle, effects));
+    for (const handle of node.chunks?.handles() ?? []) dropReference(state, handle, effects);
   }
   return {};
 }

@@ -86,7 +86,7 @@ class Copier {
     if (source.xattrs !== undefined) copy.xattrs = new Map(source.xattrs);
     if (source.chunks !== undefined) {
       copy.chunks = source.chunks.copy();
-      copy.chunks.forEach((_, handle) => this.#share(handle));
+      for (const handle of copy.chunks.handles()) this.#share(handle);
     }
     return copy;
   }

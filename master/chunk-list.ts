@@ -40,17 +40,17 @@ export class ChunkList {
     return cut.filter((_, position) => position % 2 === 1);
   }
 
-  /** Calls back with every index from `from` on that has a chunk, in order. */
-  forEach(callback: (index: number, handle: number) => void, from = 0): void {
-    for (let at = this.#find(from); at < this.#pairs.length; at += 2) {
-      callback(this.#pairs[at] as number, this.#pairs[at + 1] as number);
-    }
+  /** Index and handle of every chunk, in order. */
+  entries(): [number, number][] {
+    const out: [number, number][] = [];
+    for (let at = 0; at < this.#pairs.length; at += 2)
+      out.push([this.#pairs[at] as number, this.#pairs[at + 1] as number]);
+    return out;
   }
 
-  handles(from = 0): number[] {
-    const out: number[] = [];
-    this.forEach((_, handle) => out.push(handle), from);
-    return out;
+  /** The handles from `index` on, in order. */
+  handles(index = 0): number[] {
+    return this.#pairs.slice(this.#find(index)).filter((_, position) => position % 2 === 1);
   }
 
   /** Bytes of the chunk that count, or undefined when all do. */

@@ -12,19 +12,13 @@ function dumpNode(node: Node): unknown {
       node.entries === undefined
         ? null
         : [...node.entries].map((entry) => [entry.cookie, entry.name, entry.node]),
-    chunks: node.chunks === undefined ? [] : chunksOf(node),
+    chunks: node.chunks?.entries() ?? [],
     pendingTruncations: node.chunks?.pendingTruncations() ?? [],
     target: node.target ?? null,
     xattrs: [...(node.xattrs ?? [])]
       .map(([name, value]) => [name, Buffer.from(value).toString('hex')])
       .sort(([a], [b]) => ((a as string) < (b as string) ? -1 : 1)),
   };
-}
-
-function chunksOf(node: Node): [number, number][] {
-  const out: [number, number][] = [];
-  node.chunks?.forEach((index, handle) => out.push([index, handle]));
-  return out;
 }
 
 function byId<T extends { readonly id: number }>(items: Iterable<T>): T[] {

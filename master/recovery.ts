@@ -4,6 +4,7 @@ import { apply, NO_EFFECTS } from './apply.js';
 import { createSegment, type LogPosition, type OperationLogOptions, segmentName } from './operation-log.js';
 import { decodeSegmentHeader, type Scan, type SegmentHeader, scanSegment } from './segment.js';
 import { LoggedState } from './state.js';
+import { parentOf } from './superblock.js';
 
 const SEGMENT_NAME = /^segment-(\d{16})$/;
 
@@ -22,6 +23,7 @@ export async function recover(
   options: OperationLogOptions,
 ): Promise<{ state: LoggedState; position: LogPosition }> {
   await disk.makeDirectory(options.directory);
+  await disk.syncDirectory(parentOf(options.directory));
   const names = (await disk.list(options.directory)).filter((name) => SEGMENT_NAME.test(name)).sort();
   const state = new LoggedState(options.chunkBytes);
   let nextSequence = 1;

@@ -37,6 +37,8 @@ export async function openSuperblock(
     throw new DataDirectoryError(`${path} is missing, but there is an operation log`);
   const superblock = { clusterId: random.hex(CLUSTER_ID_DIGITS), chunkBytes, term: 1 };
   await write(disk, directory, path, superblock);
+  // The directory itself may be new: it must not be gone after a power failure, and a new cluster in its place.
+  await disk.syncDirectory(parentOf(directory));
   return superblock;
 }
 
@@ -72,13 +74,13 @@ function parse(text: string, path: string): Superblock {
   } catch (cause) {
     throw new DataDirectoryError(`${path} is damaged: it is not JSON`, { cause });
   }
-  if (raw['format'] !== FORMAT) throw new DataDirectoryError(`${path} is not of a master's data directory`);
-  if (raw['version'] !== FORMAT_VERSION) {
+  if (raw.format !== FORMAT) throw new DataDirectoryError(`${path} is not of a master's data directory`);
+  if (raw.version !== FORMAT_VERSION) {
     throw new DataDirectoryError(
-      `${path} has format version ${raw['version']}, this master reads ${FORMAT_VERSION}`,
+      `${path} has format version ${raw.version}, this master reads ${FORMAT_VERSION}`,
     );
   }
-  const features = raw['features'];
+  const features = raw.features;
   if (!Array.isArray(features) || features.length > 0) {
     throw new DataDirectoryError(
       `${path} uses features that this master does not know: ${JSON.stringify(features)}`,
@@ -98,4 +100,10 @@ function parse(text: string, path: string): Superblock {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) > 0;
+}
+
+/** The directory that a path is in. */
+export function parentOf(directory: string): string {
+  const at = directory.replace(/\/+$/, '').lastIndexOf('/');
+  return at < 0 ? '.' : directory.slice(0, at) || '/';
 }
