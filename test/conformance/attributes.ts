@@ -176,6 +176,7 @@ const privileges: Case = {
 
 const times: Case = {
   name: 'attributes: times are kept to the nanosecond, before 1970 and after 2038',
+  needs: ['exact_times'],
   async run(t, directory, python) {
     const path = join(directory, 'file');
     await writeFile(path, '');

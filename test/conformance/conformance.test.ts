@@ -22,6 +22,7 @@ const all = new Set<Capability>([
   'utimens_separate',
   'create_flags',
   'statfs_64bit',
+  'exact_times',
 ]);
 
 await t.test('local disk', async (t) => {
