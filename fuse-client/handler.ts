@@ -266,7 +266,9 @@ export type Capability =
   | 'byte_names'
   | 'utimens_separate'
   | 'create_flags'
-  | 'statfs_64bit';
+  | 'statfs_64bit'
+  /** Times to the nanosecond, before 1970 too. */
+  | 'exact_times';
 
 export interface MountOptions {
   readonly directory: string;

@@ -33,6 +33,7 @@ const MODULE_CAPABILITIES: readonly Capability[] = [
   'byte_names',
   'create_flags',
   'statfs_64bit',
+  'exact_times',
 ];
 
 export function fuseNativeBinding(environment: Environment, options: FuseNativeOptions = {}): Binding {

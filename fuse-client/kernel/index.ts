@@ -32,6 +32,7 @@ const CAPABILITIES: readonly Capability[] = [
   'utimens_separate',
   'create_flags',
   'statfs_64bit',
+  'exact_times',
 ];
 
 export function kernelBinding(environment: Environment, options: KernelBindingOptions = {}): Binding {
