@@ -281,7 +281,8 @@ export class Chunk {
   /** Where the chunk is about to grow past a gap, the file may hold old bytes there. */
   async #learnZeros(mutations: readonly Mutation[]): Promise<void> {
     const { state } = this;
-    if (state.zerosFrom !== Number.POSITIVE_INFINITY) return;
+    // A checkpoint under way may be making the file longer: then zeros are written for certain.
+    if (state.zerosFrom !== Number.POSITIVE_INFINITY || this.checkpointing !== undefined) return;
     if (!mutations.some(({ offset }) => offset > state.length)) return;
     state.zerosFrom = await this.directory.files.use(this, (file) => file.sizeBytes());
   }

@@ -19,6 +19,11 @@ export class Layout {
     this.chunks = `${root}/chunks`;
   }
 
+  /** The directory that the root is a name in. */
+  get parent(): string {
+    return this.root.replace(/\/+[^/]+\/*$/, '') || '/';
+  }
+
   /** Subfolder of a chunk, by the low byte of its handle, so that no folder grows large. */
   shard(handle: number): string {
     return `${this.chunks}/${hex(handle % SHARD_COUNT, 2)}`;

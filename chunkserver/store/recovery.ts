@@ -120,7 +120,6 @@ async function afterHostCrash(directory: DataDirectory): Promise<void> {
         'unflushed end was lost',
       );
       const draft = new Draft(state);
-      draft.generation++;
       draft.truncate(lost * BLOCK_BYTES);
       directory.addPatchBytes(draft.commit(state.lsn));
     }

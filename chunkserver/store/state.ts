@@ -41,7 +41,7 @@ export class ChunkState {
   results = new ResultTable();
   readonly patches = new Map<number, Patches>();
   patchBytes = 0;
-  /** Records applied since the process started. */
+  /** Drafts committed since the process started. */
   generation = 0;
   /** The generation of the newest truncation: until it is checkpointed nothing is written past the journal. */
   truncatedAt = 0;
@@ -118,7 +118,7 @@ export class Draft {
   version: number;
   mark: number;
   suspect: boolean;
-  generation: number;
+  readonly generation: number;
   truncatedAt: number;
 
   constructor(state: ChunkState) {
@@ -128,7 +128,7 @@ export class Draft {
     this.version = state.version;
     this.mark = state.mark;
     this.suspect = state.suspect;
-    this.generation = state.generation;
+    this.generation = state.generation + 1;
     this.truncatedAt = state.truncatedAt;
   }
 
@@ -226,7 +226,6 @@ export class Draft {
 
 /** The one writer of a chunk's state. `data` is kept. */
 export function applyRecord(draft: Draft, record: JournalRecord, data: Uint8Array): void {
-  draft.generation++;
   switch (record.type) {
     case 'write':
       applyWrite(draft, record, data);

@@ -249,8 +249,7 @@ async function format({ disk }: DirectoryContext, layout: Layout): Promise<void>
     throw new Error(`${layout.root}: a journal without a superblock: not a new data directory`);
   }
   for (const shard of layout.allShards()) await disk.makeDirectory(shard);
-  await disk.syncDirectory(layout.chunks);
-  await disk.syncDirectory(layout.root);
+  for (const directory of [layout.chunks, layout.root, layout.parent]) await disk.syncDirectory(directory);
 }
 
 /** @throws Error when the directories belong to different servers or clusters */
