@@ -47,6 +47,16 @@ export class Reads {
     return node.attributes();
   }
 
+  /** A full path of the node, `/` for the root; of a file with several, its first. @throws STALE_NODE */
+  path(id: number): string {
+    const node = findNode(this.#state, id);
+    if (node.id === ROOT_ID) return '/';
+    const parent = this.#state.nodes.get(node.parent);
+    const above = parent === undefined ? undefined : this.#state.pathOf(parent);
+    if (above === undefined) throw new GfsError('STALE_NODE', `node ${id} has no name any more`);
+    return `${above}/${node.name}`;
+  }
+
   async attributes(id: number, signal: Signal): Promise<Attributes> {
     await this.#settled(id, signal);
     return findNode(this.#state, id).attributes();

@@ -70,6 +70,7 @@ function registerReads(service: MasterService, { reads }: MasterParts): void {
       attributes: await reads.attributes(body.id, () => request.signal),
     }))
     .answer(m.ReadDirectory, (body) => reads.readDirectory(body))
+    .answer(m.GetPath, (body) => ({ path: reads.path(body.id) }))
     .answer(m.ReadLink, (body) => ({ target: reads.readLink(body.id) }))
     .answer(m.GetXattr, async (body, request) => ({
       value: await reads.xattr(body.id, body.name, () => request.signal),

@@ -11,6 +11,9 @@ import { helloCodec } from '../../protocol/rpc.js';
 import { cannotMount, eventually, RealCluster } from './cluster.js';
 import { runCommand } from './processes.js';
 
+// Each command has its own time limit.
+t.setTimeout(0);
+
 /** Says something to a port, and returns what came back until the other side closed. */
 async function say(port: number, ...words: Uint8Array[]): Promise<Buffer> {
   const socket = connect(port, '127.0.0.1');

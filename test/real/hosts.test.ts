@@ -7,6 +7,9 @@ import { queryStatus } from '../../cli/master-query.js';
 import { cannotMount, eventually } from './cluster.js';
 import { type RealProcess, runCommand, Workspace } from './processes.js';
 
+// Each command has its own time limit.
+t.setTimeout(0);
+
 const HOSTS = 6;
 const MASTER_HOST = 1;
 

@@ -6,6 +6,8 @@ import t from 'tap';
 import { cannotMount, RealCluster } from './cluster.js';
 import { runCommand, type Workspace } from './processes.js';
 
+t.setTimeout(0);
+
 const BINDINGS = ['kernel', 'fuse-native'] as const;
 
 /** A path of the repository, from the source and from wherever it was compiled to. */

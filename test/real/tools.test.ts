@@ -7,6 +7,8 @@ import { runCommand } from './processes.js';
 const BINDINGS = ['kernel', 'fuse-native'] as const;
 type BindingName = (typeof BINDINGS)[number];
 
+t.setTimeout(0);
+
 const TREE_FILES: Readonly<Record<BindingName, number>> = { kernel: 5_000, 'fuse-native': 800 };
 
 function start(t: Test, binding: BindingName): Promise<RealCluster> {
