@@ -53,11 +53,14 @@ export function serversOf(members: readonly Chunkserver[], except?: Chunkserver)
   return members.filter((member) => member !== except).map(({ server }) => server);
 }
 
+/** Equal, and each of them knows it: one that is suspect stays so until the primary has compared it. */
+/** Whether the replicas have the same content, and all know that they do: what is suspect needs a repair to be cleared. */
 export function areEqual(answers: Iterable<ReplicaAnswer>): boolean {
   let first: ReplicaAnswer | undefined;
   for (const answer of answers) {
     first ??= answer;
-    if (answer.digest !== first.digest || answer.lengthBytes !== first.lengthBytes) return false;
+    if (answer.suspect || answer.digest !== first.digest || answer.lengthBytes !== first.lengthBytes)
+      return false;
   }
   return true;
 }
