@@ -104,7 +104,7 @@ export class Reader {
         if (lastError.code === 'CHUNK_CORRUPT') this.#report(chunk, server);
       }
     }
-    throw lastError ?? toGfsError(new Error('a chunk without replicas'));
+    throw lastError ?? new GfsError('CHUNK_UNAVAILABLE', `no replica of chunk ${chunk.handle} is known now`);
   }
 
   async #readFrom(
