@@ -179,6 +179,7 @@ export class SimulatedCluster {
     this.world.network.healAll();
     for (const { host } of this.members) if (!host.up) host.boot();
     for (const member of this.members) {
+      member.host.disk.limitBytes = undefined;
       member.process?.resume();
       if (member.process?.alive !== true) member.start();
     }

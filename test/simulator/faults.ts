@@ -2,7 +2,7 @@
 import type { FakeHost, FakeRandom, SimulatedWorld } from '../fakes/index.js';
 import type { Member, SimulatedCluster } from './cluster.js';
 
-export const FAULTS = ['kill', 'crash', 'blackout', 'cut', 'cutOneWay', 'pause'] as const;
+export const FAULTS = ['kill', 'crash', 'blackout', 'cut', 'cutOneWay', 'pause', 'full'] as const;
 export type Fault = (typeof FAULTS)[number];
 
 export interface FaultOptions {
@@ -55,6 +55,7 @@ export class Faults {
     if (fault === 'blackout') this.#blackout();
     if (fault === 'cut' || fault === 'cutOneWay') this.#cut(fault, member.host, other.host);
     if (fault === 'pause') this.#pause(member);
+    if (fault === 'full') this.#fill(member);
   }
 
   /** Long enough, now and then, for sessions and leases to end. */
@@ -103,6 +104,14 @@ export class Faults {
     if (fault === 'cut') network.cut(a.name, b.name);
     else network.cutOneWay(a.name, b.name);
     this.#later(this.#durationMs(), () => network.heal(a.name, b.name));
+  }
+
+  /** A few bytes more, and its disk is full; somebody makes room later. */
+  #fill({ host: { disk } }: Member): void {
+    disk.limitBytes = disk.usedBytes() + this.#random.below(200_000);
+    this.#later(this.#durationMs(), () => {
+      disk.limitBytes = undefined;
+    });
   }
 
   #pause(member: Member): void {

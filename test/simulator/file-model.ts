@@ -151,11 +151,15 @@ export class FileModel {
     this.#watches.delete(watch);
   }
 
-  /** The writer reads its own file: it sees its own writes. */
-  checkOwn(seen: Uint8Array): string | undefined {
+  /**
+   * The writer reads its own file: it sees its own writes, unless one has failed and the next flush is
+   * going to say so.
+   */
+  checkOwn(seen: Uint8Array, writesMayFail: boolean): string | undefined {
     if (seen.byteLength !== this.size)
       return `${seen.byteLength} bytes long, where ${this.size} were written`;
-    return firstWrong({ base: this.#content, layers: [...this.#failed, ...this.#lost] }, seen);
+    const layers = [...this.#failed, ...this.#lost, ...(writesMayFail ? this.#unflushed : [])];
+    return firstWrong({ base: this.#content, layers }, seen);
   }
 
   #at(from: number, to: number): Uint8Array {

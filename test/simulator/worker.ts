@@ -259,7 +259,7 @@ export class Worker {
     const what = `read own ${tracked.path}`;
     const seen = await this.#attempt(what, () => readWhole(file));
     if (seen === undefined) tracked.model.flushFailed();
-    else this.#wrong(what, tracked.model.checkOwn(seen));
+    else this.#wrong(what, tracked.model.checkOwn(seen, !this.#context.ledger.calm));
   }
 
   async #truncate(tracked: TrackedFile, file: OpenFile): Promise<void> {
