@@ -267,14 +267,11 @@ export class Raiser {
   }
 }
 
+/** Whether the others may be made equal to the primary: it has what the best of them has. */
 function isAsGood(answers: Answers['acknowledged'], primary: Chunkserver, source: Chunkserver): boolean {
   const mine = answers.get(primary);
   const best = answers.get(source);
-  return (
-    mine !== undefined &&
-    best !== undefined &&
-    (mine === best || (mine.digest === best.digest && !mine.suspect))
-  );
+  return mine !== undefined && mine.digest === best?.digest && mine.lengthBytes === best.lengthBytes;
 }
 
 function excludeDifferent(
