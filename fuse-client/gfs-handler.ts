@@ -38,6 +38,7 @@ import {
   type FuseHandler,
   type Inode,
   type IoctlReply,
+  type Mount,
   OpenFlags,
   type OpenReply,
   type ReadReply,
@@ -67,7 +68,7 @@ export class GfsHandler implements FuseHandler {
     this.#client = client;
     this.#options = options;
     this.#inodes = new InodeMap(rootId);
-    this.#powers = new Powers(client, options);
+    this.#powers = new Powers(client, options, this.#inodes);
     this.#files = new GfsFiles(client, this.#powers);
     this.#directories = new GfsDirectories(client, this.#inodes, ({ attributes }, askedAt) =>
       this.#entry(attributes, askedAt),
@@ -85,6 +86,11 @@ export class GfsHandler implements FuseHandler {
       throw new GfsError('NOT_DIRECTORY', `${options.path} is not a directory of the cluster`);
     }
     return new GfsHandler(environment, client, options, attributes.id);
+  }
+
+  /** Tells where it was mounted: what changes without the kernel's doing is invalidated there. */
+  attach(mount: Mount): void {
+    this.#powers.kernel = mount;
   }
 
   async lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry> {

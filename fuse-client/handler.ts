@@ -290,8 +290,8 @@ export interface Mount {
   /** Detaches it (umount2 MNT_DETACH), then resolves when requests under way have ended. */
   unmount(): Promise<void>;
   /** Tell the kernel that it knows old news. Never blocks the caller. Absent without `notifications`. */
-  invalidateEntry?(parent: Inode, name: ByteString): void;
-  invalidateInode?(inode: Inode, offset: number, length: number): void;
+  invalidateEntry?(parent: Inode, name: ByteString): Promise<void>;
+  invalidateInode?(inode: Inode, offset: number, length: number): Promise<void>;
 }
 
 export interface Binding {

@@ -34,6 +34,7 @@ class MountDaemon implements Daemon {
       const handler = await GfsHandler.create(environment, this.#client, this.#options);
       const chosen = binding === 'kernel' ? kernelBinding(environment) : fuseNativeBinding(environment);
       this.#mount = await chosen.mount(handler, this.#options);
+      handler.attach(this.#mount);
     } catch (error) {
       await this.#client.shutdown();
       throw error;

@@ -12,7 +12,8 @@ import {
   Snapshot,
 } from '../protocol/messages/index.js';
 import { Access, requireAccess } from './access.js';
-import { type ByteString, type Context, FileType } from './handler.js';
+import { type ByteString, type Context, FileType, type Mount } from './handler.js';
+import type { InodeMap } from './inodes.js';
 import type { HandlerOptions } from './options.js';
 
 const MAX_REMEMBERED_APPENDS = 65_536;
@@ -21,11 +22,16 @@ const CHUNKS_PER_QUESTION = 64;
 export class Powers {
   readonly #client: GfsClient;
   readonly #options: HandlerOptions;
+  readonly #inodes: InodeMap;
   readonly #lastAppends = new LRUCache<number, number>({ max: MAX_REMEMBERED_APPENDS });
 
-  constructor(client: GfsClient, options: HandlerOptions) {
+  /** What the kernel caches behind our back, once mounted; a binding without notifications caches nothing. */
+  kernel: Pick<Mount, 'invalidateInode'> | undefined;
+
+  constructor(client: GfsClient, options: HandlerOptions, inodes: InodeMap) {
     this.#client = client;
     this.#options = options;
+    this.#inodes = inodes;
   }
 
   /**
@@ -62,6 +68,8 @@ export class Powers {
     try {
       const offset = await file.appendRecord(data, call);
       this.noteAppend(id, offset);
+      // The file grew without the kernel's doing: whoever looks after this call has to see it.
+      await this.kernel?.invalidateInode?.(this.#inodes.toInode(id), offset, data.byteLength);
       return offset;
     } finally {
       await this.#client.close(file);

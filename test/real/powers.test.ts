@@ -129,6 +129,6 @@ t.test(
     t.equal(told.servers?.length, 3, status.stderr);
     const again = await cluster.gfs(['snapshot', at('a'), at('b')]);
     t.not(again.status, 0);
-    t.match(again.stderr, /exists/);
+    t.match(again.stderr, /EEXIST/);
   },
 );
