@@ -53,7 +53,6 @@ export function serversOf(members: readonly Chunkserver[], except?: Chunkserver)
   return members.filter((member) => member !== except).map(({ server }) => server);
 }
 
-/** Equal, and each of them knows it: one that is suspect stays so until the primary has compared it. */
 /** Whether the replicas have the same content, and all know that they do: what is suspect needs a repair to be cleared. */
 export function areEqual(answers: Iterable<ReplicaAnswer>): boolean {
   let first: ReplicaAnswer | undefined;

@@ -150,14 +150,16 @@ export class Grants {
 
   /** Makes a chunk on servers that are chosen for it; with other servers, or fewer, where one fails. */
   async #make(near: Chunkserver['location']): Promise<Agreement> {
-    const { pool } = this.#parts;
-    const exclude = new Set<Chunkserver>();
-    for (let attempt = 1; ; attempt++) {
-      const { made, failed } = await pool.make(near, exclude);
+    const { pool, chunkservers } = this.#parts;
+    const failures = new Map<Chunkserver, GfsError>();
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const left = chunkservers.active.some((chunkserver) => !failures.has(chunkserver));
+      if (failures.size > 0 && !left) break;
+      const { made, failed } = await pool.make(near, new Set(failures.keys()));
       if (made !== undefined) return made;
-      for (const [chunkserver] of failed) exclude.add(chunkserver);
-      if (attempt === MAX_ATTEMPTS) throw worst(failed);
+      for (const [chunkserver, error] of failed) failures.set(chunkserver, error);
     }
+    throw worst(failures);
   }
 
   /** Copy on write: on the servers that have the chunk, by a local copy (paper §3.4). */

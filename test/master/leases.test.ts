@@ -1,5 +1,6 @@
 import t from 'tap';
 import { digestState, dumpState } from '../../master/dump.js';
+import { GfsError } from '../../protocol/errors.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { type HeldChunk, TestChunkserver } from './chunkserver.js';
@@ -113,4 +114,332 @@ t.test(
 t.test('lease: without chunkservers the client is told to wait', async (t) => {
   const { client, lease } = await cluster(0);
   t.equal(await codeOf(lease(await client.create(m.ROOT_ID, 'f'))), 'NO_CHUNKSERVERS');
+});
+
+t.test(
+  'lease: raised after a restart of the master, in two steps, for nobody knows what was sent before',
+  async (t) => {
+    const { world, host, client, chunkservers, lease } = await cluster();
+    const file = await client.create(m.ROOT_ID, 'f');
+    const first = await lease(file);
+    await host.restart();
+    for (const chunkserver of chunkservers) await chunkserver.register();
+    await client.register(client.session);
+    await world.runFor(10);
+    const second = await lease(file);
+    t.equal(second.version, first.version + 2);
+    t.equal(members(second).length, 3);
+  },
+);
+
+t.test('lease: a server that failed to acknowledge a version is in no lease of it', async (t) => {
+  const { client, chunkservers, byId, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  const failing = first.secondaries[0]?.serverId as string;
+  byId(failing).failing.set('prepare', new GfsError('INTERNAL'));
+  const second = await lease(file, 0, first.version);
+  t.notOk(members(second).includes(failing));
+  t.equal(second.version, 3, 'it may have version 2, so the lease has version 3');
+  t.equal(held(byId(failing), first.handle).version, 1);
+  byId(failing).failing.clear();
+  const { drop } = await byId(failing).heartbeat();
+  t.strictSame(drop, [first.handle], 'its stale replica is collected while good ones live');
+  for (const chunkserver of chunkservers) {
+    if (chunkserver.serverId !== failing) t.strictSame((await chunkserver.heartbeat()).drop, []);
+  }
+});
+
+t.test('lease: replicas that differ are made equal before anyone hears of it', async (t) => {
+  const { client, chunkservers, byId, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  for (const chunkserver of chunkservers)
+    Object.assign(held(chunkserver, first.handle), { digest: 5, appliedSerial: 3 });
+  const ahead = byId(first.secondaries[1]?.serverId as string);
+  Object.assign(held(ahead, first.handle), { digest: 6, appliedSerial: 4 });
+  const second = await lease(file, 0, first.version);
+  t.equal(second.primary.serverId, ahead.serverId, 'the one that applied most is the source');
+  t.strictSame(
+    chunkservers.map((chunkserver) => held(chunkserver, first.handle).digest),
+    [6, 6, 6],
+  );
+  Object.assign(held(ahead, first.handle), { digest: 9, appliedSerial: 9, suspect: true });
+  const third = await lease(file, 0, second.version);
+  t.not(third.primary.serverId, ahead.serverId, 'a suspect replica is no source while there is a clean one');
+  t.strictSame(
+    chunkservers.map((chunkserver) => held(chunkserver, first.handle).digest),
+    [6, 6, 6],
+  );
+});
+
+t.test('lease: extended by heartbeats, only for its holder and its version', async (t) => {
+  const { world, client, byId, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  const primary = byId(first.primary.serverId);
+  const other = byId(first.secondaries[0]?.serverId as string);
+  const named = { handle: first.handle, version: first.version };
+  await world.runFor(40_000);
+  t.strictSame((await primary.heartbeat([named])).extended, [{ handle: first.handle, remainingMs: 60_000 }]);
+  t.strictSame((await other.heartbeat([named])).extended, []);
+  t.strictSame((await primary.heartbeat([{ ...named, version: 9 }])).extended, []);
+  await world.runFor(40_000);
+  t.equal((await lease(file)).version, first.version, 'it still runs');
+  await world.runFor(61_000);
+  t.equal((await lease(file)).version, first.version + 1);
+});
+
+t.test('lease: a primary that is gone is replaced, and comes back stale', async (t) => {
+  const { world, client, byId, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  const primary = byId(first.primary.serverId);
+  primary.crash();
+  await world.runFor(10);
+  const second = await lease(file, 0, first.version, [primary.serverId]);
+  t.equal(members(second).length, 2);
+  await primary.restart();
+  const { chunks } = await client.call(m.GetChunks, { id: file, index: 0, count: 1 });
+  t.equal(chunks[0]?.replicas.length, 2, 'readers are not sent to it');
+});
+
+t.test('truncation: a primary that cannot be reached is fenced by the others', async (t) => {
+  const { world, client, chunkservers, byId, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  byId(first.primary.serverId).process.pause();
+  await client.mutate(m.ExtendFile, { id: file, size: 1000 });
+  const { attributes } = await client.mutate(m.SetAttributes, { id: file, changes: { size: 0 } });
+  t.equal(attributes.size, 0);
+  const raised = chunkservers.filter(({ serverId }) => serverId !== first.primary.serverId);
+  t.strictSame(
+    raised.map((chunkserver) => chunkserver.chunks.get(first.handle)?.version ?? 2),
+    [2, 2],
+  );
+  await world.runFor(10);
+});
+
+t.test('truncation: with no replica in reach it waits until the lease has run out', async (t) => {
+  const { world, client, chunkservers, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  await lease(file);
+  for (const chunkserver of chunkservers) chunkserver.crash();
+  await world.runFor(10);
+  await client.mutate(m.ExtendFile, { id: file, size: 1000 });
+  const cut = () => codeOf(client.mutate(m.SetAttributes, { id: file, changes: { size: 0 } }));
+  t.equal(await cut(), 'CHUNK_UNAVAILABLE');
+  await world.runFor(62_000);
+  t.equal(await cut(), 'none');
+});
+
+t.test('replicas: one version ahead of the log is adopted, further ahead is quarantined', async (t) => {
+  const { world, client, host, byId, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  const ahead = byId(first.secondaries[0]?.serverId as string);
+  ahead.crash();
+  held(ahead, first.handle).version = 2;
+  await ahead.restart();
+  await world.runFor(20);
+  t.equal(host.master.state.chunks.get(first.handle)?.version, 2);
+  const second = await lease(file, 0, 1);
+  t.equal(members(second).length, 3, 'the others are suspect, not stale: they are compared and kept');
+  ahead.crash();
+  held(ahead, first.handle).version = second.version + 2;
+  await ahead.restart();
+  await world.runFor(20);
+  t.equal(host.master.state.chunks.get(first.handle)?.version, second.version);
+  const { chunks } = await client.call(m.GetChunks, { id: file, index: 0, count: 1 });
+  t.notOk(chunks[0]?.replicas.some(({ serverId }) => serverId === ahead.serverId));
+  t.strictSame((await ahead.heartbeat()).drop, [], 'and nobody deletes it');
+});
+
+t.test('replicas: when every one is suspect they are compared before one is read', async (t) => {
+  const { world, client, chunkservers, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  for (const chunkserver of chunkservers) chunkserver.crash();
+  await world.runFor(10);
+  for (const [at, chunkserver] of chunkservers.entries()) {
+    Object.assign(held(chunkserver, first.handle), { suspect: true, digest: at, appliedSerial: at });
+    await chunkserver.restart();
+  }
+  const { chunks } = await client.call(m.GetChunks, { id: file, index: 0, count: 1 });
+  t.equal(chunks[0]?.replicas.length, 3);
+  t.strictSame(
+    chunkservers.map((chunkserver) => held(chunkserver, first.handle).digest),
+    [2, 2, 2],
+  );
+  t.ok(chunkservers.every((chunkserver) => held(chunkserver, first.handle).lease === undefined));
+});
+
+t.test('replicas: a damaged one is not read, and deleted only while a good one lives', async (t) => {
+  const { world, client, byId, lease } = await cluster(2);
+  const file = await client.create(m.ROOT_ID, 'f');
+  const { handle, version, primary, secondaries } = await lease(file);
+  const [a, b] = [byId(primary.serverId), byId(secondaries[0]?.serverId as string)];
+  await a.call(m.ReportDamage, { handle, version });
+  const readers = async () =>
+    (await client.call(m.GetChunks, { id: file, index: 0, count: 1 })).chunks[0]?.replicas;
+  t.strictSame(
+    (await readers())?.map(({ serverId }) => serverId),
+    [b.serverId],
+  );
+  b.crash();
+  await world.runFor(10);
+  t.strictSame((await a.heartbeat()).drop, [], 'the last one is kept, whatever it is worth');
+  await b.restart();
+  t.strictSame((await a.heartbeat()).drop, [handle]);
+});
+
+t.test('chunkserver: one server id, one server', async (t) => {
+  const { world, chunkservers } = await cluster();
+  const double = new TestChunkserver(world, 'cs0');
+  t.equal(await codeOf(double.register()), 'DUPLICATE_SERVER');
+  chunkservers[0]?.process.pause();
+  const started = world.scheduler.nowMs;
+  t.equal(await codeOf(double.register()), 'none', 'unless the one before has fallen silent');
+  t.ok(world.scheduler.nowMs - started <= 3_000);
+});
+
+t.test(
+  'chunkserver: chunks that no file has are garbage, those on their way into the log are not',
+  async (t) => {
+    const { world, client, chunkservers, lease } = await cluster();
+    const first = chunkservers[0] as TestChunkserver;
+    const orphan: HeldChunk = {
+      version: 1,
+      lengthBytes: 0,
+      digest: 0,
+      appliedSerial: 0,
+      suspect: false,
+      lease: undefined,
+    };
+    first.chunks.set(999_999, orphan);
+    t.strictSame((await first.heartbeat()).drop, [999_999]);
+    first.chunks.delete(999_999);
+    // Creating many makes some ahead: they are on the servers, and in no file yet.
+    for (let at = 0; at < 12; at++) await lease(await client.create(m.ROOT_ID, `f${at}`));
+    await world.runFor(50);
+    t.ok(first.chunks.size > 12, 'chunks were made ahead');
+    t.strictSame((await first.heartbeat()).drop, []);
+    await world.runFor(60_000);
+    t.equal(first.chunks.size, 12, 'and deleted when nobody wanted them');
+  },
+);
+
+t.test('chunkserver: after a restart of the master nothing is garbage before all are back', async (t) => {
+  const { world, host, client, chunkservers, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  await lease(file);
+  await host.restart();
+  await client.register(client.session);
+  const [first] = chunkservers as [TestChunkserver];
+  first.chunks.set(999_999, {
+    version: 1,
+    lengthBytes: 0,
+    digest: 0,
+    appliedSerial: 0,
+    suspect: false,
+    lease: undefined,
+  });
+  await first.register();
+  t.strictSame((await first.heartbeat()).drop, []);
+  t.equal(await codeOf(lease(file)), 'NOT_READY');
+  t.notOk((await client.call(m.GetStatus, {})).ready);
+  await world.runFor(2_100);
+  t.ok((await client.call(m.GetStatus, {})).ready);
+  await world.runFor(2_000);
+  t.notOk(first.chunks.has(999_999));
+});
+
+t.test('snapshot: of a tree, as one, with its links, never into itself', async (t) => {
+  const { client, lease, host } = await cluster();
+  const tree = await client.mkdir(m.ROOT_ID, 'tree');
+  const below = await client.mkdir(tree, 'below');
+  const file = await client.create(below, 'f');
+  await client.mutate(m.Link, { id: file, parent: tree, name: 'linked' });
+  const { handle } = await lease(file);
+  await client.mutate(m.ExtendFile, { id: file, size: 10 });
+  const snapshot = (id: number, parent: number, name: string) =>
+    client.mutate(m.Snapshot, { id, parent, name });
+  t.equal(await codeOf(snapshot(tree, below, 'x')), 'INVALID');
+  t.equal(await codeOf(snapshot(m.ROOT_ID, tree, 'x')), 'INVALID');
+  t.equal(await codeOf(snapshot(tree, m.ROOT_ID, 'tree')), 'EXISTS');
+  t.equal(await codeOf(snapshot(12345, m.ROOT_ID, 'x')), 'STALE_NODE');
+  await snapshot(tree, m.ROOT_ID, 'copy');
+  const copied = await client.lookup('/copy/below/f');
+  t.match(copied, { size: 10, nlink: 2, id: (await client.lookup('/copy/linked')).id });
+  t.not(copied.id, file);
+  t.equal(host.master.state.chunks.get(handle)?.references, 2);
+});
+
+t.test('garbage: the chunks of a reclaimed file are deleted on their servers', async (t) => {
+  const world = new SimulatedWorld(seed++);
+  await new MasterHost(world, { retentionMs: 5_000 }).start();
+  const client = await TestClient.start(world);
+  const chunkserver = await TestChunkserver.start(world, 'cs0');
+  const file = await client.create(m.ROOT_ID, 'f');
+  const { lease } = await client.call(m.GetLease, { id: file, index: 3, version: 0, failed: [] });
+  await client.unlink(m.ROOT_ID, 'f');
+  await world.runFor(3_000);
+  t.ok(chunkserver.chunks.has(lease.handle));
+  await client.call(m.Renew, { opened: [], closed: [] });
+  await world.runFor(6_000);
+  t.notOk(chunkserver.chunks.has(lease.handle));
+});
+
+t.test('placement: racks are spread, full servers left out, near ones preferred', async (t) => {
+  const { world, client, lease } = await cluster(5, [
+    { rack: 'a', location: { x: 0, y: 0 } },
+    { rack: 'a', location: { x: 1, y: 0 } },
+    { rack: 'b', location: { x: 50, y: 0 } },
+    { rack: 'c', availableBytes: 10 },
+    { rack: 'c', location: { x: 90, y: 0 } },
+  ]);
+  const file = await client.create(m.ROOT_ID, 'f');
+  const spread = members(await lease(file));
+  t.ok(spread.includes('cs2') && spread.includes('cs4') && !spread.includes('cs3'), `${spread}`);
+  const near = new TestClient(world, 'near');
+  await near.register();
+  near.session = (
+    await near.call(m.RegisterClient, { clientId: 'near', hostname: 'near', location: { x: 49, y: 0 } })
+  ).session;
+  const chosen = await near.call(m.GetLease, { id: file, index: 1, version: 0, failed: [] });
+  t.equal(chosen.lease.primary.serverId, 'cs2');
+  const { chunks } = await near.call(m.GetChunks, { id: file, index: 0, count: 1 });
+  t.equal(chunks[0]?.replicas[0]?.serverId, 'cs2', 'and read from first');
+});
+
+t.test('lease: a server that cannot make a fresh chunk is replaced, or done without', async (t) => {
+  const { client, byId, lease, chunkservers } = await cluster(4);
+  byId('cs1').failing.set('prepare', new GfsError('NO_SPACE'));
+  const first = await lease(await client.create(m.ROOT_ID, 'a'));
+  t.strictSame(members(first), ['cs0', 'cs2', 'cs3']);
+  byId('cs2').failing.set('prepare', new GfsError('INTERNAL'));
+  t.strictSame(members(await lease(await client.create(m.ROOT_ID, 'b'))), ['cs0', 'cs3']);
+  for (const chunkserver of chunkservers) chunkserver.failing.set('prepare', new GfsError('NO_SPACE'));
+  t.equal(await codeOf(lease(await client.create(m.ROOT_ID, 'c'))), 'NO_SPACE');
+});
+
+t.test('status: counts what there is', async (t) => {
+  const { world, client, chunkservers, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  await lease(file);
+  chunkservers[2]?.crash();
+  await world.runFor(10);
+  const status = await client.call(m.GetStatus, {});
+  t.match(status, {
+    files: 1,
+    directories: 1,
+    chunks: 1,
+    chunksBelowGoal: 1,
+    chunksUnavailable: 0,
+    leases: 1,
+  });
+  t.strictSame(status.servers.map(({ state }) => state).sort(), ['alive', 'alive', 'silent']);
+  const { totalBytes, files } = await client.call(m.StatCluster, {});
+  t.equal(totalBytes, 200 * 1024 ** 3);
+  t.equal(files, 2);
 });
