@@ -14,6 +14,7 @@ import { Reader } from './reader.js';
 import { Replicas } from './replicas.js';
 import type { CallContext } from './retry.js';
 import { MasterSession } from './session.js';
+import { coversAll, UnsyncedChunks } from './unsynced.js';
 import { WriteBudget } from './write-behind.js';
 
 export { OpenFile } from './open-file.js';
@@ -29,6 +30,7 @@ export class GfsClient {
   readonly #connections: ChunkserverConnections;
   readonly #parts: OpenFileParts;
   readonly #files = new Map<number, OpenFile>();
+  readonly #unsynced: UnsyncedChunks;
 
   private constructor(environment: Environment, options: ClientOptions, master: MasterSession) {
     const { clock } = environment;
@@ -38,6 +40,14 @@ export class GfsClient {
     this.#connections = new ChunkserverConnections(environment, master.clientId, () => master.clusterId);
     const reader = new Reader(environment, master, this.locations, this.#connections);
     const replicas = new Replicas(environment, master, this.locations, this.#connections);
+    this.#unsynced = new UnsyncedChunks((id, index, verifiers) => {
+      replicas.sync({ id, index }, {}, master.deadline()).then(
+        (flushedBy) => {
+          if (coversAll(verifiers, flushedBy)) this.#unsynced.forget(id, index, verifiers);
+        },
+        (error) => environment.logger.warn({ err: error, id, index }, 'a chunk could not be flushed'),
+      );
+    });
     this.#parts = {
       environment,
       session: master,
@@ -48,6 +58,7 @@ export class GfsClient {
       writeBehind: {
         environment,
         replicas,
+        unsynced: this.#unsynced,
         pool: new BufferPool(options.writeBehindBytes + 16 * MIB),
         budget: new WriteBudget(options.writeBehindBytes),
         chunkBytes: master.chunkBytes,

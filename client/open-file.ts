@@ -14,6 +14,7 @@ import type { Reader, ReadResult } from './reader.js';
 import type { Replicas } from './replicas.js';
 import type { CallContext } from './retry.js';
 import type { MasterSession } from './session.js';
+import { coversAll, type Verifiers } from './unsynced.js';
 import { WriteBehind, type WriteBehindParts } from './write-behind.js';
 
 /** The master hears of appended bytes within this time, however many appends there were. */
@@ -127,7 +128,7 @@ export class OpenFile {
   noteAppended(index: number, end: number, verifiers: readonly number[]): void {
     this.#noteChange();
     this.#size = Math.max(this.#size, end);
-    this.#writes.noteWritten(index, verifiers);
+    this.#parts.writeBehind.unsynced.note(this.id, index, verifiers);
     this.#extendTimer ??= this.#parts.environment.timers.after(EXTEND_DELAY_MS, () => {
       this.#extendTimer = undefined;
       this.#tellLength({}).catch((error) => {
@@ -148,7 +149,7 @@ export class OpenFile {
   /** {@link flush}, and on every replica's disk. */
   async sync(context: CallContext): Promise<void> {
     await this.flush(context);
-    const chunks = [...this.#writes.unsynced()];
+    const chunks = this.#parts.writeBehind.unsynced.of(this.id);
     while (chunks.length > 0) {
       const some = chunks.splice(0, SYNCS_IN_FLIGHT);
       await Promise.all(some.map(([index, verifiers]) => this.#syncChunk(index, verifiers, context)));
@@ -167,6 +168,8 @@ export class OpenFile {
         context,
       );
       if (changes.size !== undefined) {
+        const { chunkBytes, unsynced } = this.#parts.writeBehind;
+        unsynced.cut(this.id, Math.ceil(changes.size / chunkBytes));
         this.#parts.locations.drop(this.id);
         this.#noteChange();
         this.#size = attributes.size;
@@ -176,18 +179,19 @@ export class OpenFile {
     });
   }
 
-  async #syncChunk(index: number, verifiers: ReadonlySet<number>, context: CallContext): Promise<void> {
-    const { replicas, session } = this.#parts;
+  async #syncChunk(index: number, verifiers: Verifiers, context: CallContext): Promise<void> {
+    const { replicas, session, writeBehind } = this.#parts;
     const now = await replicas.sync({ id: this.id, index }, context, session.deadline());
+    // Once told, a loss is not told again: as on a local disk, the next fsync is about later writes.
+    writeBehind.unsynced.forget(this.id, index, verifiers);
     // A replica whose host has booted since may have lost what it had not flushed; where one has not, the
     // others were made equal to it. Where all have, nobody can say that the data is there.
-    if (!now.some((verifier) => verifiers.has(verifier))) {
+    if (!coversAll(verifiers, now)) {
       throw new GfsError(
         'REPLICA_FAILED',
         `every replica of chunk ${index} lost its memory before the flush`,
       );
     }
-    this.#writes.forgetUnsynced(index, verifiers);
   }
 
   #noteChange(): void {

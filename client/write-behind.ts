@@ -8,6 +8,7 @@ import { KIB, MIB, SEGMENT_BYTES } from '../protocol/limits.js';
 import type { BufferPool, Payload } from '../protocol/payload.js';
 import type { Replicas } from './replicas.js';
 import type { Deadline } from './retry.js';
+import type { UnsyncedChunks } from './unsynced.js';
 
 const MAX_IN_FLIGHT_SEGMENTS = 64;
 const MAX_IN_FLIGHT_BYTES = 8 * MIB;
@@ -60,6 +61,7 @@ interface Segment {
 export interface WriteBehindParts {
   readonly environment: Environment;
   readonly replicas: Pick<Replicas, 'write'>;
+  readonly unsynced: UnsyncedChunks;
   readonly pool: BufferPool;
   readonly budget: WriteBudget;
   readonly chunkBytes: number;
@@ -80,8 +82,6 @@ export class WriteBehind {
   /** Complete and not yet on every replica: those of the queue and those in flight. */
   readonly #unfinished = new Set<Segment>();
   readonly #waiters: (() => void)[] = [];
-  /** Chunks written since they were last flushed to disk, with the boot ids of the replicas that took them. */
-  readonly #unsynced = new Map<number, Set<number>>();
 
   constructor(id: number, parts: WriteBehindParts) {
     this.#id = id;
@@ -125,21 +125,6 @@ export class WriteBehind {
     };
     if (this.isIdle) return false;
     return [...this.#growing.values(), ...this.#unfinished].some(touches);
-  }
-
-  /** The chunks to flush to disk, each with the verifiers of its writes; they stay until {@link forgetUnsynced}. */
-  unsynced(): ReadonlyMap<number, ReadonlySet<number>> {
-    return new Map(this.#unsynced);
-  }
-
-  forgetUnsynced(index: number, verifiers: ReadonlySet<number>): void {
-    if (this.#unsynced.get(index) === verifiers) this.#unsynced.delete(index);
-  }
-
-  /** Notes data that reached the replicas by another way (appends). */
-  noteWritten(index: number, verifiers: readonly number[]): void {
-    // A new set for every write: what a flush under way covers is told by identity.
-    this.#unsynced.set(index, new Set([...(this.#unsynced.get(index) ?? []), ...verifiers]));
   }
 
   #throwFailure(): void {
@@ -215,12 +200,12 @@ export class WriteBehind {
   }
 
   async #send(segment: Segment): Promise<void> {
-    const { replicas, budget, deadline, environment } = this.#parts;
+    const { replicas, unsynced, budget, deadline, environment } = this.#parts;
     const chunk = { id: this.#id, index: segment.index };
     const data = segment.memory.bytes.subarray(0, segment.length);
     try {
       const { verifiers, memoryIsFree } = await replicas.write(chunk, segment.offset, data, {}, deadline());
-      this.noteWritten(segment.index, verifiers);
+      unsynced.note(this.#id, segment.index, verifiers);
       if (memoryIsFree) segment.memory.release();
     } catch (thrown) {
       this.#failure ??= toGfsError(thrown);

@@ -39,7 +39,9 @@ class MemoryPrimaries {
   }
 
   content(): Buffer {
-    return Buffer.concat([...this.chunks.keys()].sort((a, b) => a - b).map((index) => this.chunks.get(index) as Buffer));
+    return Buffer.concat(
+      [...this.chunks.keys()].sort((a, b) => a - b).map((index) => this.chunks.get(index) as Buffer),
+    );
   }
 }
 
@@ -86,7 +88,13 @@ t.test('append: a record that does not fit pads the chunk and goes whole into th
   const offsets = [];
   for (let i = 0; i < 9; i++) offsets.push(await world.until(appender.record(Buffer.alloc(240, 1 + i), {})));
   t.same(offsets, [0, 240, 480, 720, 1000, 1240, 1480, 1720, 2000]);
-  t.ok(primaries.content().subarray(960, 1000).every((byte) => byte === 0), 'padding');
+  t.ok(
+    primaries
+      .content()
+      .subarray(960, 1000)
+      .every((byte) => byte === 0),
+    'padding',
+  );
 });
 
 t.test('append: a record over a quarter of a chunk is refused', async (t) => {

@@ -22,14 +22,23 @@ t.test('retry: an error for the user is thrown at once', async (t) => {
 
 t.test('retry: whatever may pass is tried again until it succeeds', async (t) => {
   const { world, timers, deadline } = setUp();
-  const failures: ErrorCode[] = ['DISCONNECTED', 'NOT_PRIMARY', 'NOT_READY', 'DEADLINE_EXCEEDED', 'OVERLOADED'];
+  const failures: ErrorCode[] = [
+    'DISCONNECTED',
+    'NOT_PRIMARY',
+    'NOT_READY',
+    'DEADLINE_EXCEEDED',
+    'OVERLOADED',
+  ];
   const seen: string[] = [];
   const attempt = async () => {
     const code = failures.shift();
     if (code !== undefined) throw new GfsError(code);
     return 'done';
   };
-  t.equal(await world.until(retrying(timers, deadline, undefined, attempt, (error) => seen.push(error.code))), 'done');
+  t.equal(
+    await world.until(retrying(timers, deadline, undefined, attempt, (error) => seen.push(error.code))),
+    'done',
+  );
   t.same(seen, ['DISCONNECTED', 'NOT_PRIMARY', 'NOT_READY', 'DEADLINE_EXCEEDED', 'OVERLOADED']);
 });
 
@@ -53,5 +62,9 @@ t.test('retry: the caller can give up during a pause', async (t) => {
   const result = retrying(timers, deadline, controller.signal, attempt);
   world.scheduler.after(100, () => controller.abort());
   await t.rejects(world.until(result, 700), { code: 'CANCELLED' });
-  await t.rejects(world.until(pause(timers, 1_000, controller.signal), 10), { code: 'CANCELLED' }, 'also at once');
+  await t.rejects(
+    world.until(pause(timers, 1_000, controller.signal), 10),
+    { code: 'CANCELLED' },
+    'also at once',
+  );
 });

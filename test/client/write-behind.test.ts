@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { Deadline } from '../../client/retry.js';
+import { coversAll, UnsyncedChunks } from '../../client/unsynced.js';
 import { WriteBehind, WriteBudget } from '../../client/write-behind.js';
 import { GfsError } from '../../protocol/errors.js';
 import { MIB } from '../../protocol/limits.js';
@@ -42,46 +43,55 @@ function setUp(seed = 1, budgetBytes = 64 * MIB) {
   const { environment } = world.process('client');
   const replicas = new MemoryReplicas(world);
   const budget = new WriteBudget(budgetBytes);
+  const unsynced = new UnsyncedChunks(() => undefined);
   const writes = new WriteBehind(1, {
     environment,
     replicas,
+    unsynced,
     budget,
     pool: new BufferPool(),
     chunkBytes: CHUNK_BYTES,
     deadline: () => new Deadline(environment.clock, 1_000),
   });
-  return { world, replicas, writes, budget };
+  return { world, replicas, writes, budget, unsynced };
 }
 
-t.test('write-behind: whatever is written in whatever order, the replicas end up with the last of each byte', async (t) => {
-  const write = fc.record({
-    offset: fc.oneof(fc.nat(200_000), fc.nat(2 * CHUNK_BYTES), fc.constantFrom(MIB - 5, CHUNK_BYTES - 3, 0)),
-    length: fc.oneof(fc.integer({ min: 1, max: 9000 }), fc.integer({ min: 1, max: 3 * MIB })),
-    drain: fc.nat(9),
-  });
-  await fc.assert(
-    fc.asyncProperty(fc.array(write, { maxLength: 25 }), fc.nat(), async (plan, seed) => {
-      const { world, replicas, writes, budget } = setUp(seed, 8 * MIB);
-      const expected = Buffer.alloc(4 * CHUNK_BYTES);
-      let fill = 1;
-      for (const { offset, length, drain } of plan) {
-        const data = Buffer.alloc(length, fill++);
-        data.copy(expected, offset);
-        const taken = writes.write(offset, data);
-        data.fill(0xff); // it was borrowed
-        await world.until(taken);
-        if (drain === 0) await world.until(writes.drain());
-      }
-      await world.until(writes.drain());
-      for (const [index, chunk] of replicas.chunks) {
-        if (!chunk.equals(expected.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES))) return false;
-      }
-      return budget.usedBytes === 0 && writes.isIdle;
-    }),
-    { numRuns: 60 },
-  );
-  t.pass();
-});
+t.test(
+  'write-behind: whatever is written in whatever order, the replicas end up with the last of each byte',
+  async (t) => {
+    const write = fc.record({
+      offset: fc.oneof(
+        fc.nat(200_000),
+        fc.nat(2 * CHUNK_BYTES),
+        fc.constantFrom(MIB - 5, CHUNK_BYTES - 3, 0),
+      ),
+      length: fc.oneof(fc.integer({ min: 1, max: 9000 }), fc.integer({ min: 1, max: 3 * MIB })),
+      drain: fc.nat(9),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(write, { maxLength: 25 }), fc.nat(), async (plan, seed) => {
+        const { world, replicas, writes, budget } = setUp(seed, 8 * MIB);
+        const expected = Buffer.alloc(4 * CHUNK_BYTES);
+        let fill = 1;
+        for (const { offset, length, drain } of plan) {
+          const data = Buffer.alloc(length, fill++);
+          data.copy(expected, offset);
+          const taken = writes.write(offset, data);
+          data.fill(0xff); // it was borrowed
+          await world.until(taken);
+          if (drain === 0) await world.until(writes.drain());
+        }
+        await world.until(writes.drain());
+        for (const [index, chunk] of replicas.chunks) {
+          if (!chunk.equals(expected.subarray(index * CHUNK_BYTES, (index + 1) * CHUNK_BYTES))) return false;
+        }
+        return budget.usedBytes === 0 && writes.isIdle;
+      }),
+      { numRuns: 60 },
+    );
+    t.pass();
+  },
+);
 
 t.test('write-behind: small neighbouring writes leave as one segment', async (t) => {
   const { world, replicas, writes } = setUp();
@@ -110,23 +120,26 @@ t.test('write-behind: an error reaches the next drain, once', async (t) => {
   await t.resolves(world.until(writes.drain()));
 });
 
-t.test('write-behind: a writer waits when the budget is used up, and goes on when there is room', async (t) => {
-  const { world, writes, budget } = setUp(1, 2 * MIB);
-  let taken = 0;
-  const writer = (async () => {
-    for (let i = 0; i < 16; i++) {
-      await writes.write(i * MIB, Buffer.alloc(MIB));
-      taken++;
-    }
-  })();
-  await new Promise((resolve) => setImmediate(resolve));
-  t.ok(taken < 16, `${taken} writes were taken before any was sent`);
-  t.ok(budget.usedBytes <= 3 * MIB);
-  await world.until(writer);
-  t.equal(taken, 16);
-  await world.until(writes.drain());
-  t.equal(budget.usedBytes, 0);
-});
+t.test(
+  'write-behind: a writer waits when the budget is used up, and goes on when there is room',
+  async (t) => {
+    const { world, writes, budget } = setUp(1, 2 * MIB);
+    let taken = 0;
+    const writer = (async () => {
+      for (let i = 0; i < 16; i++) {
+        await writes.write(i * MIB, Buffer.alloc(MIB));
+        taken++;
+      }
+    })();
+    await new Promise((resolve) => setImmediate(resolve));
+    t.ok(taken < 16, `${taken} writes were taken before any was sent`);
+    t.ok(budget.usedBytes <= 3 * MIB);
+    await world.until(writer);
+    t.equal(taken, 16);
+    await world.until(writes.drain());
+    t.equal(budget.usedBytes, 0);
+  },
+);
 
 t.test('write-behind: a flush waits for what was written before it, not for what comes after', async (t) => {
   const { world, writes } = setUp();
@@ -146,13 +159,46 @@ t.test('write-behind: a flush waits for what was written before it, not for what
   await world.until(drained);
 });
 
-t.test('write-behind: what was written since the last flush to disk is remembered with its verifiers', async (t) => {
-  const { world, writes } = setUp();
-  await writes.write(CHUNK_BYTES - 2, Buffer.alloc(4));
-  await world.until(writes.drain());
-  const unsynced = writes.unsynced();
-  t.same([...unsynced.keys()].sort(), [0, 1]);
-  writes.noteWritten(1, [8]);
-  for (const [index, verifiers] of unsynced) writes.forgetUnsynced(index, verifiers);
-  t.same([...writes.unsynced()], [[1, new Set([7, 8])]], 'a write during the flush is not forgotten');
+t.test(
+  'unsynced: what was written since the last flush to disk is remembered with its verifiers',
+  async (t) => {
+    const { world, writes, unsynced } = setUp();
+    await writes.write(CHUNK_BYTES - 2, Buffer.alloc(4));
+    await world.until(writes.drain());
+    const before = unsynced.of(1);
+    t.same(before.map(([index]) => index).sort(), [0, 1]);
+    unsynced.note(1, 1, [8]);
+    for (const [index, verifiers] of before) unsynced.forget(1, index, verifiers);
+    t.same(unsynced.of(1), [[1, [new Set([7]), new Set([8])]]], 'a write during the flush is not forgotten');
+    unsynced.cut(1, 1);
+    t.same(unsynced.of(1), [], 'what was cut off needs no flush');
+  },
+);
+
+t.test('unsynced: a flush covers a write only by a replica that took it', async (t) => {
+  const unsynced = new UnsyncedChunks(() => undefined);
+  const verifiers = () => unsynced.of(1).flatMap(([, sets]) => sets);
+  unsynced.note(1, 0, [1, 2, 3]);
+  t.ok(coversAll(verifiers(), [4, 5, 3]), 'one that has not booted since is enough');
+  t.notOk(coversAll(verifiers(), [4, 5, 6]));
+  unsynced.note(1, 0, [4, 5, 6]);
+  t.notOk(coversAll(verifiers(), [4, 5, 6]), 'a later write does not vouch for an earlier one');
+  t.ok(coversAll(verifiers(), [1, 6]));
+  unsynced.note(1, 0, [1, 2]);
+  t.same(
+    verifiers(),
+    [new Set([4, 5, 6]), new Set([1, 2])],
+    'the stricter of two takes the place of the other',
+  );
+});
+
+t.test('unsynced: above the bound the oldest is flushed unasked', async (t) => {
+  const flushed: number[] = [];
+  const unsynced = new UnsyncedChunks((id, index, verifiers) => {
+    flushed.push(index);
+    unsynced.forget(id, index, verifiers);
+  });
+  for (let index = 0; index < 65_538; index++) unsynced.note(1, index, [1]);
+  t.same(flushed, [0, 1]);
+  t.equal(unsynced.of(1).length, 65_536);
 });

@@ -75,6 +75,11 @@ export class FileModel {
     this.#failed.push(...this.#unflushed.splice(0));
   }
 
+  /** The writer was told that what it had written may be lost. */
+  syncFailed(): void {
+    this.#failed.push(...this.#unflushed.splice(0), ...this.#unsynced.splice(0), ...this.#lost.splice(0));
+  }
+
   /** After {@link flushed}. */
   synced(): void {
     if (this.#inheritsUnsynced) return;

@@ -5,8 +5,8 @@ import { type SimulationOptions, simulate } from './simulation.js';
 
 async function check(options: SimulationOptions): Promise<void> {
   const result = await simulate(options);
-  const lines = [...(result.lastLines ?? []), `npm run sim -- --seed ${options.seed} replays it`];
-  t.equal(result.violation, undefined, `seed ${options.seed}`, { diagnostic: { lines } });
+  if (result.violation !== undefined) t.comment((result.lastLines ?? []).join('\n'));
+  t.equal(result.violation, undefined, `seed ${options.seed} breaks no contract`);
   t.ok(result.succeeded > 50, `seed ${options.seed} did something: ${result.succeeded} operations`);
 }
 

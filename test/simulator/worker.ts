@@ -248,7 +248,7 @@ export class Worker {
   async #sync(tracked: TrackedFile, file: OpenFile): Promise<void> {
     const done = await this.#attempt(`sync ${tracked.path}`, () => file.sync({}).then(() => true));
     if (done === undefined) {
-      tracked.model.flushFailed();
+      tracked.model.syncFailed();
       return;
     }
     tracked.model.flushed();

@@ -1,0 +1,85 @@
+/**
+ * What an fsync has to cover: the chunks that were written from here and not flushed to disk since, also
+ * when their file was closed and opened again in between.
+ */
+
+/** Chunks that are remembered; above it the oldest are flushed without being asked for. */
+const MAX_CHUNKS = 65_536;
+
+/**
+ * Of the writes the boot ids of the replicas that took each (as NFS write verifiers). A write is safe once a
+ * replica that is still of the same boot has flushed. INVARIANT: a new array for every change, so that
+ * what a flush under way covers is told by identity.
+ */
+export type Verifiers = readonly ReadonlySet<number>[];
+
+export class UnsyncedChunks {
+  readonly #files = new Map<number, Map<number, Verifiers>>();
+  readonly #flush: (id: number, index: number, verifiers: Verifiers) => void;
+  #count = 0;
+
+  /** @param flush called with a chunk that no longer fits: it has to be flushed, and {@link forget} called then */
+  constructor(flush: (id: number, index: number, verifiers: Verifiers) => void) {
+    this.#flush = flush;
+  }
+
+  /** A write reached these replicas. */
+  note(id: number, index: number, verifiers: readonly number[]): void {
+    const chunks = this.#files.get(id) ?? new Map<number, Verifiers>();
+    this.#files.set(id, chunks);
+    const known = chunks.get(index);
+    if (known === undefined) this.#count++;
+    chunks.set(index, withWrite(known ?? [], new Set(verifiers)));
+    if (known === undefined && this.#count > MAX_CHUNKS) this.#flushOldest();
+  }
+
+  /** The chunks of a file, as they are now. */
+  of(id: number): [index: number, verifiers: Verifiers][] {
+    return [...(this.#files.get(id) ?? [])];
+  }
+
+  /** They were flushed; what was written meanwhile stays. */
+  forget(id: number, index: number, verifiers: Verifiers): void {
+    const chunks = this.#files.get(id);
+    if (chunks === undefined || chunks.get(index) !== verifiers) return;
+    this.#remove(id, chunks, index);
+  }
+
+  /** The file ends before chunk `from` now, or is gone. */
+  cut(id: number, from: number): void {
+    const chunks = this.#files.get(id);
+    if (chunks === undefined) return;
+    for (const index of [...chunks.keys()]) if (index >= from) this.#remove(id, chunks, index);
+  }
+
+  #remove(id: number, chunks: Map<number, Verifiers>, index: number): void {
+    chunks.delete(index);
+    this.#count--;
+    if (chunks.size === 0) this.#files.delete(id);
+  }
+
+  #flushOldest(): void {
+    for (const [id, chunks] of this.#files) {
+      for (const [index, verifiers] of chunks) {
+        this.#flush(id, index, verifiers);
+        return;
+      }
+    }
+  }
+}
+
+/** Adds the replicas of one more write. A set that contains another is implied by it. */
+function withWrite(known: Verifiers, added: ReadonlySet<number>): Verifiers {
+  if (known.some((set) => isSubset(set, added))) return [...known];
+  return [...known.filter((set) => !isSubset(added, set)), added];
+}
+
+function isSubset(inner: ReadonlySet<number>, outer: ReadonlySet<number>): boolean {
+  for (const verifier of inner) if (!outer.has(verifier)) return false;
+  return true;
+}
+
+/** Whether a flush that these replicas answered covers every write. */
+export function coversAll(verifiers: Verifiers, flushedBy: readonly number[]): boolean {
+  return verifiers.every((set) => flushedBy.some((verifier) => set.has(verifier)));
+}
