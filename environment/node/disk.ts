@@ -19,6 +19,7 @@ const FILE_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 /** IOV_MAX: buffers that one writev(2) takes. */
 const MAX_GATHERED = 1024;
+const SMALL_WRITE_BYTES = 32 * 1024;
 /** flock(1) when somebody else has the lock. */
 const FLOCK_HELD = 1;
 const LOCK_FD_IN_CHILD = 3;
@@ -69,8 +70,9 @@ class NodeDiskFile implements DiskFile {
     }
   }
 
-  #writeSome(buffers: readonly Uint8Array[], position: number): Promise<number> {
+  async #writeSome(buffers: readonly Uint8Array[], position: number): Promise<number> {
     const first = buffers[0] as Uint8Array;
+    if (isSmall(buffers)) return fs.writevSync(this.#fd, buffers, position);
     return promised<number>((callback) => {
       if (buffers.length === 1) fs.write(this.#fd, first, 0, first.byteLength, position, callback);
       else fs.writev(this.#fd, buffers.slice(0, MAX_GATHERED), position, callback);
@@ -100,6 +102,14 @@ class NodeDiskFile implements DiskFile {
   close(): Promise<void> {
     return done((callback) => fs.close(this.#fd, callback));
   }
+}
+
+/** Copying this much to the page cache is quicker than waking a thread that does it, and being woken by it. */
+function isSmall(buffers: readonly Uint8Array[]): boolean {
+  if (buffers.length > MAX_GATHERED) return false;
+  let bytes = 0;
+  for (const buffer of buffers) bytes += buffer.byteLength;
+  return bytes <= SMALL_WRITE_BYTES;
 }
 
 /** What is left of `buffers` when their first `count` bytes are gone. */
