@@ -9,6 +9,8 @@ import type { Requests } from './requests.js';
 const WATCH_INTERVAL_MS = 500;
 /** How long requests under way may go on after the mount is detached, before they are told to end. */
 const DRAIN_MS = 2000;
+/** How long they then have, before they are left behind: nothing may keep a mount from ending. */
+const ABORT_MS = 2000;
 
 interface Parts {
   readonly driver: PackageDriver;
@@ -68,17 +70,31 @@ export class NativeMount implements Mount {
   }
 
   async #end(detachFirst: boolean): Promise<void> {
-    const { driver, directory, files, requests } = this.#parts;
+    const { driver, directory, files } = this.#parts;
     this.#watch.cancel();
     if (detachFirst && (await this.#isMounted())) await detach(directory);
     await freeDriver(driver);
     this.#resolveUnmounted();
 
-    const drain = this.#environment.timers.after(DRAIN_MS, () => requests.abort());
-    await requests.settled();
-    drain.cancel();
+    await this.#drain();
     const { signal } = new AbortController();
     await files.close({ uid: 0, gid: 0, pid: 0, signal });
+  }
+
+  async #drain(): Promise<void> {
+    const { timers, logger } = this.#environment;
+    const { requests } = this.#parts;
+    let giveUp: Timer | undefined;
+    const patience = new Promise<void>((resolve) => {
+      giveUp = timers.after(DRAIN_MS + ABORT_MS, () => {
+        logger.warn({ directory: this.#parts.directory }, 'unmounted, but some requests do not end');
+        resolve();
+      });
+    });
+    const abort = timers.after(DRAIN_MS, () => requests.abort());
+    await Promise.race([requests.settled(), patience]);
+    abort.cancel();
+    giveUp?.cancel();
   }
 }
 

@@ -129,16 +129,16 @@ t.test('names: the cache is bounded, and gives back what it drops', async (t) =>
 
 t.test('names: any history of makes, moves and removes finds what is there', async (t) => {
   const path = fc
-    .array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 3 })
+    .array(fc.constantFrom('a', 'b'), { minLength: 1, maxLength: 3, size: 'max' })
     .map((names) => `/${names.join('/')}`);
   const step = fc.oneof(
-    fc.record({ kind: fc.constantFrom('make', 'mkdir', 'unlink', 'rmdir', 'see'), path }),
+    fc.record({ kind: fc.constantFrom('make', 'mkdir', 'mkdir', 'unlink', 'rmdir', 'see'), path }),
     fc.record({ kind: fc.constant('rename'), path, to: path }),
     fc.record({ kind: fc.constant('link'), path, to: path }),
   );
   await fc.assert(
     fc.asyncProperty(
-      fc.array(step, { maxLength: 40 }),
+      fc.array(step, { maxLength: 40, size: 'max' }),
       fc.integer({ min: 1, max: 5 }),
       async (steps, maxNames) => {
         const { handler, files } = setUp({ maxNames, ttlMs: 1e9 });
@@ -163,7 +163,7 @@ t.test('names: any history of makes, moves and removes finds what is there', asy
           await act().catch((error: unknown) => {
             if (!(error instanceof GfsError)) throw error;
           });
-          for (const p of [one.path, to].filter((text) => text !== '')) {
+          for (const p of [one.path, `${one.path}/a`, to, `${to}/a`].filter((text) => text !== '')) {
             const found = (await files.getattr(context, p).catch(() => undefined))?.id;
             if (found !== (await forgetful(p))) return false;
           }
@@ -172,9 +172,9 @@ t.test('names: any history of makes, moves and removes finds what is there', asy
         return handler.references.size === 0;
       },
     ),
-    { numRuns: 300 },
+    { numRuns: 100 },
   );
-  t.pass('300 histories');
+  t.pass('100 histories');
 });
 
 t.test(
