@@ -11,6 +11,7 @@ export class TapSummary {
   #print;
   #rest = '';
   /** Of the file that is being read. */
+  #file = 'a file';
   #lines = [];
   #passedHere = 0;
   #failedHere = 0;
@@ -30,7 +31,8 @@ export class TapSummary {
   end() {
     if (this.#rest !== '') this.#line(this.#rest);
     this.#rest = '';
-    if (this.#failedHere > 0 || this.#passedHere > 0) this.#finishFile('a file that did not end', false, '');
+    if (this.#failedHere > 0 || this.#passedHere > 0)
+      this.#finishFile(`${this.#file} (it did not end)`, false, '');
   }
 
   /** Something outside the tests went wrong. */
@@ -41,14 +43,18 @@ export class TapSummary {
 
   #line(line) {
     this.#lines.push(line);
+    this.#file = /^# Subtest: (.*)/.exec(line)?.[1] ?? this.#file;
     const [, indent, result, name, note = ''] = RESULT.exec(line) ?? [];
     if (indent === undefined) return;
     if (indent.length === TEST_INDENT) {
       if (/^(SKIP|TODO)\b/i.test(note)) this.#skippedHere++;
       else if (result === 'ok') this.#passedHere++;
       else this.#failedHere++;
+    } else if (indent.length === 0 && name === 'timeout!') {
+      // Once a file has timed out, tap puts this in the place of the last file's result.
+      this.#finishFile(this.#file, this.#failedHere === 0, '');
     } else if (indent.length === 0) {
-      this.#finishFile(name ?? 'a file', result === 'ok', note);
+      this.#finishFile(name ?? this.#file, result === 'ok', note);
     }
   }
 
