@@ -183,10 +183,8 @@ export class Raiser {
           `chunk ${chunk.handle}: no replica took version ${round.version}`,
         );
       }
-      for (const [chunkserver, { lengthBytes, suspect }] of acknowledged) {
-        this.#replicas.put(chunkserver, chunk.handle, round.version, lengthBytes, suspect);
-      }
       const source = bestSource(acknowledged);
+      this.#noteRaised(chunk.handle, round, source);
       const equal = areEqual(acknowledged.values());
       const usable = failed.size === 0 && !this.#sent.mayBeOutside(chunk.handle, round.version);
       if (usable && equal) return round;
@@ -236,6 +234,15 @@ export class Raiser {
       ),
     );
     return { version, members, primary, sentAtMs, answers };
+  }
+
+  /** What differs from the best is not read until it has been made equal, whatever becomes of this round. */
+  #noteRaised(handle: number, { version, answers: { acknowledged } }: Round, source: Chunkserver): void {
+    const best = acknowledged.get(source);
+    for (const [chunkserver, { lengthBytes, digest, suspect }] of acknowledged) {
+      const before = chunkserver.replicas.get(handle)?.suspect ?? false;
+      this.#replicas.put(chunkserver, handle, version, lengthBytes, before || suspect || digest !== best?.digest);
+    }
   }
 
   /** Logs a version that will have no lease: the next one is above whatever anyone was sent. */
