@@ -2,7 +2,7 @@
  * One data directory in use: its journal, its chunks, and the bounds on what they hold in memory.
  */
 import type { Clock, Disk, DiskFile, DiskSpace, Logger, Timers } from '../../environment/ports/index.js';
-import { GfsError } from '../../protocol/errors.js';
+import { GfsError, toGfsError } from '../../protocol/errors.js';
 import { MIB } from '../../protocol/limits.js';
 import type { BufferPool } from '../../protocol/payload.js';
 import { checkpoint, checkpointChunk } from './checkpoint.js';
@@ -60,6 +60,9 @@ export class DataDirectory {
   /** Admitted since the last checkpoint began, directly written bytes among them. */
   #admittedBytes = 0;
   #checkpoint: Promise<void> | undefined;
+  #closing = false;
+  /** What has to succeed before the first mutation. */
+  #settle: (() => Promise<void>) | undefined;
   #space: DiskSpace = { totalBytes: 0, availableBytes: 0 };
   #spaceAtMs = Number.NEGATIVE_INFINITY;
 
@@ -96,10 +99,17 @@ export class DataDirectory {
     this.#journal = journal;
   }
 
-  /** Everything is put into files and sidecars, and the directory given back. */
+  /** Everything is put into files and sidecars, as far as there is room, and the directory given back. */
   async close(): Promise<void> {
+    this.#closing = true;
+    for (const chunk of this.chunks.values()) if (chunk.state.mark !== 0) this.#dirty.add(chunk);
     await this.#checkpoint?.catch(() => undefined);
-    await this.checkpointNow();
+    await this.checkpointNow().catch((err: unknown) => {
+      this.context.logger.warn(
+        { err, directory: this.layout.root },
+        'no last checkpoint: the journal has it all',
+      );
+    });
     await this.journal.close();
     await this.files.closeAll();
     await this.releaseLock();
@@ -158,6 +168,35 @@ export class DataDirectory {
   }
 
   /**
+   * Does what the first start under a new boot of the host has to do before any mutation. On a full
+   * disk reads are served without it, and mutations have to wait.
+   */
+  async settleAfterBoot(settle: () => Promise<void>): Promise<void> {
+    let running: Promise<void> | undefined;
+    this.#settle = () => {
+      running ??= settle().then(
+        () => {
+          this.#settle = undefined;
+        },
+        (error: unknown) => {
+          running = undefined;
+          throw toGfsError(error);
+        },
+      );
+      return running;
+    };
+    try {
+      await this.#settle();
+    } catch (error) {
+      if (!(error instanceof GfsError) || error.code !== 'NO_SPACE') throw error;
+      this.context.logger.error(
+        { err: error, directory: this.layout.root },
+        'no space: nothing can be written',
+      );
+    }
+  }
+
+  /**
    * Before a mutation of `sizeBytes` is queued: is there room on the disk and in memory? Undefined when
    * there is, so that the usual case waits for nothing.
    */
@@ -172,6 +211,7 @@ export class DataDirectory {
   /** @throws NO_SPACE when `sizeBytes` more would use what is kept free */
   async #makeRoom(sizeBytes: number): Promise<void> {
     await this.space();
+    await this.#settle?.();
     if (this.#isLow(sizeBytes)) {
       throw new GfsError('NO_SPACE', `${this.layout.root}: only ${this.#space.availableBytes} bytes left`);
     }
@@ -233,10 +273,10 @@ export class DataDirectory {
     return this.#checkpoint;
   }
 
-  /** Takes the mark off a replica that has been left alone: a host crash will not make it suspect. */
+  /** Takes the mark off a replica that is left alone: a host crash will not make it suspect. */
   forgetQuietMark(chunk: Chunk): void {
     const quietMs = this.context.clock.monotonicMs() - chunk.lastMutationMs;
-    if (quietMs > QUIET_MS) chunk.state.mark = 0;
+    if (quietMs > QUIET_MS || this.#closing) chunk.state.mark = 0;
   }
 
   /** Chunks that would lose their mark at a checkpoint, and have none pending. */

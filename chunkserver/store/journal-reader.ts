@@ -10,8 +10,8 @@ import { type Layout, parseName } from './layout.js';
 import { type DecodedRecord, decodeRecord, RECORD_MAGIC } from './record.js';
 
 export interface JournalEnd {
-  /** Segments that are there, oldest first. */
-  readonly segments: readonly number[];
+  /** The newest segment, 0 for none. */
+  readonly lastSegment: number;
   readonly lastLsn: number;
   /** Bytes of records that were read. */
   readonly sizeBytes: number;
@@ -50,10 +50,9 @@ export async function replayJournal(
     const head = decodeSegmentHead(raw);
     if (head === undefined) {
       // Nothing is appended before the head is flushed.
-      if (!isLast || raw.byteLength > SEGMENT_HEAD_BYTES) throw new Error(`${path}: damaged segment head`);
+      if (raw.byteLength > SEGMENT_HEAD_BYTES) throw new Error(`${path}: damaged segment head`);
       await disk.remove(path);
-      segments.pop();
-      break;
+      continue;
     }
     let at = SEGMENT_HEAD_BYTES;
     for (
@@ -73,7 +72,7 @@ export async function replayJournal(
     tornBytes = raw.byteLength - at;
     await cut(disk, path, at);
   }
-  return { segments, lastLsn, sizeBytes, tornBytes };
+  return { lastSegment: segments.at(-1) ?? 0, lastLsn, sizeBytes, tornBytes };
 }
 
 /** Whether something behind the damage at `at` shows that it had been written whole once. */

@@ -45,7 +45,7 @@ export interface JournalStart {
   readonly disk: Disk;
   readonly layout: Layout;
   readonly bootId: number;
-  /** Of the segment to begin. */
+  /** The newest segment that is there; 0 for none. */
   readonly segment: number;
   readonly nextLsn: number;
   /** Called when what was written may not reach the disk: the process must end. */
@@ -57,7 +57,8 @@ export class Journal {
   readonly #layout: Layout;
   readonly #bootId: number;
   readonly #onFatal: (error: Error) => void;
-  #file!: DiskFile;
+  /** The segment that is written to; none until the first write needs it. */
+  #file: DiskFile | undefined;
   #segment: number;
   #position = 0;
   #nextLsn: number;
@@ -74,7 +75,7 @@ export class Journal {
   /** Written since the last rotation. */
   #segmentBytes = 0;
 
-  private constructor(start: JournalStart) {
+  constructor(start: JournalStart) {
     this.#disk = start.disk;
     this.#layout = start.layout;
     this.#bootId = start.bootId;
@@ -83,16 +84,6 @@ export class Journal {
     this.#nextLsn = start.nextLsn;
     this.#writtenLsn = start.nextLsn - 1;
     this.#flushedLsn = start.nextLsn - 1;
-  }
-
-  static async open(start: JournalStart): Promise<Journal> {
-    const journal = new Journal(start);
-    await journal.#openSegment();
-    return journal;
-  }
-
-  get segment(): number {
-    return this.#segment;
   }
 
   get segmentBytes(): number {
@@ -147,7 +138,7 @@ export class Journal {
     if (this.#failure !== undefined) return;
     await this.rotate();
     this.#failure = new Error('the journal is closed');
-    await this.#file.close();
+    await this.#file?.close();
   }
 
   async #run(): Promise<void> {
@@ -170,11 +161,12 @@ export class Journal {
     const buffers = batch.flatMap((waiting) => waiting.buffers);
     const sizeBytes = batch.reduce((sum, waiting) => sum + waiting.sizeBytes, 0);
     try {
+      this.#file ??= await this.#newSegment();
       await this.#file.write(buffers, this.#position);
     } catch (error) {
       for (const waiting of batch) waiting.reject(error);
       // A part may have been written. Behind a shorter record it would look like a record of its own.
-      await this.#file.truncate(this.#position);
+      await this.#file?.truncate(this.#position);
       return;
     }
     this.#position += sizeBytes;
@@ -186,12 +178,19 @@ export class Journal {
   async #rotateNow(): Promise<void> {
     // A running flush holds the file that is about to be closed.
     await this.#flushing;
+    const former = this.#file;
     await this.#syncFile();
     this.#flushedUpTo(this.#writtenLsn);
-    await this.#file.close();
-    this.#segment++;
-    await this.#openSegment();
-    for (const rotation of this.#rotations.splice(0)) rotation.resolve(this.#segment);
+    const rotations = this.#rotations.splice(0);
+    try {
+      this.#file = await this.#newSegment();
+    } catch (error) {
+      // The disk is full, perhaps: the former segment goes on.
+      for (const rotation of rotations) rotation.reject(error);
+      return;
+    }
+    for (const rotation of rotations) rotation.resolve(this.#segment);
+    await former?.close();
   }
 
   #takeBatch(): Waiting[] {
@@ -236,26 +235,33 @@ export class Journal {
 
   async #syncFile(): Promise<void> {
     try {
-      await this.#file.sync();
+      await this.#file?.sync();
     } catch (cause) {
       throw new Error(`cannot flush the journal below ${this.#layout.root}`, { cause });
     }
   }
 
-  async #openSegment(): Promise<void> {
-    const file = await this.#disk.open(this.#layout.segment(this.#segment), 'create-new');
+  /** A new segment, its head on the disk before anything is appended. */
+  async #newSegment(): Promise<DiskFile> {
+    const segment = ++this.#segment;
     const head = Buffer.alloc(SEGMENT_HEAD_BYTES);
     head.writeUInt32LE(SEGMENT_MAGIC, 0);
     head.writeUInt16LE(SEGMENT_FORMAT, 4);
-    writeU53(head, this.#segment, 8);
+    writeU53(head, segment, 8);
     writeU53(head, this.#bootId, 16);
     head.writeUInt32LE(checksum(head.subarray(0, 28)), 28);
-    await file.write([head], 0);
-    await file.sync();
-    await this.#disk.syncDirectory(this.#layout.journal);
-    this.#file = file;
+    const file = await this.#disk.open(this.#layout.segment(segment), 'create-new');
+    try {
+      await file.write([head], 0);
+      await file.sync();
+      await this.#disk.syncDirectory(this.#layout.journal);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
     this.#position = SEGMENT_HEAD_BYTES;
     this.#segmentBytes = 0;
+    return file;
   }
 
   #fail(error: Error): void {

@@ -18,8 +18,11 @@ import { readVerified } from './verified-read.js';
 
 const CONCURRENCY = 16;
 
-/** @param lastBootId of the host when the directory was last in use; 0 when it never was */
-export async function recover(directory: DataDirectory, lastBootId: number): Promise<void> {
+/**
+ * @param lastBootId of the host when the directory was last in use; 0 when it never was
+ * @returns whether the host has crashed since: then a checkpoint must come before any mutation
+ */
+export async function recover(directory: DataDirectory, lastBootId: number): Promise<boolean> {
   const { context, layout, disk } = directory;
   const files = await loadSidecars(directory);
   const replayed = await replayJournal(disk, layout, context.bootId, (record) => replay(directory, record));
@@ -28,20 +31,12 @@ export async function recover(directory: DataDirectory, lastBootId: number): Pro
   await removeOrphans(directory, files);
   let lastLsn = replayed.lastLsn;
   for (const { state } of directory.chunks.values()) lastLsn = Math.max(lastLsn, state.lsn);
-  const journal = await Journal.open({
-    disk,
-    layout,
-    bootId: context.bootId,
-    segment: (replayed.segments.at(-1) ?? 0) + 1,
-    nextLsn: lastLsn + 1,
-    onFatal: context.onFatal,
-  });
-  directory.openJournal(journal);
-  // What was cut must not come back when the journal is read again.
-  if (hostCrashed) await directory.checkpointNow();
-  const { sizeBytes, tornBytes } = replayed;
+  const { lastSegment: segment, sizeBytes, tornBytes } = replayed;
+  const { bootId, onFatal } = context;
+  directory.openJournal(new Journal({ disk, layout, bootId, segment, nextLsn: lastLsn + 1, onFatal }));
   const counts = { chunks: directory.chunks.size, unreadable: directory.unreadable.size };
   context.logger.info({ directory: layout.root, ...counts, journalBytes: sizeBytes, tornBytes }, 'recovered');
+  return hostCrashed;
 }
 
 /** Reads the heads of all sidecars. Returns the handles that have files here. */

@@ -51,14 +51,20 @@ export class Store {
         chunkBytes: 0,
         bootId: 0,
       });
+      const current = { ...identity, bootId: context.bootId };
       for (const { directory, superblock } of opened) {
-        if (superblock === undefined)
-          await writeSuperblock(context.disk, directory.layout, { ...identity, bootId: 0 });
-        await recover(directory, superblock?.bootId ?? 0);
-        await writeSuperblock(context.disk, directory.layout, { ...identity, bootId: context.bootId });
+        const { disk, layout } = directory;
+        if (superblock === undefined) await writeSuperblock(disk, layout, { ...identity, bootId: 0 });
+        const hostCrashed = await recover(directory, superblock?.bootId ?? 0);
+        if (superblock?.bootId === context.bootId) continue;
+        await directory.settleAfterBoot(async () => {
+          // What was cut must not come back when the journal is read again.
+          if (hostCrashed) await directory.checkpointNow();
+          await writeSuperblock(disk, layout, current);
+        });
       }
       const directories = opened.map(({ directory }) => directory);
-      return new Store(directories, { ...identity, bootId: context.bootId });
+      return new Store(directories, current);
     } catch (error) {
       for (const { directory } of opened) await directory.releaseLock();
       throw error;
