@@ -9,7 +9,7 @@ import { Chunk } from './chunk.js';
 import type { DataDirectory } from './data-directory.js';
 import { forEachLimited, removeIfThere } from './files.js';
 import { Journal } from './journal.js';
-import { replayJournal } from './journal-reader.js';
+import { flushSegments, replayJournal } from './journal-reader.js';
 import { parseName } from './layout.js';
 import type { DecodedRecord } from './record.js';
 import { decodeSidecarHead, SIDECAR_HEAD_BYTES } from './sidecar.js';
@@ -28,6 +28,7 @@ export async function recover(directory: DataDirectory, lastBootId: number): Pro
   const replayed = await replayJournal(disk, layout, context.bootId, (record) => replay(directory, record));
   const hostCrashed = lastBootId !== 0 && lastBootId !== context.bootId;
   if (hostCrashed) await afterHostCrash(directory);
+  await adoptUnflushed(directory, files);
   await removeOrphans(directory, files);
   let lastLsn = replayed.lastLsn;
   for (const { state } of directory.chunks.values()) lastLsn = Math.max(lastLsn, state.lsn);
@@ -140,6 +141,19 @@ async function firstLostBlock(chunk: Chunk): Promise<number | undefined> {
     }
   }
   return undefined;
+}
+
+/**
+ * What the former process wrote is in the page cache, perhaps no further, and nobody else is going to
+ * flush it: the journal is flushed now, for what follows takes it for flushed, and the rest counts as
+ * unflushed of ours, so that the next sync covers it.
+ */
+async function adoptUnflushed(directory: DataDirectory, files: Set<number>): Promise<void> {
+  await flushSegments(directory.disk, directory.layout);
+  for (const handle of files) directory.shardChanged(handle);
+  for (const chunk of directory.chunks.values()) {
+    chunk.unflushedBytes = chunk.state.direct.size * BLOCK_BYTES;
+  }
 }
 
 /** Files that nothing speaks of: of chunks being made or deleted when the process ended. */

@@ -136,10 +136,13 @@ export async function connectClient(process: FakeProcess): Promise<GfsClient> {
   }
 }
 
-/** Runs a process' program; if it throws the process has failed. */
+/** Runs a process' program; if it throws the process has failed, unless its disk was full. */
 function begin(process: FakeProcess, program: () => Promise<void>): void {
   process.enter(() => {
-    program().catch((thrown: unknown) => process.fail(thrown));
+    program().catch((thrown: unknown) => {
+      if ((thrown as { code?: unknown }).code === 'ENOSPC') process.crash();
+      else process.fail(thrown);
+    });
   });
 }
 

@@ -107,10 +107,13 @@ export class Faults {
   }
 
   /** A few bytes more, and its disk is full; somebody makes room later. */
-  #fill({ host: { disk } }: Member): void {
+  #fill(member: Member): void {
+    const { disk } = member.host;
     disk.limitBytes = disk.usedBytes() + this.#random.below(200_000);
     this.#later(this.#durationMs(), () => {
       disk.limitBytes = undefined;
+      // It may have been started meanwhile, and found no room to.
+      this.#restart(member);
     });
   }
 

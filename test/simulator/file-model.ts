@@ -59,6 +59,8 @@ export class FileModel {
 
   flushed(): void {
     for (const layer of this.#unflushed) {
+      // Its acknowledgement may be older than the crash, and what it wrote be lost again.
+      if (layer.crashed) continue;
       const end = layer.offset + layer.bytes.byteLength;
       // What the write has replaced for certain is what another host crash may bring back.
       this.#unsynced.push(
