@@ -37,8 +37,8 @@ function addChunk(state: LoggedState, chunk: ChunkState): void {
 export function applyChunkAdded(state: LoggedState, event: LogEventOf<'chunkAdded'>): object {
   const list = listOf(state, event.id);
   assert(list.get(event.index) === 0, `file ${event.id} has a chunk at ${event.index}`);
-  const { handle, version, goal, holder, durationMs } = event;
-  addChunk(state, { handle, version, references: 1, goal, holder, durationMs });
+  const { handle, version, goal, holder, durationMs, replicas } = event;
+  addChunk(state, { handle, version, references: 1, goal, replicas, holder, durationMs });
   list.set(event.index, handle);
   return {};
 }
@@ -49,6 +49,7 @@ export function applyLeaseGranted(state: LoggedState, event: LogEventOf<'leaseGr
   assert(list.get(event.index) === event.handle, `file ${event.id} has another chunk at ${event.index}`);
   assert(event.version > chunk.version, `chunk ${event.handle} is at ${chunk.version} already`);
   chunk.version = event.version;
+  chunk.replicas = event.replicas;
   chunk.holder = event.holder;
   chunk.durationMs = event.durationMs;
   list.clearPendingTruncation(event.index);
@@ -63,8 +64,8 @@ export function applyChunkCopied(
   const list = listOf(state, event.id);
   const source = chunkOf(state, event.source);
   assert(list.get(event.index) === event.source, `file ${event.id} has another chunk at ${event.index}`);
-  const { handle, version, holder, durationMs } = event;
-  addChunk(state, { handle, version, references: 1, goal: source.goal, holder, durationMs });
+  const { handle, version, holder, durationMs, replicas } = event;
+  addChunk(state, { handle, version, references: 1, goal: source.goal, replicas, holder, durationMs });
   list.set(event.index, handle);
   list.clearPendingTruncation(event.index);
   dropReference(state, event.source, effects);
@@ -77,6 +78,7 @@ export function applyVersionRaised(state: LoggedState, event: LogEventOf<'versio
   if (chunk === undefined) return {};
   assert(event.version > chunk.version, `chunk ${event.handle} is at ${chunk.version} already`);
   chunk.version = event.version;
+  chunk.replicas = event.replicas;
   chunk.holder = '';
   chunk.durationMs = 0;
   return {};

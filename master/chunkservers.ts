@@ -54,6 +54,7 @@ export class ChunkserverTable {
   readonly #startedAtMs: number;
   #active: readonly Chunkserver[] | undefined;
   #wasReady = false;
+  #stopped = false;
 
   constructor(parts: ChunkserverParts) {
     this.#parts = parts;
@@ -67,6 +68,18 @@ export class ChunkserverTable {
   /** Leases need to know servers, and servers report leases: the second is told here. */
   attach(leases: Leases): void {
     this.#leases = leases;
+  }
+
+  /** The master ends: its servers' sessions stay in the log, so that the next one waits for them. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Whether so few servers have come, so soon after a start, that more are likely to follow. */
+  get gathering(): boolean {
+    const { clock, options } = this.#parts;
+    const upMs = clock.monotonicMs() - this.#startedAtMs;
+    return upMs < options.sessionTimeoutMs && this.active.length < options.goal;
   }
 
   /** Whether the locations are known as well as they will be: all that were there before are back, or had their time. */
@@ -210,7 +223,7 @@ export class ChunkserverTable {
     sent.raising.add(chunk.handle);
     const from = chunk.version;
     journal
-      .commit({ type: 'versionRaised', handle: chunk.handle, version })
+      .commit({ type: 'versionRaised', handle: chunk.handle, version, replicas: chunk.replicas })
       .then(() => replicas.noteAdoption(chunk.handle, from))
       .catch((err) => logger.warn({ ...fields, err }, 'cannot adopt a version now'))
       .finally(() => sent.raising.delete(chunk.handle));
@@ -316,7 +329,7 @@ export class ChunkserverTable {
 
   /** A server is gone: at once for everyone who asks where chunks are. */
   #lose(chunkserver: Chunkserver, reason: string): void {
-    if (!chunkserver.alive) return;
+    if (!chunkserver.alive || this.#stopped) return;
     chunkserver.alive = false;
     this.#active = undefined;
     this.#parts.logger.warn({ serverId: chunkserver.server.serverId, reason }, 'a chunkserver is gone');

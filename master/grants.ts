@@ -130,7 +130,8 @@ export class Grants {
 
   /** A chunk that the file has not had so far, from the pool of those made ahead or made now. */
   async #fresh(place: Place, near: Chunkserver['location']): Promise<Lease> {
-    const { pool, options } = this.#parts;
+    const { pool, options, chunkservers } = this.#parts;
+    if (chunkservers.gathering) throw new GfsError('NOT_READY', 'chunkservers are still coming in');
     const pooled = pool.take(near);
     const made = pooled ?? (await this.#make(near));
     try {
@@ -168,6 +169,7 @@ export class Grants {
     const exclude = new Set<Chunkserver>();
     for (let attempt = 1; ; attempt++) {
       if (replicas.readable(source).length === 0) await raiser.verify(source);
+      raiser.awaitReplicas(source, replicas.readable(source).length);
       const members = replicas
         .readable(source)
         .flatMap(({ chunkserver }) => (exclude.has(chunkserver) ? [] : [chunkserver]));
@@ -250,8 +252,9 @@ export class Grants {
     }
   }
 
-  #holder({ primary }: Agreement): { holder: string; durationMs: number } {
-    return { holder: primary.server.serverId, durationMs: this.#parts.options.leaseDurationMs };
+  #holder({ primary, members }: Agreement): { holder: string; durationMs: number; replicas: number } {
+    const { leaseDurationMs } = this.#parts.options;
+    return { holder: primary.server.serverId, durationMs: leaseDurationMs, replicas: members.length };
   }
 
   /** Logs what was agreed, and tells the client. INVARIANT: the file's gate is held. */

@@ -206,7 +206,8 @@ export class Leases {
         }),
       );
       if (!raised.includes(true)) return false;
-      await this.#journal.commit({ type: 'versionRaised', handle: chunk.handle, version });
+      const replicas = raised.filter((acknowledged) => acknowledged).length;
+      await this.#journal.commit({ type: 'versionRaised', handle: chunk.handle, version, replicas });
       this.#sent.noteKnown(chunk.handle);
       return true;
     } finally {

@@ -79,6 +79,7 @@ export class Master {
   async stop(): Promise<void> {
     for (const timer of this.#timers.splice(0)) timer.cancel();
     await this.#listener?.close();
+    this.#parts?.chunkservers.stop();
     for (const peer of [...this.#peers]) peer.close();
     await this.#parts?.log.close();
     await this.#unlock?.();

@@ -26,6 +26,8 @@ const REPAIR_DEADLINE_MS = 20_000;
 /** A server that a client named twice within this time, for one chunk, is left out of its next lease. */
 const STRIKE_MEMORY_MS = 30_000;
 const MAX_STRIKES = 4096;
+/** A chunkserver that was stopped together with the master is back by then, its journal replayed. */
+const SETTLING_MS = 10_000;
 
 export interface RaisedVersion {
   readonly handle: number;
@@ -54,6 +56,7 @@ export class Raiser {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #durationMs: number;
+  readonly #startedAtMs: number;
   readonly #sent: SentVersions;
   /** `handle serverId` → when a client last named it. */
   readonly #strikes = new Map<string, number>();
@@ -75,6 +78,7 @@ export class Raiser {
     this.#clock = environment.clock;
     this.#logger = environment.logger;
     this.#durationMs = leaseDurationMs;
+    this.#startedAtMs = environment.clock.monotonicMs();
     this.#sent = sent;
   }
 
@@ -89,6 +93,7 @@ export class Raiser {
     truncateTo: number | undefined,
     failed: readonly string[],
   ): Promise<RaisedVersion> {
+    this.awaitReplicas(chunk, this.#replicas.raisable(chunk).length);
     if (this.#sent.raising.has(chunk.handle))
       throw new GfsError('CHUNK_UNAVAILABLE', 'it is being raised already');
     this.#sent.raising.add(chunk.handle);
@@ -126,7 +131,7 @@ export class Raiser {
     try {
       // It was made primary to repair the others: that is over before anyone hears of the version.
       await primary.peer.call(RevokeLease, { handle, version }, { deadlineMs: ASK_DEADLINE_MS });
-      await this.#journal.commit({ type: 'versionRaised', handle, version });
+      await this.#journal.commit({ type: 'versionRaised', handle, version, replicas: members.length });
       logged = true;
       const length = this.#replicas.live(handle)[0]?.lengthBytes ?? 0;
       this.#replicas.noteEqual(
@@ -138,6 +143,17 @@ export class Raiser {
     } finally {
       done(logged);
     }
+  }
+
+  /**
+   * For a while after a start a chunk waits for all of its replicas: one that a lease leaves out is stale
+   * from then on, and its server may only be slower to come back.
+   * @throws NOT_READY
+   */
+  awaitReplicas(chunk: ChunkState, found: number): void {
+    if (found >= chunk.replicas || !this.#sent.isOfFormerLife(chunk.handle)) return;
+    if (this.#clock.monotonicMs() - this.#startedAtMs > SETTLING_MS) return;
+    throw new GfsError('NOT_READY', `chunk ${chunk.handle}: ${found} of ${chunk.replicas} replicas are back`);
   }
 
   /** The holder so far knows the chunk best; a suspect replica only when there is no other. */
@@ -196,7 +212,7 @@ export class Raiser {
         if (++repairs > 1) excludeDifferent(acknowledged, round.primary, exclude);
       }
       preferred = equal ? round.primary : source;
-      await this.#burn(chunk, round.version);
+      await this.#burn(chunk, round.version, acknowledged.size);
     }
     throw new GfsError('CHUNK_UNAVAILABLE', `chunk ${chunk.handle}: its replicas keep failing`);
   }
@@ -241,13 +257,19 @@ export class Raiser {
     const best = acknowledged.get(source);
     for (const [chunkserver, { lengthBytes, digest, suspect }] of acknowledged) {
       const before = chunkserver.replicas.get(handle)?.suspect ?? false;
-      this.#replicas.put(chunkserver, handle, version, lengthBytes, before || suspect || digest !== best?.digest);
+      this.#replicas.put(
+        chunkserver,
+        handle,
+        version,
+        lengthBytes,
+        before || suspect || digest !== best?.digest,
+      );
     }
   }
 
   /** Logs a version that will have no lease: the next one is above whatever anyone was sent. */
-  async #burn(chunk: ChunkState, version: number): Promise<void> {
-    await this.#journal.commit({ type: 'versionRaised', handle: chunk.handle, version });
+  async #burn(chunk: ChunkState, version: number, replicas: number): Promise<void> {
+    await this.#journal.commit({ type: 'versionRaised', handle: chunk.handle, version, replicas });
     if (!this.#state.chunks.has(chunk.handle))
       throw new GfsError('NO_SUCH_CHUNK', `chunk ${chunk.handle} is gone`);
     this.#sent.noteKnown(chunk.handle);

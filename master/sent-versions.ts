@@ -20,8 +20,12 @@ export class SentVersions {
   /** Whether somebody who is in no lease may have this version, the one after the logged one. */
   mayBeOutside(handle: number, version: number): boolean {
     // What the master's former life sent before it died, nobody remembers.
-    if (handle <= this.#formerHandles && !this.#known.has(handle)) return true;
-    return this.#outside.get(handle) === version;
+    return this.isOfFormerLife(handle) || this.#outside.get(handle) === version;
+  }
+
+  /** Whether the chunk has not been raised since the master started. */
+  isOfFormerLife(handle: number): boolean {
+    return handle <= this.#formerHandles && !this.#known.has(handle);
   }
 
   /** A version was sent and came to nothing. */

@@ -100,6 +100,8 @@ export interface ChunkState {
   /** The files that it belongs to; above 1 the next write copies it (paper §3.4). */
   references: number;
   readonly goal: number;
+  /** How many replicas have the version: after a start the next lease waits a while for all of them. */
+  replicas: number;
   /** The last lease at `version`, empty when it was granted without. Whether it has run out is not logged. */
   holder: string;
   durationMs: number;

@@ -33,10 +33,11 @@ export const MAX_IDS_PER_RECORD = 4096;
 
 const xattrName = byteString(MAX_XATTR_NAME_BYTES);
 
-/** A lease as it is logged: who holds it and for how long, counted from the grant. */
+/** A lease as it is logged: who holds it, for how long from the grant, and how many replicas have its version. */
 const leaseFields = {
   holder: text(64),
   durationMs: u53,
+  replicas: u32,
 } as const;
 
 /** Type numbers are for ever: a number that was used once never means anything else. */
@@ -125,7 +126,7 @@ export const eventCodec = variant({
     }),
   },
   /** A version without a lease: one that replicas reported, or that fences an old primary. */
-  versionRaised: { number: 33, body: struct({ handle: chunkHandleCodec, version: u53 }) },
+  versionRaised: { number: 33, body: struct({ handle: chunkHandleCodec, version: u53, replicas: u32 }) },
 });
 export type LogEvent = ValueOf<typeof eventCodec>;
 export type LogEventOf<T extends LogEvent['type']> = Extract<LogEvent, { type: T }>;
