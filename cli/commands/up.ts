@@ -1,7 +1,7 @@
 /** `gfs up`, `gfs down`. */
 import { existsSync, mkdirSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Configuration } from '../config/keys.js';
+import { type Configuration, DEFAULT_MASTER_PORT } from '../config/keys.js';
 import { codeOf, Failure, UsageFailure } from '../failure.js';
 import { assignmentsOf, type ConfigurationFlags, loadWith } from '../flags.js';
 import { parseMountOptions } from '../mount-options.js';
@@ -150,15 +150,15 @@ function welcome(plan: Plan, master: { host: string; port: number }): string {
   const gfs = process.env.npm_lifecycle_event === undefined ? 'gfs' : 'npx gfs';
   const at = plan.mountPoint;
   const on = `${master.host}:${master.port}`;
-  const status = on === '127.0.0.1:5000' ? `${gfs} status` : `${gfs} status ${on}`;
+  const isDefault = on === `127.0.0.1:${DEFAULT_MASTER_PORT}`;
   return `
 Ready: a master at ${on}, ${plan.servers} chunkservers, mounted at ${at}
 
-  cp -a /etc/skel ${at}/tree            files, as on any disk
-  setfattr -n user.gfs.snapshot -v copy ${at}/tree
-                                        a snapshot of a file or a tree (or: ${gfs} snapshot)
-  ${gfs} append ${at}/log 'a record'     an atomic record append
-  ${status}${' '.repeat(Math.max(1, 36 - status.length))}servers and chunks
+  files, as on any disk      cp -a /etc/skel ${at}/tree
+  a snapshot of a tree       setfattr -n user.gfs.snapshot -v copy ${at}/tree
+  an atomic record append    ${gfs} append ${at}/log 'a record'
+  where a file's chunks are  ${gfs} fileinfo ${at}/log
+  servers, space, chunks     ${gfs} status${isDefault ? '' : ` ${on}`}
 
 Data: ${plan.layout.root}   Logs: ${plan.layout.log}
 Stop: Ctrl-C here, or \`${gfs} down\`. The data is there at the next start.
