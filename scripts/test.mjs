@@ -2,7 +2,7 @@
 // The last line is `N passed, N failed`; the exit code is 0 when none failed. Passed are tests that a file
 // names (`t.test('area: a fact', …)`), not single assertions.
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -126,6 +126,8 @@ async function test(selected) {
   const together = files.filter((name) => !alone.includes(name));
   // Short: a path of a socket or of a mount has its limits.
   const directory = mkdtempSync(join(tmpdir(), 'gfs-t-'));
+  // Tests act as other users too.
+  chmodSync(directory, 0o755);
   try {
     if (together.length > 0) {
       say(`testing: ${together.length} files`);

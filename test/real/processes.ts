@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  chmodSync,
   closeSync,
   mkdirSync,
   mkdtempSync,
@@ -47,6 +48,8 @@ export class Workspace {
 
   constructor(name = 'real') {
     this.directory = mkdtempSync(join(tmpdir(), `gfs-${name}-`));
+    // Tests act as other users too.
+    chmodSync(this.directory, 0o755);
     const main = new URL('../../cli/main.js', import.meta.url);
     const script = join(this.directory, 'gfs.mjs');
     writeFileSync(
