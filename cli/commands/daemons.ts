@@ -94,6 +94,8 @@ function quoted(text: string | undefined): string | undefined {
   return text === undefined ? undefined : JSON.stringify(text);
 }
 
+const DATA_DIRECTORY_CODES = new Set(['EACCES', 'EEXIST', 'ENOTDIR', 'EPERM', 'EROFS']);
+
 /** Runs it to its end; a start that fails for a reason outside becomes a message that names it. */
 async function startOrExplain(
   role: string,
@@ -112,13 +114,7 @@ async function startOrExplain(
     ) {
       throw listenFailure(at.host, at.port, error, `gfs ${role} --port PORT`);
     }
-    if (code === 'EBUSY') {
-      throw new Failure(
-        `another ${role} has the data in ${data}`,
-        `Stop that one, or give another directory: gfs ${role} --data DIR.`,
-      );
-    }
-    if (code === 'EACCES' || code === 'EROFS' || code === 'ENOTDIR') {
+    if (code !== undefined && DATA_DIRECTORY_CODES.has(code)) {
       throw new Failure(`cannot use the data directory ${data}: ${(error as Error).message}`);
     }
     throw error;

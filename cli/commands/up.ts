@@ -1,5 +1,5 @@
 /** `gfs up`, `gfs down`. */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { type Configuration, DEFAULT_MASTER_PORT } from '../config/keys.js';
 import { codeOf, Failure, UsageFailure } from '../failure.js';
@@ -28,6 +28,11 @@ export interface UpFlags extends ConfigurationFlags {
   readonly option?: readonly string[];
 }
 
+/** One name for each data directory, whichever links lead to it: its leftovers are known by that name. */
+function layoutOf(data: string): Layout {
+  return new Layout(existsSync(data) ? realpathSync(data) : canonical(data));
+}
+
 function tell(line: string): void {
   process.stdout.write(`gfs: ${line}\n`);
 }
@@ -45,7 +50,7 @@ export async function up(directory: string | undefined, flags: UpFlags): Promise
   );
   const { configuration } = await loadWith(flags, overrides);
   parseMountOptions(flags.option ?? [], true);
-  const layout = new Layout(canonical(flags.data));
+  const layout = layoutOf(flags.data);
   const unlock = await lockData(layout);
   try {
     await tidyUp(layout, tell);
@@ -168,7 +173,7 @@ Stop: Ctrl-C here, or \`${gfs} down\`. The data is there at the next start.
 
 /** Stops a `gfs up`, or what a killed one left behind. */
 export async function down(flags: { readonly data: string }): Promise<void> {
-  const layout = new Layout(canonical(flags.data));
+  const layout = layoutOf(flags.data);
   if (!existsSync(layout.root))
     throw new Failure(`${layout.root}: there is no such data directory`, 'Name it: gfs down --data DIR');
   const running = supervisorOf(layout);
