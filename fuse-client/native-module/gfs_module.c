@@ -19,92 +19,30 @@
 #include <fcntl.h>
 #include <fuse.h>
 #include <fuse_lowlevel.h>
-#include <limits.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "thread_memory.h"
+
 /* The longest path of GFS (4,096 bytes), each byte written as two, and the caller before it. */
 #define WIDE_BYTES (2 * 4096 + 64)
 #define CALL_PREFIX "gfs:"
 #define IOCTL_TYPE 'G'
 
-/* One for each mount; never freed, because a thread may end after the mount. */
 struct module {
 	struct fuse_fs *next;
-	struct lent *unused;
+	struct thread_memory *memory;
 };
-struct lent { void *memory; struct lent *next; };
 struct wide { char text[WIDE_BYTES]; };
-
-/*
- * libfuse ends a thread when more than ten are idle and starts one when none is. The package gives each
- * new thread memory and a handle on the event loop for ever, under a thread-specific key: some 30,000 of
- * them in a minute of forty programs at work, each looked at in every turn of the loop. So a thread that
- * ends leaves them to the next that starts, and there are as many as requests were ever under way at once.
- */
-static pthread_mutex_t lending = PTHREAD_MUTEX_INITIALIZER;
-/* Of a thread that has been seen: its module. */
-static pthread_key_t seen_key;
-/* The package's key. Not known: nothing is lent. */
-static pthread_key_t package_key;
-static bool is_package_key_known;
-
-static void on_thread_end(void *data)
-{
-	struct module *self = data;
-	void *memory = is_package_key_known ? pthread_getspecific(package_key) : NULL;
-	struct lent *lent = memory ? malloc(sizeof *lent) : NULL;
-	if (!lent)
-		return;
-	lent->memory = memory;
-	pthread_mutex_lock(&lending);
-	lent->next = self->unused;
-	self->unused = lent;
-	pthread_mutex_unlock(&lending);
-}
-
-static void on_thread_start(struct module *self)
-{
-	pthread_setspecific(seen_key, self);
-	if (!is_package_key_known)
-		return;
-	pthread_mutex_lock(&lending);
-	struct lent *lent = self->unused;
-	if (lent)
-		self->unused = lent->next;
-	pthread_mutex_unlock(&lending);
-	if (lent)
-		pthread_setspecific(package_key, lent->memory);
-	free(lent);
-}
-
-/* Its first operation sets the package's key, the only one that this thread has not set before. */
-static void init_next_and_find_key(struct module *self, struct fuse_conn_info *connection)
-{
-	void *before[PTHREAD_KEYS_MAX];
-	int found = 0;
-	for (pthread_key_t key = 0; key < PTHREAD_KEYS_MAX; key++)
-		before[key] = pthread_getspecific(key);
-	fuse_fs_init(self->next, connection);
-	for (pthread_key_t key = 0; key < PTHREAD_KEYS_MAX && !is_package_key_known; key++) {
-		if (before[key] || !pthread_getspecific(key))
-			continue;
-		package_key = key;
-		found++;
-	}
-	is_package_key_known |= found == 1;
-}
 
 /* Taken once per operation: each call of the next layer sets private_data to its own. */
 static struct fuse_fs *next_layer(void)
 {
 	struct module *self = fuse_get_context()->private_data;
-	if (!pthread_getspecific(seen_key))
-		on_thread_start(self);
+	borrow_thread_memory(self->memory);
 	return self->next;
 }
 
@@ -159,8 +97,11 @@ static int widen_path(struct wide *out, const char *path)
 #define NEXT(operation, path, ...) ({ \
 	struct fuse_fs *next = next_layer(); \
 	struct wide wide_path; \
-	int error = widen_path(&wide_path, path); \
-	error ? error : operation(next, wide_path.text, ##__VA_ARGS__); \
+	int result = widen_path(&wide_path, path); \
+	if (!result) \
+		result = operation(next, wide_path.text, ##__VA_ARGS__); \
+	note_thread_memory(); \
+	result; \
 })
 
 static int call(const char *path, const char *name, void *data, size_t size)
@@ -293,16 +234,12 @@ static int gfs_removexattr(const char *p, const char *name)
 	return is_call(name) ? -EOPNOTSUPP : NEXT_WITH(name, fuse_fs_removexattr, p);
 }
 
-static int gfs_symlink(const char *target, const char *p)
+static int symlink_at(struct fuse_fs *fs, const char *p, const char *target)
 {
-	struct fuse_fs *next = next_layer();
-	struct wide wide_target, wide_path;
-	int error = widen(&wide_target, target);
-	if (!error)
-		error = widen_path(&wide_path, p);
-	return error ? error : fuse_fs_symlink(next, wide_target.text, wide_path.text);
+	return fuse_fs_symlink(fs, target, p);
 }
 
+static int gfs_symlink(const char *target, const char *p) { return NEXT_WITH(target, symlink_at, p); }
 static int gfs_rename(const char *p, const char *to) { return NEXT_WITH(to, fuse_fs_rename, p); }
 static int gfs_link(const char *p, const char *to) { return NEXT_WITH(to, fuse_fs_link, p); }
 static int gfs_listxattr(const char *p, char *list, size_t n) { return NEXT(fuse_fs_listxattr, p, list, n); }
@@ -329,8 +266,12 @@ static void *gfs_init(struct fuse_conn_info *connection)
 	/* A child process that kept it open would keep a dead mount hanging. */
 	fcntl(fuse_chan_fd(channel), F_SETFD, FD_CLOEXEC);
 	connection->want |= connection->capable & (FUSE_CAP_BIG_WRITES | FUSE_CAP_IOCTL_DIR);
-	pthread_setspecific(seen_key, self);
-	init_next_and_find_key(self, connection);
+	borrow_thread_memory(self->memory);
+	/* The package's first operation on this thread. */
+	struct thread_keys before = set_thread_keys();
+	fuse_fs_init(self->next, connection);
+	find_package_key(&before);
+	note_thread_memory();
 	return self;
 }
 
@@ -338,6 +279,7 @@ static void gfs_destroy(void *data)
 {
 	struct module *self = data;
 	fuse_fs_destroy(self->next);
+	free(self);
 }
 
 static const struct fuse_operations operations = {
@@ -359,15 +301,11 @@ static struct fuse_fs *new_layer(struct fuse_args *args, struct fuse_fs *next[])
 	if (!next[0] || next[1] || !(self = calloc(1, sizeof *self)))
 		return NULL;
 	self->next = next[0];
+	self->memory = new_thread_memory();
 	return fuse_fs_new(&operations, sizeof operations, self);
 }
 
 FUSE_REGISTER_MODULE(gfs, new_layer);
-
-__attribute__((constructor)) static void make_key(void)
-{
-	pthread_key_create(&seen_key, on_thread_end);
-}
 
 /* Makes it an N-API addon, with nothing in it: loading it is all that is wanted. */
 void *napi_register_module_v1(void *env, void *exports)

@@ -9,6 +9,7 @@ import { Python } from '../conformance/python.js';
 import { skipModule, skipMount } from './support.js';
 
 const WITHOUT_MODULE = 'fuse-native without its module';
+const COUNTING_SERVER = join(import.meta.dirname, 'counting-server.js');
 const SERVE = join(import.meta.dirname, '../conformance/serve.js');
 const O_CLOEXEC = 0o2000000;
 
@@ -81,6 +82,32 @@ await t.test('module: a child of the mount does not inherit /dev/fuse', { skip: 
   }
   t.ok(found > 0, 'it has /dev/fuse open');
 });
+
+await t.test(
+  'module: threads that come and go take no more memory than were ever there at once',
+  { skip: skipModule },
+  async (t) => {
+    const mount = await mountPoint(t);
+    const server = await startProgram(t, [COUNTING_SERVER, mount], mount);
+    await writeFile(join(mount, 'file'), 'content');
+    const programs = 30;
+    const burst = `
+    def work():
+        for i in range(50): os.stat(path)
+        return True
+    result = joined(*[child(work) for i in range(count)])
+  `;
+    const py = python(t);
+    for (let round = 0; round < 8; round++) {
+      t.ok(await py.run(burst, { path: join(mount, 'file'), count: programs }));
+    }
+    const answer = once(server, 'message');
+    server.send('count');
+    const [{ threads }] = (await answer) as [{ threads: number }];
+    // Those that libfuse keeps idle and those that were ending when others started; without the loan, thousands.
+    t.ok(threads < 10 * programs, `${threads} threads`);
+  },
+);
 
 for (const binding of ['fuse-native', WITHOUT_MODULE]) {
   const skip = binding === 'fuse-native' ? skipModule : skipMount;
