@@ -81,15 +81,26 @@ function buildPart({ name, directory, product, without, plan }, log) {
   return true;
 }
 
-/** node-gyp builds in place, after clearing its build directory: what a running mount has loaded stays as it is. */
-function planAddon() {
+/** node-gyp clears the directory that it builds in, so each build has its own: several may run at once. */
+function planAddon(product) {
   const nodeGyp = findNodeGyp();
   const missing = missingCommands({ cc: 'gcc', 'c++': 'g++', make: 'make', python3: 'python3' });
   if (nodeGyp === undefined) missing.push('node-gyp (it comes with npm)');
   const prefix = dirname(dirname(process.execPath));
   // The headers that came with this Node; without them node-gyp downloads them.
   const headers = existsSync(join(prefix, 'include/node/node_api.h')) ? [`--nodedir=${prefix}`] : [];
-  return { missing, commands: [[process.execPath, [nodeGyp, 'rebuild', '--loglevel=error', ...headers]]] };
+  const copy = temporary(join(ADDON, 'build/copy'));
+  const sources = readdirSync(ADDON).filter(isSource);
+  return {
+    missing,
+    commands: [
+      ['mkdir', ['-p', copy, dirname(product)]],
+      ['cp', [...sources, copy]],
+      [process.execPath, [nodeGyp, 'rebuild', '--directory', copy, '--loglevel=error', ...headers]],
+      ['mv', ['-f', join(copy, 'build/Release/fusedev.node'), product]],
+      ['rm', ['-r', copy]],
+    ],
+  };
 }
 
 function planModule(product) {
@@ -101,7 +112,8 @@ function planModule(product) {
   if (missing.length === 0 && !linksWith('libfuse.so.2')) missing.push('libfuse2 (Debian package)');
   mkdirSync(dirname(product), { recursive: true });
   const flags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-shared', '-fPIC', '-D_FILE_OFFSET_BITS=64'];
-  const words = [...flags, `-I${include}`, '-o', temporary(product), 'gfs_module.c', '-l:libfuse.so.2'];
+  const sources = readdirSync(MODULE).filter((name) => name.endsWith('.c'));
+  const words = [...flags, `-I${include}`, '-o', temporary(product), ...sources, '-l:libfuse.so.2'];
   return {
     missing,
     commands: [
@@ -154,11 +166,15 @@ function findNodeGyp() {
   }
 }
 
+function isSource(name) {
+  return /\.(c|h|gyp)$/.test(name);
+}
+
 /** Of all sources and of the machine they are compiled for. */
 function hashOf(directory) {
   const hash = createHash('sha256').update(`${process.arch} ${process.platform}\n`);
   for (const name of readdirSync(directory).sort()) {
-    if (/\.(c|h|gyp)$/.test(name)) hash.update(name).update(readFileSync(join(directory, name)));
+    if (isSource(name)) hash.update(name).update(readFileSync(join(directory, name)));
   }
   return hash.digest('hex');
 }
