@@ -2,6 +2,7 @@
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { BLOCK_BYTES, MIB } from '../protocol/limits.js';
 import { GetChecksums, RepairChunk, type Server } from '../protocol/messages/index.js';
+import type { Payload } from '../protocol/payload.js';
 import type { IncomingRequest } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Peers } from './peers.js';
@@ -31,6 +32,7 @@ export async function repairReplicas(
   const own: Vector = { lengthBytes: state.length, checksums: checksumsOf(chunk) };
   const version = state.version;
   const appliedSerial = state.serial;
+  const results = state.results.pack();
   await Promise.all(
     secondaries.map(async (server) => {
       try {
@@ -40,7 +42,9 @@ export async function repairReplicas(
           await sendBlocks(peers, server, chunk, first, count);
         }
         const end = { offset: 0, lengthBytes: own.lengthBytes, appliedSerial, last: true };
-        await peers.call(server, RepairChunk, { handle: chunk.handle, version, ...end }, {});
+        // With the bytes goes what is known to be done: a retry at any replica finds the first result.
+        const payload = { buffers: [results] };
+        await peers.call(server, RepairChunk, { handle: chunk.handle, version, ...end }, { payload });
       } catch (error) {
         const { code, message } = toGfsError(error);
         if (code === 'CHUNK_CORRUPT') throw error;
@@ -49,7 +53,7 @@ export async function repairReplicas(
     }),
   );
   // The others are like this one now, so it is as good as they are.
-  if (state.suspect) await chunk.settle(appliedSerial);
+  if (state.suspect) await chunk.settle(appliedSerial, results);
 }
 
 async function sendBlocks(
@@ -88,7 +92,7 @@ export async function applyRepair(
   request: IncomingRequest,
 ): Promise<void> {
   const { payload, payloadCrc } = request;
-  if (payload !== undefined) {
+  if (payload !== undefined && !body.last) {
     const data = new SharedPayload(payload, payloadCrc);
     try {
       const admission = chunk.directory.admission(data.bytes.byteLength);
@@ -104,7 +108,13 @@ export async function applyRepair(
     if (body.lengthBytes < chunk.state.length) await chunk.truncate(body.lengthBytes);
     else await chunk.mutate({ kind: 'extend', offset: body.lengthBytes, session: 0, sequence: 0 });
   }
-  if (body.last) await chunk.settle(body.appliedSerial);
+  if (body.last) await chunk.settle(body.appliedSerial, ownCopy(payload));
+}
+
+function ownCopy(payload: Payload | undefined): Uint8Array {
+  const copy = Uint8Array.from(payload?.bytes ?? []);
+  payload?.release();
+  return copy;
 }
 
 function checksumsOf(chunk: Chunk): number[] {

@@ -12,7 +12,7 @@ import type { Entry } from './journal.js';
 import { blocksNeeded, type Contents, type DirectWrite, endOf, type Mutation, plan } from './planner.js';
 import type { JournalRecord } from './record.js';
 import { applyRecord, type ChunkState, Draft } from './state.js';
-import { readVerified } from './verified-read.js';
+import { readVerified, type VerifiedRead } from './verified-read.js';
 
 const MAX_ROUND_MUTATIONS = 256;
 const MAX_ROUND_BYTES = 16 * MIB;
@@ -23,6 +23,16 @@ interface QueuedMutation {
   readonly mutation: Mutation;
   readonly resolve: (kept: boolean) => void;
   readonly reject: (error: unknown) => void;
+}
+
+interface PlannedRound {
+  readonly draft: Draft;
+  readonly entries: Entry[];
+  readonly direct: DirectWrite[];
+  /** Of each mutation, whether its bytes stay in memory. */
+  readonly kept: boolean[];
+  /** Whether the chunk gets its mark with this round. */
+  readonly marks: boolean;
 }
 
 interface Exclusive {
@@ -125,9 +135,9 @@ export class Chunk {
     });
   }
 
-  /** The end of a repair: this replica is now as the one that had applied `serial`. */
-  settle(serial: number): Promise<void> {
-    return this.exclusive(() => this.#append([{ type: 'settle', handle: this.handle, serial }]));
+  /** The end of a repair: this replica is now as the one that had applied `serial`, and had these results. */
+  settle(serial: number, results: Uint8Array): Promise<void> {
+    return this.exclusive(() => this.#append([{ type: 'settle', handle: this.handle, serial }], results));
   }
 
   async #truncation(length: number, serial: number): Promise<JournalRecord> {
@@ -138,16 +148,17 @@ export class Chunk {
     return { type: 'truncate', handle: this.handle, serial, length, checksum: crc };
   }
 
-  /** Records outside a round, from within {@link exclusive}. */
-  async #append(records: readonly JournalRecord[]): Promise<void> {
+  /** Records outside a round, from within {@link exclusive}; `data` is the last one's. */
+  async #append(records: readonly JournalRecord[], data: Uint8Array = NO_DATA): Promise<void> {
     if (this.deleted) throw new GfsError('NO_SUCH_CHUNK');
     this.#inRound = true;
     try {
       this.directory.touch(this);
       await this.directory.load(this);
       const draft = new Draft(this.state);
-      for (const record of records) applyRecord(draft, record, NO_DATA);
-      const lsn = await this.directory.journal.append(records.map((record) => ({ record })));
+      const entries = records.map((record, i) => ({ record, data: i === records.length - 1 ? data : NO_DATA }));
+      for (const entry of entries) applyRecord(draft, entry.record, entry.data);
+      const lsn = await this.directory.journal.append(entries);
       this.directory.addPatchBytes(draft.commit(lsn));
     } finally {
       this.#inRound = false;
@@ -229,53 +240,78 @@ export class Chunk {
 
   async #round(round: readonly QueuedMutation[]): Promise<void> {
     if (this.deleted) throw new GfsError('NO_SUCH_CHUNK');
-    const { directory, state } = this;
     const mutations = round.map(({ mutation }) => mutation);
-    directory.touch(this);
-    if (state.checksums === undefined) await directory.load(this);
-    const contents = await this.#contents(mutations);
-    await this.#learnZeros(mutations);
-    const draft = new Draft(state);
-    const entries: Entry[] = [];
-    const direct: DirectWrite[] = [];
-    const mark = directory.bootId;
-    if (state.mark !== mark) {
-      entries.push({ record: { type: 'mark', handle: this.handle, mark } });
-      draft.mark = mark;
+    this.directory.touch(this);
+    if (this.state.checksums === undefined) await this.directory.load(this);
+    const contents = new Map<number, VerifiedRead>();
+    let planned: PlannedRound;
+    try {
+      await this.#load(mutations, contents);
+      await this.#learnZeros(mutations);
+      planned = this.#plan(mutations, contents);
+    } finally {
+      for (const { release } of contents.values()) release();
     }
-    const mayGoDirect = state.truncatedAt <= this.checkpointedGeneration;
-    const kept: boolean[] = [];
-    for (const mutation of mutations) {
-      const planned = plan(this.handle, mutation, draft, contents, mayGoDirect);
-      entries.push(planned.entry);
-      kept.push(planned.direct === undefined);
-      if (planned.direct !== undefined) direct.push(planned.direct);
-    }
-    if (direct.length > 0) await this.#writeDirect(direct);
-    const lsn = await directory.journal.append(entries);
-    // The mark has to be on the disk before anything that it speaks of is acknowledged.
-    if (state.mark !== mark) await directory.journal.sync(lsn);
-    directory.addPatchBytes(draft.commit(lsn));
-    for (const { bytes } of direct) this.unflushedBytes += bytes.byteLength;
-    for (const [i, { resolve }] of round.entries()) resolve(kept[i] as boolean);
-    directory.mutated(this);
+    await this.#carryOut(planned);
+    for (const [i, { resolve }] of round.entries()) resolve(planned.kept[i] as boolean);
+    this.directory.mutated(this);
   }
 
-  async #contents(mutations: readonly Mutation[]): Promise<Contents> {
+  /** Without waiting for anything: the draft builds on the present state. */
+  #plan(mutations: readonly Mutation[], contents: Contents): PlannedRound {
+    const { handle, state, directory } = this;
+    const draft = new Draft(state);
+    const planned: PlannedRound = {
+      draft,
+      entries: [],
+      direct: [],
+      kept: [],
+      marks: state.mark !== directory.bootId,
+    };
+    if (planned.marks) {
+      planned.entries.push({ record: { type: 'mark', handle, mark: directory.bootId } });
+      draft.mark = directory.bootId;
+    }
+    const mayGoDirect = state.truncatedAt <= this.checkpointedGeneration;
+    for (const mutation of mutations) {
+      const { entry, direct } = plan(handle, mutation, draft, contents, mayGoDirect);
+      planned.entries.push(entry);
+      planned.kept.push(direct === undefined);
+      if (direct !== undefined) planned.direct.push(direct);
+    }
+    return planned;
+  }
+
+  async #carryOut({ draft, entries, direct, marks }: PlannedRound): Promise<void> {
+    const { journal } = this.directory;
+    if (direct.length > 0) await this.#writeDirect(direct);
+    const lsn = await journal.append(entries);
+    // The mark has to be on the disk before anything that it speaks of is acknowledged.
+    if (marks) await journal.sync(lsn);
+    this.directory.addPatchBytes(draft.commit(lsn));
+    for (const { bytes } of direct) this.unflushedBytes += bytes.byteLength;
+  }
+
+  /** Adds the blocks that the mutations change in part to `contents`, in memory from the pool. */
+  async #load(mutations: readonly Mutation[], contents: Map<number, VerifiedRead>): Promise<void> {
     const blocks = new Set<number>();
-    for (const mutation of mutations)
+    for (const mutation of mutations) {
       for (const block of blocksNeeded(mutation, this.state.length)) blocks.add(block);
-    const contents: Contents = new Map();
-    if (blocks.size === 0) return contents;
+    }
+    if (blocks.size === 0) return;
     await forEachLimited(blocks, PREFETCH_CONCURRENCY, async (block) => {
-      const offset = block * BLOCK_BYTES;
-      const read = await readVerified(this, offset, BLOCK_BYTES);
-      const content = Buffer.alloc(BLOCK_BYTES);
-      content.set(read.bytes);
-      read.release();
-      contents.set(block, content);
+      const read = await readVerified(this, block * BLOCK_BYTES, BLOCK_BYTES);
+      contents.set(block, read.bytes.byteLength === BLOCK_BYTES ? read : this.#padded(read));
     });
-    return contents;
+  }
+
+  /** A whole block's buffer, with zeros behind what exists of it. */
+  #padded(read: VerifiedRead): VerifiedRead {
+    const payload = this.directory.pool.take(BLOCK_BYTES);
+    payload.bytes.set(read.bytes);
+    payload.bytes.fill(0, read.bytes.byteLength);
+    read.release();
+    return { bytes: payload.bytes, release: () => payload.release() };
   }
 
   /** Where the chunk is about to grow past a gap, the file may hold old bytes there. */

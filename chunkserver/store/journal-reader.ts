@@ -65,14 +65,22 @@ export async function replayJournal(
       at = next.end;
     }
     sizeBytes += at - SEGMENT_HEAD_BYTES;
-    if (at === raw.byteLength) continue;
+    const end = endOfContent(raw);
+    // Zeros had been written ahead.
+    if (at >= end) continue;
     if (!isLast || isCorrupt(raw, at, lastLsn, head.bootId === bootId)) {
       throw new Error(`${path}: damaged at byte ${at}, before records that had been flushed`);
     }
-    tornBytes = raw.byteLength - at;
+    tornBytes = end - at;
     await cut(disk, path, at);
   }
   return { lastSegment: segments.at(-1) ?? 0, lastLsn, sizeBytes, tornBytes };
+}
+
+function endOfContent(raw: Buffer): number {
+  let end = raw.byteLength;
+  while (end > 0 && raw[end - 1] === 0) end--;
+  return end;
 }
 
 /** Whether something behind the damage at `at` shows that it had been written whole once. */

@@ -16,6 +16,11 @@ export const SEGMENT_HEAD_BYTES = 32;
 /** What one write gathers at most. */
 const MAX_BATCH_BYTES = 16 * MIB;
 const MAX_BATCH_BUFFERS = 1000;
+/**
+ * Zeros written ahead of the records once somebody flushes. A flush of bytes inside the file's present
+ * size has no metadata to commit: it takes half the time, and no turn in the file system's own journal.
+ */
+const WRITE_AHEAD = new Uint8Array(1 * MIB);
 
 export interface Entry {
   readonly record: JournalRecord;
@@ -61,6 +66,9 @@ export class Journal {
   #file: DiskFile | undefined;
   #segment: number;
   #position = 0;
+  /** Up to here the file has been written, with zeros behind {@link #position}. */
+  #writtenAheadTo = 0;
+  #flushesSinceAhead = 0;
   #nextLsn: number;
   #writtenLsn: number;
   #flushedLsn: number;
@@ -162,11 +170,20 @@ export class Journal {
     const sizeBytes = batch.reduce((sum, waiting) => sum + waiting.sizeBytes, 0);
     try {
       this.#file ??= await this.#newSegment();
-      await this.#file.write(buffers, this.#position);
+      const end = this.#position + sizeBytes;
+      if (end > this.#writtenAheadTo && this.#flushesSinceAhead > 0) {
+        buffers.push(WRITE_AHEAD);
+        this.#flushesSinceAhead = 0;
+        await this.#file.write(buffers, this.#position);
+        this.#writtenAheadTo = end + WRITE_AHEAD.byteLength;
+      } else {
+        await this.#file.write(buffers, this.#position);
+      }
     } catch (error) {
       for (const waiting of batch) waiting.reject(error);
       // A part may have been written. Behind a shorter record it would look like a record of its own.
       await this.#file?.truncate(this.#position);
+      this.#writtenAheadTo = this.#position;
       return;
     }
     this.#position += sizeBytes;
@@ -218,6 +235,7 @@ export class Journal {
     try {
       while (this.#flushes.length > 0 && this.#rotations.length === 0) {
         const upTo = this.#writtenLsn;
+        this.#flushesSinceAhead++;
         await this.#syncFile();
         this.#flushedUpTo(upTo);
       }
@@ -260,6 +278,7 @@ export class Journal {
       throw error;
     }
     this.#position = SEGMENT_HEAD_BYTES;
+    this.#writtenAheadTo = SEGMENT_HEAD_BYTES;
     this.#segmentBytes = 0;
     return file;
   }

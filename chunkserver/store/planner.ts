@@ -22,8 +22,8 @@ export interface DirectWrite {
   readonly bytes: Uint8Array;
 }
 
-/** Contents of blocks that the mutations of one round change in part. */
-export type Contents = Map<number, Uint8Array>;
+/** Buffers of whole blocks, of those that the mutations of one round change in part. They are changed along. */
+export type Contents = ReadonlyMap<number, { readonly bytes: Uint8Array }>;
 
 export function endOf(mutation: Mutation): number {
   return mutation.offset + (mutation.bytes?.byteLength ?? 0);
@@ -124,7 +124,7 @@ function checksumAfter(
   contents: Contents,
 ): number {
   const valid = validBytes(block, draft.length);
-  const content = contents.get(block);
+  const content = contents.get(block)?.bytes;
   if (content !== undefined) {
     // Later mutations of the same round build on it.
     content.set(part, start);

@@ -46,7 +46,7 @@ const records = {
   truncate: { number: 5, body: struct({ handle: u53, serial: u53, length: u53, checksum: u32 }) },
   /** The mark alone. */
   mark: { number: 6, body: struct({ handle: u53, mark: u53 }) },
-  /** Made equal to the replica that had applied `serial`: no longer suspect. */
+  /** Made equal to the replica that had applied `serial`: no longer suspect. The data is that one's table of results. */
   settle: { number: 7, body: struct({ handle: u53, serial: u53 }) },
   delete: { number: 8, body: struct({ handle: u53 }) },
 } as const;

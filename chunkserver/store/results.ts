@@ -2,6 +2,7 @@
  * What has been done to a chunk, by (session, sequence): a retry gets the first result, and a delayed
  * duplicate cannot land on later data. Part of the chunk, so every replica has it, and a copy too.
  */
+import { Packr } from 'msgpackr';
 import { GfsError } from '../../protocol/errors.js';
 import { list, struct, u32, u53 } from '../../protocol/schema.js';
 
@@ -30,13 +31,19 @@ export const resultsCodec = list(
   MAX_SESSIONS,
 );
 
+const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true, moreTypes: false });
+
+function unpackOrFail(packed: Uint8Array): unknown {
+  try {
+    return packr.unpack(packed as Buffer);
+  } catch (cause) {
+    throw new GfsError('MALFORMED', 'results are not msgpack', { cause });
+  }
+}
+
 export class ResultTable {
   /** In order of use: the session that has been quiet longest first. */
   readonly #sessions = new Map<number, SessionResults>();
-
-  get isEmpty(): boolean {
-    return this.#sessions.size === 0;
-  }
 
   /**
    * The result of a mutation that was done, undefined for a new one.
@@ -79,20 +86,23 @@ export class ResultTable {
     return copy;
   }
 
-  encode(): unknown {
-    return resultsCodec.encode(
-      [...this.#sessions].map(([session, { floor, bySequence }]) => ({
-        session,
-        floor,
-        results: [...bySequence].map(([sequence, result]) => ({ sequence, ...result })),
-      })),
-    );
+  /** As bytes, for a sidecar, the journal or another replica; none when it is empty. */
+  pack(): Uint8Array {
+    if (this.#sessions.size === 0) return new Uint8Array(0);
+    const sessions = [...this.#sessions].map(([session, { floor, bySequence }]) => ({
+      session,
+      floor,
+      results: [...bySequence].map(([sequence, result]) => ({ sequence, ...result })),
+    }));
+    // The packer's memory is shared: what is kept is copied.
+    return Uint8Array.prototype.slice.call(packr.pack(resultsCodec.encode(sessions)));
   }
 
   /** @throws MALFORMED */
-  static decode(raw: unknown): ResultTable {
+  static unpack(packed: Uint8Array): ResultTable {
     const table = new ResultTable();
-    for (const { session, floor, results } of resultsCodec.decode(raw, 'results')) {
+    if (packed.byteLength === 0) return table;
+    for (const { session, floor, results } of resultsCodec.decode(unpackOrFail(packed), 'results')) {
       const bySequence = new Map(
         results.map(({ sequence, offset, length }) => [sequence, { offset, length }]),
       );

@@ -2,7 +2,6 @@
  * Sidecars: what is known of a chunk besides its bytes, as of its last checkpoint. The head is of
  * fixed size, so that a start reads no more of each than it must. See docs/formats/chunk-store.md.
  */
-import { Packr } from 'msgpackr';
 import { checksum } from '../../protocol/checksum.js';
 import { readU53, writeU53 } from './binary.js';
 import { ResultTable } from './results.js';
@@ -29,12 +28,10 @@ export interface SidecarBody {
   readonly results: ResultTable;
 }
 
-const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true, moreTypes: false });
-
 export function encodeSidecar(head: SidecarHead, { checksums, results }: SidecarBody): Uint8Array[] {
   const sums = Buffer.allocUnsafe(checksums.length * 4);
   for (let i = 0; i < checksums.length; i++) sums.writeUInt32LE(checksums[i] as number, i * 4);
-  const table = results.isEmpty ? new Uint8Array(0) : packr.pack(results.encode());
+  const table = results.pack();
   const out = Buffer.alloc(SIDECAR_HEAD_BYTES);
   out.writeUInt32LE(MAGIC, 0);
   out.writeUInt16LE(FORMAT, 4);
@@ -81,6 +78,6 @@ export function decodeSidecarBody(raw: Buffer): SidecarBody | undefined {
   const table = raw.subarray(tableAt, tableAt + tableBytes);
   return {
     checksums,
-    results: tableBytes === 0 ? new ResultTable() : ResultTable.decode(packr.unpack(table)),
+    results: ResultTable.unpack(table),
   };
 }

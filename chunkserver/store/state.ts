@@ -120,6 +120,8 @@ export class Draft {
   suspect: boolean;
   readonly generation: number;
   truncatedAt: number;
+  /** A whole table in place of the present one. */
+  results: ResultTable | undefined;
 
   constructor(state: ChunkState) {
     this.#state = state;
@@ -197,6 +199,7 @@ export class Draft {
       else state.patches.set(block, patches);
     }
     this.#commitChecksums();
+    if (this.results !== undefined) state.results = this.results;
     for (const [session, sequence, result] of this.#results) state.results.add(session, sequence, result);
     for (const block of this.#direct) state.direct.add(block);
     state.length = this.length;
@@ -251,6 +254,7 @@ export function applyRecord(draft: Draft, record: JournalRecord, data: Uint8Arra
     case 'settle':
       draft.serial = record.serial;
       draft.suspect = false;
+      draft.results = ResultTable.unpack(data);
       break;
     case 'delete':
       break;
