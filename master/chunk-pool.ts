@@ -78,7 +78,7 @@ export class ChunkPool {
   async make(near: Location | undefined, exclude: ReadonlySet<Chunkserver>): Promise<Made> {
     const { goal, chunkBytes, leaseDurationMs } = this.#options;
     const request = { count: goal, near, exclude, chunkBytes };
-    const members = chooseServers(this.#chunkservers.active, this.#chunkservers.graph, request);
+    const members = chooseServers(this.#chunkservers.active, this.#chunkservers.priority, request);
     const primary = members[0];
     if (primary === undefined) throw new GfsError('NO_CHUNKSERVERS', 'no chunkserver takes a new chunk');
     for (const chunkserver of members) chunkserver.recentCreations++;

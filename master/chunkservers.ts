@@ -16,7 +16,7 @@ import type { ValueOf } from '../protocol/schema.js';
 import type { Allocator } from './allocator.js';
 import type { Journal } from './journal.js';
 import type { Leases } from './leases.js';
-import { LocationGraph } from './location-graph.js';
+import { ClientServerPriority, LocationGraph } from './location-graph.js';
 import type { MasterOptions } from './options.js';
 import type { Chunkserver, Replica, Replicas } from './replicas.js';
 import type { SentVersions } from './sent-versions.js';
@@ -41,7 +41,7 @@ export interface ChunkserverParts {
 }
 
 export class ChunkserverTable {
-  readonly graph: LocationGraph;
+  readonly priority: ClientServerPriority;
   /** Chunks on chunkservers that are not logged yet, and who was asked to make them. */
   readonly pendingHandles = new Map<number, readonly Chunkserver[]>();
   readonly #parts: ChunkserverParts;
@@ -58,7 +58,7 @@ export class ChunkserverTable {
 
   constructor(parts: ChunkserverParts) {
     this.#parts = parts;
-    this.graph = new LocationGraph(parts.options, () => this.active);
+    this.priority = new ClientServerPriority(new LocationGraph(() => this.active), parts.options);
     this.#startedAtMs = parts.clock.monotonicMs();
     for (const session of parts.state.sessions.values()) {
       if (session.kind === 'chunkserver') this.#expected.set(session.id, session.owner);

@@ -23,13 +23,37 @@ export interface ScoreWeights {
 /** Scores closer than this are equal: else the emptiest server by a byte would serve every reader. */
 const SCORE_STEP = 0.05;
 
+/** The active chunkservers in the plane, and how far they are from a client in it. */
 export class LocationGraph {
-  readonly #weights: ScoreWeights;
   readonly #activeServers: () => Iterable<Chunkserver>;
 
-  constructor(weights: ScoreWeights, activeServers: () => Iterable<Chunkserver>) {
-    this.#weights = weights;
+  constructor(activeServers: () => Iterable<Chunkserver>) {
     this.#activeServers = activeServers;
+  }
+
+  get activeServers(): Chunkserver[] {
+    return [...this.#activeServers()];
+  }
+
+  /** The distance of the farthest active server: what others are measured by. */
+  farthest(from: Location | undefined): number {
+    if (from === undefined) return 0;
+    let farthest = 0;
+    for (const { location } of this.#activeServers()) {
+      farthest = Math.max(farthest, distanceBetween(from, location));
+    }
+    return farthest;
+  }
+}
+
+/** Which chunkservers are best for a client. */
+export class ClientServerPriority {
+  readonly #graph: LocationGraph;
+  readonly #weights: ScoreWeights;
+
+  constructor(graph: LocationGraph, weights: ScoreWeights) {
+    this.#graph = graph;
+    this.#weights = weights;
   }
 
   /**
@@ -38,12 +62,12 @@ export class LocationGraph {
    * @param turn rotates servers of equal score, so that they share the work
    */
   rank(servers: readonly Chunkserver[], from: Location | undefined, turn = 0): ServerDistance[] {
-    const farthest = this.#farthest(from);
+    const { distanceWeight, spaceWeight } = this.#weights;
+    const farthest = this.#graph.farthest(from);
     const ranked = servers.map((chunkserver, index) => {
       const distance = distanceBetween(from, chunkserver.location);
-      const { distanceWeight, spaceWeight } = this.#weights;
-      const far = farthest === 0 ? 0 : distance / farthest;
-      const score = distanceWeight * far + spaceWeight * usedShare(chunkserver);
+      const share = farthest === 0 ? 0 : distance / farthest;
+      const score = distanceWeight * share + spaceWeight * usedShare(chunkserver);
       const step = Math.floor(score / SCORE_STEP);
       const order = (index + turn) % servers.length;
       return { chunkserver, distance, availableBytes: chunkserver.space.availableBytes, score, step, order };
@@ -53,15 +77,7 @@ export class LocationGraph {
 
   /** The `count` best active servers for whoever is at `from`. */
   nearestChunkservers(from: Location | undefined, count: number): ServerDistance[] {
-    return this.rank([...this.#activeServers()], from).slice(0, count);
-  }
-
-  #farthest(from: Location | undefined): number {
-    if (from === undefined) return 0;
-    let farthest = 0;
-    for (const { location } of this.#activeServers())
-      farthest = Math.max(farthest, distanceBetween(from, location));
-    return farthest;
+    return this.rank(this.#graph.activeServers, from).slice(0, count);
   }
 }
 

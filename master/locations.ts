@@ -1,4 +1,5 @@
 /** What readers ask (paper §2.3, §2.4): where the chunks of a file are, best replica first. */
+import type { Logger } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_CHUNKS_PER_REPLY } from '../protocol/limits.js';
 import type { Chunk, GetChunks, Location } from '../protocol/messages/index.js';
@@ -18,15 +19,23 @@ export class Locations {
   readonly #replicas: Replicas;
   readonly #chunkservers: ChunkserverTable;
   readonly #raiser: Raiser;
+  readonly #logger: Logger;
 
-  constructor(state: LoggedState, replicas: Replicas, chunkservers: ChunkserverTable, raiser: Raiser) {
+  constructor(
+    state: LoggedState,
+    replicas: Replicas,
+    chunkservers: ChunkserverTable,
+    raiser: Raiser,
+    logger: Logger,
+  ) {
     this.#state = state;
     this.#replicas = replicas;
     this.#chunkservers = chunkservers;
     this.#raiser = raiser;
+    this.#logger = logger;
   }
 
-  /** @throws NOT_READY when a replica's server may still come back; STALE_NODE, IS_DIRECTORY, INVALID */
+  /** @throws NOT_READY when a replica's server may still come back; CHUNK_LOST; STALE_NODE, IS_DIRECTORY, INVALID */
   async chunks(
     body: ValueOf<typeof GetChunks.request>,
     near: Location | undefined,
@@ -35,35 +44,47 @@ export class Locations {
     checkRegular(file);
     const count = Math.min(Math.max(body.count, 1), MAX_CHUNKS_PER_REPLY);
     const chunks: Chunk[] = [];
-    for (let at = 0; at < count; at++) chunks.push(await this.#chunk(file, body.index + at, near, true));
+    for (let at = 0; at < count; at++) {
+      const chunk = this.#chunkAt(file, body.index + at);
+      if (chunk !== undefined && this.#replicas.readable(chunk).length === 0) await this.#makeReadable(chunk);
+      chunks.push(this.#describe(file, body.index + at, near));
+    }
     for (let at = count; at < count + PREFETCH && chunks.length < MAX_CHUNKS_PER_REPLY; at++) {
-      if ((file.chunks?.get(body.index + at) ?? 0) === 0) break;
-      chunks.push(await this.#chunk(file, body.index + at, near, false));
+      if (this.#chunkAt(file, body.index + at) === undefined) break;
+      chunks.push(this.#describe(file, body.index + at, near));
     }
     const sizeChunks = Math.ceil(file.size / this.#state.chunkBytes);
     return { chunks, chunkCount: Math.max(sizeChunks, file.chunks?.end ?? 0), size: file.size };
   }
 
-  async #chunk(file: Node, index: number, near: Location | undefined, asked: boolean): Promise<Chunk> {
-    const chunk = this.#state.chunks.get(file.chunks?.get(index) ?? 0);
+  #chunkAt(file: Node, index: number): ChunkState | undefined {
+    return this.#state.chunks.get(file.chunks?.get(index) ?? 0);
+  }
+
+  #describe(file: Node, index: number, near: Location | undefined): Chunk {
+    const chunk = this.#chunkAt(file, index);
     if (chunk === undefined) return { index, handle: 0, version: 0, validBytes: 0, replicas: [] };
-    if (asked) await this.#makeReadable(chunk);
     const servers = this.#replicas.readable(chunk).map(({ chunkserver }) => chunkserver);
+    const ranked = this.#chunkservers.priority.rank(servers, near, chunk.handle);
     return {
       index,
       handle: chunk.handle,
       version: chunk.version,
       validBytes: file.chunks?.pendingTruncation(index) ?? this.#state.chunkBytes,
-      replicas: this.#chunkservers.graph
-        .rank(servers, near, chunk.handle)
-        .map(({ chunkserver }) => chunkserver.server),
+      replicas: ranked.map(({ chunkserver }) => chunkserver.server),
     };
   }
 
   /** Where every replica is suspect (all hosts lost power at once), they are compared before one is read. */
   async #makeReadable(chunk: ChunkState): Promise<void> {
-    if (this.#replicas.readable(chunk).length > 0) return;
     if (!this.#chunkservers.ready) throw new GfsError('NOT_READY', 'not all chunkservers are back');
-    if (this.#replicas.raisable(chunk).length > 0) await this.#raiser.verify(chunk);
+    if (this.#replicas.raisable(chunk).length > 0) return this.#raiser.verify(chunk);
+    const live = this.#replicas.live(chunk.handle);
+    if (live.length === 0 || live.length < chunk.replicas || live.some(({ damaged }) => !damaged)) return;
+    this.#logger.error(
+      { handle: chunk.handle, version: chunk.version },
+      'every replica of a chunk is damaged',
+    );
+    throw new GfsError('CHUNK_LOST', `chunk ${chunk.handle}: every replica is damaged`);
   }
 }

@@ -123,7 +123,8 @@ export class Master {
     chunkservers.sweep();
   }
 
-  #scan({ chunkservers, leases, pool, garbage }: MasterParts): void {
+  #scan({ chunkservers, leases, pool, garbage, gauges }: MasterParts): void {
+    gauges.update();
     chunkservers.fade();
     leases.sweep();
     pool.sweep();

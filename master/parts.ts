@@ -7,6 +7,7 @@ import { ChunkPool } from './chunk-pool.js';
 import { ChunkserverTable } from './chunkservers.js';
 import { Cutting } from './cutting.js';
 import { GarbageCollector } from './garbage.js';
+import { Gauges } from './gauges.js';
 import { Grants } from './grants.js';
 import { Journal } from './journal.js';
 import { Leases } from './leases.js';
@@ -45,6 +46,7 @@ export interface MasterParts {
   readonly locations: Locations;
   readonly garbage: GarbageCollector;
   readonly status: Status;
+  readonly gauges: Gauges;
 }
 
 /** Opens the data directory, replays the log, and puts the parts together. @throws what is wrong with the directory */
@@ -53,7 +55,7 @@ export async function assemble(
   options: MasterOptions,
   onFatal: (error: unknown) => void,
 ): Promise<MasterParts> {
-  const { disk, random, logger, clock, timers } = environment;
+  const { disk, random, logger, clock, timers, metrics } = environment;
   const { dataDirectory, chunkBytes } = options;
   const superblock = await openSuperblock(disk, random, dataDirectory, chunkBytes);
   const logOptions: OperationLogOptions = {
@@ -98,7 +100,9 @@ export async function assemble(
   const raiser = new Raiser(state, journal, replicas, leases, sent, environment, options.leaseDurationMs);
   const pool = new ChunkPool(state, allocator, chunkservers, environment, options);
   const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
+  const gauges = new Gauges(metrics, { state, log, locks, sessions, chunkservers, leases });
   return {
+    gauges,
     options,
     superblock,
     state,
@@ -113,7 +117,7 @@ export async function assemble(
     leases,
     pool,
     grants: new Grants({ ...chunkParts, clock, logger, options }),
-    locations: new Locations(state, replicas, chunkservers, raiser),
+    locations: new Locations(state, replicas, chunkservers, raiser, logger),
     garbage: new GarbageCollector(
       state,
       journal,

@@ -4,7 +4,7 @@
  */
 import { GfsError } from '../protocol/errors.js';
 import type { Location } from '../protocol/messages/index.js';
-import { type LocationGraph, usedShare } from './location-graph.js';
+import { type ClientServerPriority, usedShare } from './location-graph.js';
 import type { Chunkserver } from './replicas.js';
 
 /** A server counts as fuller than average only when it is by this much. */
@@ -26,14 +26,14 @@ export interface PlacementRequest {
  */
 export function chooseServers(
   active: readonly Chunkserver[],
-  graph: LocationGraph,
+  priority: ClientServerPriority,
   { count, near, exclude, chunkBytes }: PlacementRequest,
 ): Chunkserver[] {
   if (active.length === 0) throw new GfsError('NO_CHUNKSERVERS', 'no chunkserver is connected');
   const roomy = active.filter(({ space }) => space.availableBytes >= chunkBytes);
   if (roomy.length === 0) throw new GfsError('NO_SPACE', 'every chunkserver is full');
   const averageUse = roomy.reduce((sum, chunkserver) => sum + usedShare(chunkserver), 0) / roomy.length;
-  const scoreRank = new Map(graph.rank(roomy, near).map(({ chunkserver }, rank) => [chunkserver, rank]));
+  const scoreRank = new Map(priority.rank(roomy, near).map(({ chunkserver }, rank) => [chunkserver, rank]));
   const left = new Set(roomy.filter((chunkserver) => !exclude.has(chunkserver)));
   const racks = new Set<string>();
   const chosen: Chunkserver[] = [];
@@ -49,7 +49,7 @@ export function chooseServers(
     chosen.push(best);
     if (best.rack !== undefined) racks.add(best.rack);
   }
-  return primaryFirst(chosen, graph, near);
+  return primaryFirst(chosen, priority, near);
 }
 
 function cheapest(servers: Iterable<Chunkserver>, cost: (chunkserver: Chunkserver) => number[]): Chunkserver {
@@ -73,10 +73,10 @@ function isLess(a: readonly number[], b: readonly number[]): boolean {
 /** The primary does the most work: near the writer where that is known, else whoever had fewest leases lately. */
 function primaryFirst(
   chosen: readonly Chunkserver[],
-  graph: LocationGraph,
+  priority: ClientServerPriority,
   near: Location | undefined,
 ): Chunkserver[] {
   const byLeases = [...chosen].sort((a, b) => a.recentLeases - b.recentLeases);
   if (near === undefined) return byLeases;
-  return graph.rank(byLeases, near).map(({ chunkserver }) => chunkserver);
+  return priority.rank(byLeases, near).map(({ chunkserver }) => chunkserver);
 }

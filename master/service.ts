@@ -137,6 +137,8 @@ function registerChunkservers(
   service
     .answer(m.RegisterChunkserver, async (body, request) => {
       const { clusterId, chunkBytes, term } = superblock;
+      if (request.from.role !== 'chunkserver')
+        throw new GfsError('NOT_PERMITTED', `a ${request.from.role} registers`);
       if (request.from.clusterId !== '' && request.from.clusterId !== clusterId)
         throw new GfsError('WRONG_CLUSTER');
       const { session } = await chunkservers.register(body, request.peer);

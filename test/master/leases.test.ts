@@ -317,6 +317,22 @@ t.test('replicas: a damaged one is not read, and deleted only while a good one l
   t.strictSame((await a.heartbeat()).drop, [handle]);
 });
 
+t.test(
+  'replicas: when all are damaged the reader is told at once, and the log names the chunk',
+  async (t) => {
+    const { world, client, byId, lease } = await cluster(2);
+    const file = await client.create(m.ROOT_ID, 'f');
+    const { handle, version, primary, secondaries } = await lease(file);
+    const read = () => codeOf(client.call(m.GetChunks, { id: file, index: 0, count: 1 }));
+    for (const { serverId } of [primary, ...secondaries]) {
+      t.equal(await read(), 'none');
+      await byId(serverId).call(m.ReportDamage, { handle, version });
+    }
+    t.equal(await read(), 'CHUNK_LOST');
+    t.ok(world.log.lines.some(({ level, fields }) => level === 'error' && fields.handle === handle));
+  },
+);
+
 t.test('chunkserver: one server id, one server', async (t) => {
   const { world, chunkservers } = await cluster();
   const double = new TestChunkserver(world, 'cs0');

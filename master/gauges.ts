@@ -1,0 +1,47 @@
+/** What the master tells of itself on its metrics page (docs: gfs_master_*), brought up to date once a second. */
+import type { Gauge, Metrics } from '../environment/ports/index.js';
+import type { ChunkserverTable } from './chunkservers.js';
+import type { Leases } from './leases.js';
+import type { LockManager } from './locks.js';
+import type { OperationLog } from './operation-log.js';
+import type { ClientSessions } from './sessions.js';
+import type { LoggedState } from './state.js';
+
+export interface GaugeSources {
+  readonly state: LoggedState;
+  readonly log: OperationLog;
+  readonly locks: LockManager;
+  readonly sessions: ClientSessions;
+  readonly chunkservers: ChunkserverTable;
+  readonly leases: Leases;
+}
+
+export class Gauges {
+  readonly #readings: readonly (readonly [Gauge, () => number])[];
+
+  constructor(metrics: Metrics, { state, log, locks, sessions, chunkservers, leases }: GaugeSources) {
+    const gauge = (name: string, help: string, read: () => number) =>
+      [metrics.gauge(`gfs_master_${name}`, help), read] as const;
+    this.#readings = [
+      gauge('files', 'Files and other nodes that have a name', () => state.fileCount),
+      gauge('directories', 'Directories', () => state.directoryCount),
+      gauge('deleted_files', 'Deleted files that can be brought back', () => state.deleted.size),
+      gauge('chunks', 'Chunks of all files', () => state.chunks.size),
+      gauge('leases', 'Leases that run', () => leases.count),
+      gauge('client_sessions', 'Sessions of clients, the lapsed ones too', () => sessions.count),
+      gauge(
+        'chunkservers',
+        'Chunkservers that are alive and have reported',
+        () => chunkservers.active.length,
+      ),
+      gauge('locks', 'Names and nodes that are locked', () => locks.size),
+      gauge('log_bytes', 'Size of the operation log', () => log.sizeBytes),
+      gauge('log_records', 'Records in the operation log', () => log.recordCount),
+      gauge('ready', 'Whether chunk locations are known', () => Number(chunkservers.ready)),
+    ];
+  }
+
+  update(): void {
+    for (const [gauge, read] of this.#readings) gauge.set(read());
+  }
+}
