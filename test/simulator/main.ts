@@ -1,5 +1,6 @@
 /**
- * `npm run sim -- --seed N [--count C] [--seconds S] [--faults kill,cut,…|none] [--log]`: runs seeds N to
+ * `npm run sim -- --seed N [--count C] [--seconds S] [--faults kill,cut,…|none]
+ * [--log] [--wire] [--minutes M] [--keep-going]`: runs seeds N to
  * N + C - 1 for S seconds of virtual time each, and stops at the first that breaks a contract.
  */
 import { parseArgs } from 'node:util';
@@ -14,7 +15,11 @@ const { values } = parseArgs({
     /** Real minutes: goes on with further seeds until they are over. */
     minutes: { type: 'string' },
     faults: { type: 'string' },
+    /** Prints every line that a process logs. */
     log: { type: 'boolean', default: false },
+    /** Prints every request and response. */
+    wire: { type: 'boolean', default: false },
+    /** Goes on after a seed that breaks a contract. */
     'keep-going': { type: 'boolean', default: false },
   },
 });
@@ -34,6 +39,10 @@ function report({ seed, digest, events, succeeded, failed, acknowledged, faults 
   return `seed ${seed}: digest ${digest}, ${events} events, ${work}; ${causes.join(', ') || 'no faults'}`;
 }
 
+const print = (line: string): void => {
+  process.stdout.write(`${line}\n`);
+};
+
 const faults = parseFaults(values.faults);
 const first = Number(values.seed);
 const endMs = values.minutes === undefined ? undefined : performance.now() + Number(values.minutes) * 60_000;
@@ -45,7 +54,8 @@ for (let seed = first; !isOver(seed); seed++) {
     seed,
     durationMs: Number(values.seconds) * 1000,
     ...(faults === undefined ? {} : { faults }),
-    ...(values.log ? { onLine: (line) => process.stdout.write(`${line}\n`) } : {}),
+    ...(values.log ? { onLine: print } : {}),
+    ...(values.wire ? { onMessage: print } : {}),
   });
   process.stdout.write(`${report(result)}\n`);
   if (result.violation === undefined) continue;

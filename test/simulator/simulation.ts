@@ -33,6 +33,8 @@ export interface SimulationOptions extends Partial<ClusterOptions> {
   readonly faults?: readonly Fault[];
   /** Called with every line that any process logs. */
   readonly onLine?: (line: string) => void;
+  /** Called with every request and response. */
+  readonly onMessage?: (line: string) => void;
 }
 
 export interface SimulationResult {
@@ -91,6 +93,11 @@ class Simulation {
     this.#faultKinds = options.faults ?? FAULTS.filter(() => random.chance(0.5));
     this.#ledger = new Ledger(this.#faultKinds.length === 0);
     this.#tap = new WireTap(this.#world.network, (what) => this.violate(what));
+    const { onMessage } = options;
+    if (onMessage !== undefined) {
+      const now = () => this.#world.scheduler.nowMs.toFixed(3).padStart(12);
+      this.#tap.onMessage = (line) => onMessage(`${now()} ${line}`);
+    }
     const cluster = { ...clusterDefaults, ...options };
     this.#cluster = new SimulatedCluster(this.#world, cluster, (client, member) =>
       this.#runClient(client, member),

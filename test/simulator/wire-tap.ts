@@ -1,14 +1,24 @@
 /** Listens to all connections: at most one primary may acknowledge mutations of a chunk at a version. */
+import { errorCodeOf } from '../../protocol/errors.js';
 import { FrameKind, FrameReader, type IncomingFrame } from '../../protocol/frame.js';
-import { AppendChunk, GetLease, WriteChunk } from '../../protocol/messages/index.js';
+import * as messages from '../../protocol/messages/index.js';
 import { BufferPool } from '../../protocol/payload.js';
-import { requestHeaderCodec, responseHeaderCodec } from '../../protocol/rpc.js';
+import { type Method, requestHeaderCodec, responseHeaderCodec } from '../../protocol/rpc.js';
 import type { FakeNetwork, FakeProcess } from '../fakes/index.js';
 
+const { AppendChunk, GetLease, WriteChunk } = messages;
+
+const methods = new Map(
+  Object.values(messages as Record<string, unknown>)
+    .filter(
+      (value): value is Method<unknown, unknown> => (value as { request?: unknown }).request !== undefined,
+    )
+    .map((method) => [method.number, method]),
+);
+
 interface Asked {
-  readonly method: number;
-  /** `handle v version`; of GetLease it is known by the answer. */
-  readonly chunk: string;
+  readonly method: Method<unknown, unknown>;
+  readonly body: unknown;
 }
 
 export class WireTap {
@@ -20,6 +30,8 @@ export class WireTap {
   readonly #onViolation: (what: string) => void;
   /** Acknowledged mutations, by clients' counting. */
   acknowledgedCount = 0;
+  /** Told of every request and response, for following a run. */
+  onMessage: ((line: string) => void) | undefined;
 
   constructor(network: FakeNetwork, onViolation: (what: string) => void) {
     this.#onViolation = onViolation;
@@ -27,8 +39,8 @@ export class WireTap {
   }
 
   #onSent(connection: number, from: FakeProcess, to: FakeProcess, bytes: Uint8Array): void {
-    const way = `${connection} ${from.host.name}`;
-    const back = `${connection} ${to.host.name}`;
+    const way = `${connection} ${from.host.name} > ${to.host.name}`;
+    const back = `${connection} ${to.host.name} > ${from.host.name}`;
     let reader = this.#readers.get(way);
     if (reader === undefined) {
       reader = new FrameReader(this.#pool);
@@ -42,36 +54,53 @@ export class WireTap {
   }
 
   #onRequest(way: string, frame: IncomingFrame): void {
-    const [head, body] = frame.header as [unknown, unknown];
-    const { id, method } = requestHeaderCodec.decode(head, 'request');
-    const key = `${way} ${id}`;
-    if (method === GetLease.number) this.#asked.set(key, { method, chunk: '' });
-    if (method !== WriteChunk.number && method !== AppendChunk.number) return;
-    const codec = method === WriteChunk.number ? WriteChunk.request : AppendChunk.request;
-    const { handle, version } = codec.decode(body, 'request');
-    this.#asked.set(key, { method, chunk: `${handle} v${version}` });
+    const [head, raw] = frame.header as [unknown, unknown];
+    const { id, method: number, session, sequence } = requestHeaderCodec.decode(head, 'request');
+    const method = methods.get(number);
+    if (method === undefined) return;
+    const body = method.request.decode(raw, 'request');
+    this.#asked.set(`${way} ${id}`, { method, body });
+    if (this.onMessage !== undefined) {
+      this.onMessage(`${way} #${id} ${method.name} ${session}/${sequence} ${JSON.stringify(body)}`);
+    }
   }
 
   #onResponse(way: string, from: FakeProcess, frame: IncomingFrame): void {
-    const [head, body] = frame.header as [unknown, unknown];
-    const { id, error } = responseHeaderCodec.decode(head, 'response');
+    const [head, raw] = frame.header as [unknown, unknown];
+    const { id, error, message } = responseHeaderCodec.decode(head, 'response');
     const key = `${way} ${id}`;
     const asked = this.#asked.get(key);
     if (asked === undefined) return;
     this.#asked.delete(key);
-    if (error !== 0) return;
-    if (asked.method === GetLease.number) {
-      const { lease } = GetLease.reply.decode(body, 'reply');
-      this.#only(this.#granted, `${lease.handle} v${lease.version}`, lease.primary.host, 'the lease of');
+    if (error !== 0) {
+      this.onMessage?.(`${way} #${id} ${asked.method.name} = ${errorCodeOf(error)} ${message}`);
       return;
     }
-    this.acknowledgedCount++;
-    this.#only(this.#primaries, asked.chunk, from.host.name, 'mutations acknowledged for');
+    const reply = asked.method.reply.decode(raw, 'reply');
+    this.onMessage?.(`${way} #${id} ${asked.method.name} = ${JSON.stringify(reply)}`);
+    this.#check(asked, reply, from.host.name);
   }
 
-  #only(known: Map<string, string>, chunk: string, server: string, what: string): void {
+  #check({ method, body }: Asked, reply: unknown, server: string): void {
+    if (method.number === GetLease.number) {
+      const { lease } = reply as { lease: messages.Lease };
+      this.#only(this.#granted, lease, lease.primary.host, 'the lease is told to be held by');
+    }
+    if (method.number === WriteChunk.number || method.number === AppendChunk.number) {
+      this.acknowledgedCount++;
+      this.#only(this.#primaries, body as messages.Lease, server, 'mutations are acknowledged by');
+    }
+  }
+
+  #only(
+    known: Map<string, string>,
+    { handle, version }: { readonly handle: number; readonly version: number },
+    server: string,
+    what: string,
+  ): void {
+    const chunk = `${handle} v${version}`;
     const before = known.get(chunk) ?? server;
     known.set(chunk, server);
-    if (before !== server) this.#onViolation(`${what} chunk ${chunk} by ${before} and by ${server}`);
+    if (before !== server) this.#onViolation(`chunk ${chunk}: ${what} ${before} and by ${server}`);
   }
 }
