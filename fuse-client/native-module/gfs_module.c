@@ -10,7 +10,7 @@
  *  - other operations become a "call": getxattr of a name that starts with "gfs:", whose buffer is
  *    both argument and result. Numbers in it are doubles. User programs cannot send such names.
  *
- * fuse-client/fuse-native/bridge.ts is the other end. The module is loaded as an N-API addon, because
+ * fuse-client/fuse-native/module-calls.ts is the other end. The module is loaded as an N-API addon, because
  * that needs no library path: its constructor registers it with the libfuse that the package uses.
  */
 #define FUSE_USE_VERSION 29
