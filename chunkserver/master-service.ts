@@ -79,8 +79,8 @@ export class MasterService {
     let chunk = store.find(handle);
     if (chunk === undefined && create) chunk = await store.create(handle, version);
     if (chunk === undefined) chunk = store.get(handle);
-    const isRaise = chunk.state.version !== version;
-    if (isRaise) {
+    if (chunk.state.version > version) throw staleVersion(chunk);
+    if (chunk.state.version < version) {
       // Nothing is acknowledged under the former version from here on.
       leases.find(handle)?.end('a newer version is prepared');
       await chunk.raise(version, truncateTo);

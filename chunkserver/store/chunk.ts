@@ -156,7 +156,10 @@ export class Chunk {
       this.directory.touch(this);
       await this.directory.load(this);
       const draft = new Draft(this.state);
-      const entries = records.map((record, i) => ({ record, data: i === records.length - 1 ? data : NO_DATA }));
+      const entries = records.map((record, i) => ({
+        record,
+        data: i === records.length - 1 ? data : NO_DATA,
+      }));
       for (const entry of entries) applyRecord(draft, entry.record, entry.data);
       const lsn = await this.directory.journal.append(entries);
       this.directory.addPatchBytes(draft.commit(lsn));

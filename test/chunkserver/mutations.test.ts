@@ -1,5 +1,19 @@
 import t, { type Test } from 'tap';
-import { PushData, ReadChunk, SyncChunk, WriteChunk } from '../../protocol/messages/index.js';
+import {
+  AppendChunk,
+  ApplyMutation,
+  CopyChunk,
+  GetChecksums,
+  GetChunkLength,
+  PrepareVersion,
+  PushData,
+  ReadChunk,
+  RevokeLease,
+  SyncChunk,
+  WriteChunk,
+} from '../../protocol/messages/index.js';
+import type { Peer } from '../../protocol/peer.js';
+import type { CallOptions } from '../../protocol/rpc.js';
 import {
   CHUNK_BYTES,
   type Cluster,
@@ -9,64 +23,322 @@ import {
   withPayload,
 } from './support.js';
 
-let sequence = 1;
-const next = () => ({ session: 9, sequence: sequence++ });
+const SESSION = 9;
+let lastSequence = 0;
+const mutation = (): CallOptions => ({ session: SESSION, sequence: ++lastSequence });
 
-async function read(
-  cluster: Cluster,
-  index: number,
-  handle: number,
-  offset = 0,
-  length = CHUNK_BYTES,
-): Promise<Buffer> {
-  const peer = cluster.clients[index];
-  const reply = await peer!.call(ReadChunk, { handle, version: 1, offset, length });
-  return reply.payload?.bytes ?? Buffer.alloc(0);
+async function threeServers(t: Test): Promise<Cluster & { primary: Peer }> {
+  const cluster = await startCluster(
+    3,
+    temporaryDirectory((end) => t.teardown(end)),
+  );
+  t.teardown(() => cluster.stop());
+  return { ...cluster, primary: cluster.clients[0] as Peer };
 }
 
-async function assertReplicas(test: Test, cluster: Cluster, handle: number, expected: Buffer): Promise<void> {
-  for (const index of cluster.ids.keys()) {
-    test.ok((await read(cluster, index, handle)).equals(expected), `replica ${index}`);
+async function read(peer: Peer, handle: number, version = 1): Promise<Buffer> {
+  const { payload } = await peer.call(ReadChunk, { handle, version, offset: 0, length: CHUNK_BYTES });
+  return payload?.bytes ?? Buffer.alloc(0);
+}
+
+async function assertReplicas(t: Test, cluster: Cluster, handle: number, expected: Buffer, version = 1) {
+  for (const [index, peer] of cluster.clients.entries()) {
+    t.ok((await read(peer, handle, version)).equals(expected), `replica ${index}`);
   }
 }
 
-t.test('write: inline and pushed data reach every replica', async (t) => {
-  const cluster = await startCluster(3, temporaryDirectory(t.teardown));
-  t.teardown(() => cluster.stop());
-  const { master, ids, clients } = cluster;
+function write(
+  peer: Peer,
+  handle: number,
+  version: number,
+  offset: number,
+  bytes: Uint8Array,
+  options: CallOptions = mutation(),
+) {
+  const body = { handle, version, offset, length: bytes.byteLength };
+  return peer.call(WriteChunk, body, withPayload(bytes, options));
+}
+
+function append(
+  peer: Peer,
+  handle: number,
+  mode: 'record' | 'exact',
+  bytes: Uint8Array,
+  options = mutation(),
+  from = 0,
+) {
+  return peer.call(AppendChunk, { handle, version: 1, mode, from }, withPayload(bytes, options));
+}
+
+t.test('write: inline and pushed data, overwrites and gaps reach every replica', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
   await master.grant(1, 1, ids);
-  const [primary] = clients;
   const expected = Buffer.alloc(400_000);
   const small = pattern(5_000, 1);
   small.copy(expected, 0);
-  const write = { handle: 1, version: 1 };
-  const { body } = await primary!.call(
-    WriteChunk,
-    { ...write, offset: 0, length: 5_000 },
-    withPayload(small, next()),
-  );
+  const { body } = await write(primary, 1, 1, 0, small);
   t.equal(body.verifiers.length, 3);
   const large = pattern(395_000, 2);
   large.copy(expected, 5_000);
-  const dataId = { session: 9, number: 1 };
-  const chain = [master.server(ids[1]!), master.server(ids[2]!)];
-  await primary!.call(PushData, { dataId, chain }, withPayload(large));
-  await primary!.call(WriteChunk, { ...write, offset: 5_000, length: 395_000, dataId }, next());
+  const dataId = { session: SESSION, number: 1 };
+  const chain = ids.slice(1).map((id) => master.server(id));
+  await primary.call(PushData, { dataId, chain }, withPayload(large));
+  const pushed = { handle: 1, version: 1, offset: 5_000, length: 395_000, dataId };
+  await primary.call(WriteChunk, pushed, mutation());
   await assertReplicas(t, cluster, 1, expected);
-  const synced = await primary!.call(SyncChunk, { ...write, secondaries: chain });
+  const synced = await primary.call(SyncChunk, { handle: 1, version: 1, secondaries: chain });
   t.strictSame(synced.body.verifiers, body.verifiers);
+  await t.rejects(primary.call(WriteChunk, pushed, mutation()), { code: 'DATA_NOT_BUFFERED' });
 
   const over = pattern(70_000, 3);
   over.copy(expected, 63_000);
-  await primary!.call(WriteChunk, { ...write, offset: 63_000, length: 70_000 }, withPayload(over, next()));
+  await write(primary, 1, 1, 63_000, over);
   await assertReplicas(t, cluster, 1, expected);
 
-  const gap = Buffer.concat([expected, Buffer.alloc(100_000), Buffer.from('after a gap')]);
-  const offset = 500_000;
-  await primary!.call(
-    WriteChunk,
-    { ...write, offset, length: 11 },
-    withPayload(Buffer.from('after a gap'), next()),
+  const tail = Buffer.from('after a gap');
+  await write(primary, 1, 1, 500_000, tail);
+  await assertReplicas(t, cluster, 1, Buffer.concat([expected, Buffer.alloc(100_000), tail]));
+  t.equal((await primary.call(GetChunkLength, { handle: 1, version: 1 })).body.lengthBytes, 500_011);
+});
+
+t.test('write: data that a secondary has lost is sent again by the primary', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  await master.grant(1, 1, ids);
+  const bytes = pattern(200_000);
+  const dataId = { session: SESSION, number: 5 };
+  await primary.call(PushData, { dataId, chain: [] }, withPayload(bytes));
+  await primary.call(WriteChunk, { handle: 1, version: 1, offset: 0, length: 200_000, dataId }, mutation());
+  await assertReplicas(t, cluster, 1, bytes);
+});
+
+t.test('write: refused without the lease, under another version, or outside the chunk', async (t) => {
+  const { master, ids, primary, clients } = await threeServers(t);
+  const bytes = pattern(10);
+  await t.rejects(write(primary, 1, 1, 0, bytes), { code: 'NOT_PRIMARY' });
+  await master.grant(1, 1, ids);
+  await t.rejects(write(clients[1] as Peer, 1, 1, 0, bytes), { code: 'NOT_PRIMARY' });
+  await t.rejects(write(primary, 1, 2, 0, bytes), { code: 'STALE_CHUNK_VERSION' });
+  await t.rejects(write(primary, 1, 1, CHUNK_BYTES - 5, bytes), { code: 'INVALID' });
+  await master.grant(1, 2, ids);
+  await t.rejects(write(primary, 1, 1, 0, bytes), { code: 'STALE_CHUNK_VERSION' });
+  await write(primary, 1, 2, 0, bytes);
+  await t.rejects(read(primary, 1, 3), { code: 'STALE_CHUNK_VERSION' });
+  await t.rejects(read(primary, 77), { code: 'NO_SUCH_CHUNK' });
+});
+
+t.test('serial order: a secondary applies mutations in the order of their serials', async (t) => {
+  const { master, ids, clients } = await threeServers(t);
+  await master.grant(1, 1, ids);
+  const secondary = clients[1] as Peer;
+  const apply = (number: number, bytes: Buffer) =>
+    secondary.call(
+      ApplyMutation,
+      {
+        handle: 1,
+        version: 1,
+        serial: 2 ** 24 + number,
+        kind: 'write',
+        offset: 0,
+        length: bytes.byteLength,
+        session: 0,
+        sequence: 0,
+      },
+      withPayload(bytes),
+    );
+  const third = apply(3, Buffer.from('ccc'));
+  const second = apply(2, Buffer.from('bb'));
+  const first = apply(1, Buffer.from('aaaa'));
+  await Promise.all([first, second, third]);
+  t.equal((await read(secondary, 1)).toString(), 'ccca');
+  await apply(2, Buffer.from('xx'));
+  t.equal((await read(secondary, 1)).toString(), 'ccca', 'a duplicate is acknowledged and changes nothing');
+  await t.rejects(apply(9, Buffer.from('late')), { code: 'REPLICA_FAILED' }, 'one before it never comes');
+});
+
+t.test('once: a retry gets the first result, a delayed duplicate changes nothing', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  await master.grant(1, 1, ids);
+  const first = mutation();
+  await write(primary, 1, 1, 0, Buffer.from('first'), first);
+  await write(primary, 1, 1, 0, Buffer.from('later'));
+  await write(primary, 1, 1, 0, Buffer.from('first'), first);
+  await assertReplicas(t, cluster, 1, Buffer.from('later'));
+  const record = mutation();
+  const at = await append(primary, 1, 'exact', Buffer.from('record'), record);
+  await append(primary, 1, 'exact', Buffer.from('another'));
+  const again = await append(primary, 1, 'exact', Buffer.from('record'), record);
+  t.same([again.body.offset, again.body.written], [at.body.offset, 6]);
+  await assertReplicas(t, cluster, 1, Buffer.from('laterrecordanother'));
+  t.strictSame(again.body.verifiers, at.body.verifiers);
+
+  await cluster.restart(0);
+  await master.grant(1, 2, ids);
+  const [restarted] = cluster.clients;
+  const options = withPayload(Buffer.from('record'), record);
+  const exact = { handle: 1, version: 2, mode: 'exact' as const, from: 0 };
+  const afterwards = await (restarted as Peer).call(AppendChunk, exact, options);
+  t.equal(afterwards.body.offset, at.body.offset, 'also after a restart and under a new lease');
+  await assertReplicas(t, cluster, 1, Buffer.from('laterrecordanother'), 2);
+});
+
+t.test('append: a record never crosses the end of the chunk, which is padded instead', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  await master.grant(1, 1, ids);
+  await t.rejects(append(primary, 1, 'record', Buffer.alloc(CHUNK_BYTES / 4 + 1)), { code: 'TOO_BIG' });
+  const record = pattern(CHUNK_BYTES / 4 - 100);
+  const offsets: number[] = [];
+  for (let i = 0; i < 4; i++) offsets.push((await append(primary, 1, 'record', record)).body.offset);
+  t.same(
+    offsets,
+    [0, 1, 2, 3].map((i) => i * record.byteLength),
   );
-  await assertReplicas(t, cluster, 1, gap);
+  await t.rejects(append(primary, 1, 'record', record), { code: 'CHUNK_FULL' });
+  await t.rejects(append(primary, 1, 'record', Buffer.from('small')), { code: 'CHUNK_FULL' });
+  const full = Buffer.concat([record, record, record, record, Buffer.alloc(400)]);
+  await assertReplicas(t, cluster, 1, full);
+});
+
+t.test('append: concurrent exact appends follow each other, up to the last byte of the chunk', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  await master.grant(1, 1, ids);
+  const records = Array.from({ length: 100 }, (_, i) => pattern(1_000 + i * 13, i + 1));
+  const replies = await Promise.all(records.map((record) => append(primary, 1, 'exact', record)));
+  const content = await read(primary, 1);
+  let total = 0;
+  for (const [i, record] of records.entries()) {
+    const { offset } = (replies[i] as (typeof replies)[number]).body;
+    t.ok(content.subarray(offset, offset + record.byteLength).equals(record), `record ${i}`);
+    total += record.byteLength;
+  }
+  t.equal(content.byteLength, total);
+  await assertReplicas(t, cluster, 1, content);
+  const from = CHUNK_BYTES - 10;
+  const last = await append(primary, 1, 'exact', Buffer.from('twenty bytes of data'), mutation(), from);
+  t.same([last.body.offset, last.body.written], [from, 10]);
+  await t.rejects(append(primary, 1, 'exact', Buffer.from('x')), { code: 'CHUNK_FULL' });
+  t.ok((await read(primary, 1)).subarray(total, from).every((byte) => byte === 0));
+});
+
+t.test('lease: a secondary that does not answer ends it, and a new version goes on without', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary, chunkservers } = cluster;
+  await master.grant(1, 1, ids);
+  await write(primary, 1, 1, 0, Buffer.from('before'));
+  await chunkservers[2]?.stop();
+  const failed = write(primary, 1, 1, 0, Buffer.from('during'));
+  await t.rejects(failed, { code: 'REPLICA_FAILED', message: new RegExp(`^${ids[2]}: `) });
+  await t.rejects(write(primary, 1, 1, 0, Buffer.from('after!')), { code: 'NOT_PRIMARY' });
+  await master.grant(1, 2, ids.slice(0, 2));
+  await write(primary, 1, 2, 6, Buffer.from(' and on'));
+  for (const peer of cluster.clients.slice(0, 2)) {
+    t.equal((await read(peer, 1, 2)).toString(), 'during and on');
+  }
+  chunkservers.pop();
+});
+
+t.test('repair: replicas that differ are made equal to the primary before a lease', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary, clients } = cluster;
+  await master.grant(1, 1, ids);
+  const content = pattern(500_000);
+  await write(primary, 1, 1, 0, content);
+  const stray = pattern(300_000, 7);
+  await (clients[1] as Peer).call(
+    ApplyMutation,
+    {
+      handle: 1,
+      version: 1,
+      serial: 2 ** 24 + 2,
+      kind: 'write',
+      offset: 400_000,
+      length: stray.byteLength,
+      session: 0,
+      sequence: 0,
+    },
+    withPayload(stray),
+  );
+  await (clients[2] as Peer).call(ApplyMutation, {
+    handle: 1,
+    version: 1,
+    serial: 2 ** 24 + 2,
+    kind: 'truncate',
+    offset: 100_001,
+    length: 0,
+    session: 0,
+    sequence: 0,
+  });
+  t.equal((await read(clients[2] as Peer, 1)).byteLength, 100_001);
+  await master.grant(1, 2, ids);
+  await assertReplicas(t, cluster, 1, content, 2);
+  const sums = await Promise.all(clients.map((peer) => peer.call(GetChecksums, { handle: 1, version: 2 })));
+  for (const { body } of sums.slice(1)) t.same(body, sums[0]?.body);
+  await write(primary, 1, 2, 500_000, Buffer.from('goes on'));
+  await assertReplicas(t, cluster, 1, Buffer.concat([content, Buffer.from('goes on')]), 2);
+});
+
+t.test('copy: a chunk is copied with what is pending, and the two go their own ways', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  await master.grant(1, 1, ids);
+  const content = pattern(300_000);
+  const before = mutation();
+  await write(primary, 1, 1, 0, content, before);
+  const [, ...secondaries] = ids.map((id) => master.server(id));
+  const lease = { secondaries, durationMs: 60_000 };
+  for (const [i, id] of ids.entries()) {
+    const copy = { source: 1, sourceVersion: 1, handle: 2, version: 1, truncateTo: 250_000 };
+    const { body } = await master.call(id, CopyChunk, { ...copy, ...(i === 0 ? { lease } : {}) });
+    t.equal(body.lengthBytes, 250_000);
+  }
+  await t.rejects(
+    write(primary, 1, 1, 0, pattern(10)),
+    { code: 'NOT_PRIMARY' },
+    'the source has no lease any more',
+  );
+  await write(primary, 2, 1, 0, Buffer.from('copy'));
+  const copied = Buffer.concat([Buffer.from('copy'), content.subarray(4, 250_000)]);
+  await assertReplicas(t, cluster, 2, copied);
+  await assertReplicas(t, cluster, 1, content);
+  await write(primary, 2, 1, 0, content, before);
+  await assertReplicas(t, cluster, 2, copied);
+});
+
+t.test('revoke: what is under way is finished first, then nothing more is accepted', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  await master.grant(1, 1, ids);
+  const writes = Array.from({ length: 20 }, (_, i) => write(primary, 1, 1, i * 1_000, pattern(1_000, i)));
+  await writes[0];
+  const revoked = await master.call(ids[0] as string, RevokeLease, { handle: 1, version: 1 });
+  const results = await Promise.allSettled(writes);
+  const done = results.filter(({ status }) => status === 'fulfilled').length;
+  t.ok(revoked.body.lengthBytes >= done * 1_000);
+  await t.rejects(write(primary, 1, 1, 0, pattern(10)), { code: 'NOT_PRIMARY' });
+  const again = await master.call(ids[0] as string, RevokeLease, { handle: 1, version: 1 });
+  t.equal(again.body.lengthBytes, revoked.body.lengthBytes, 'asked twice it says the same');
+});
+
+t.test('versions: raised durably, never lowered, truncation carried out on the way', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  await master.grant(1, 1, ids);
+  const content = pattern(200_000);
+  await write(primary, 1, 1, 0, content);
+  await master.grant(1, 5, ids, 150_001);
+  await assertReplicas(t, cluster, 1, content.subarray(0, 150_001), 5);
+  const lower = { handle: 1, version: 4, create: false };
+  await t.rejects(master.call(ids[0] as string, PrepareVersion, lower), { code: 'STALE_CHUNK_VERSION' });
+  await t.rejects(primary.call(PrepareVersion, { ...lower, version: 6 }), { code: 'NOT_PERMITTED' });
+  const unknown = { handle: 99, version: 2, create: false };
+  await t.rejects(master.call(ids[0] as string, PrepareVersion, unknown), { code: 'NO_SUCH_CHUNK' });
+  await write(primary, 1, 5, 180_000, Buffer.from('end'));
+  const expected = Buffer.concat([content.subarray(0, 150_001), Buffer.alloc(29_999), Buffer.from('end')]);
+  await assertReplicas(t, cluster, 1, expected, 5);
+  for (const index of ids.keys()) await cluster.restart(index);
+  await assertReplicas(t, cluster, 1, expected, 5);
 });
