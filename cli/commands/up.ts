@@ -108,8 +108,8 @@ async function lockData(layout: Layout): Promise<() => Promise<void>> {
   } catch (error) {
     if (codeOf(error) !== 'EBUSY') throw error;
     const running = supervisorOf(layout);
-    const who =
-      running === undefined ? '' : ` (process ${running.supervisor.pid}, mounted at ${running.mountPoint})`;
+    const where = running?.mountPoint === undefined ? '' : `, mounted at ${running.mountPoint}`;
+    const who = running === undefined ? '' : ` (process ${running.supervisor.pid}${where})`;
     throw new Failure(
       `gfs up is running on ${layout.root} already${who}`,
       `Use that one, stop it with \`gfs down --data ${layout.root}\`, or give other data with --data DIR.`,

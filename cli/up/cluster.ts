@@ -74,6 +74,8 @@ export class Cluster {
     for (const directory of [layout.root, layout.run, layout.log]) {
       mkdirSync(directory, { recursive: true, mode: 0o700 });
     }
+    const supervisor = identityOf(process.pid) as ProcessIdentity;
+    writeState(layout, { supervisor });
     // What can be refused is refused before anything runs.
     await this.#plan.prepareMountPoint();
     await checkPort(this.#plan.host, this.#plan.port, 'gfs up --port PORT');
@@ -83,12 +85,8 @@ export class Cluster {
     const starting: Promise<Address>[] = [];
     for (let index = 1; index <= servers; index++) starting.push(this.#startChunkserver(index, master));
     await allOrFirstFailure(starting);
-    writeState(layout, {
-      supervisor: identityOf(process.pid) as ProcessIdentity,
-      mountPoint: this.#plan.mountPoint,
-      master: `${master.host}:${master.port}`,
-    });
     tell(`mounting at ${this.#plan.mountPoint}`);
+    writeState(layout, { supervisor, mountPoint: this.#plan.mountPoint });
     await this.#startMount(master);
     return master;
   }

@@ -6,16 +6,14 @@ import type { Layout } from './layout.js';
 
 export interface UpState {
   readonly supervisor: ProcessIdentity;
-  readonly mountPoint: string;
-  readonly master: string;
+  /** Once it is about to be mounted: what is mounted there may be ours. */
+  readonly mountPoint?: string;
 }
 
 export function readState(layout: Layout): UpState | undefined {
   try {
     const state = JSON.parse(readFileSync(layout.state, 'utf8')) as UpState;
-    return typeof state?.supervisor?.pid === 'number' && typeof state.mountPoint === 'string'
-      ? state
-      : undefined;
+    return typeof state?.supervisor?.pid === 'number' ? state : undefined;
   } catch {
     return undefined;
   }
