@@ -25,6 +25,8 @@ import type { ChunkState, LoggedState } from './state.js';
 const MAX_CHUNKSERVERS = 4096;
 const MAX_DROPS_PER_HEARTBEAT = 1024;
 const POLL_MS = 50;
+/** Below this share of all space deleted files are given up early. */
+const LOW_SPACE_SHARE = 0.1;
 /** Forgets what was learnt of a server that is gone, this many replicas at a time. */
 const FORGET_SLICE = 8192;
 
@@ -94,6 +96,20 @@ export class ChunkserverTable {
   get active(): readonly Chunkserver[] {
     this.#active ??= [...this.#byId.values()].filter(({ alive, reported }) => alive && reported);
     return this.#active;
+  }
+
+  /** Whether space runs out: little is left in all, or too few servers could take another chunk. */
+  get short(): boolean {
+    const { goal, chunkBytes } = this.#parts.options;
+    let total = 0;
+    let available = 0;
+    let roomy = 0;
+    for (const { space } of this.active) {
+      total += space.totalBytes;
+      available += space.availableBytes;
+      if (space.availableBytes >= 2 * chunkBytes) roomy++;
+    }
+    return available < LOW_SPACE_SHARE * total || roomy < Math.min(goal, this.active.length);
   }
 
   /** Everyone heard of in this life, the dead too. */

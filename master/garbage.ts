@@ -9,13 +9,17 @@ import type { Journal } from './journal.js';
 import { type LockManager, LockSet } from './locks.js';
 import type { Chunkserver } from './replicas.js';
 import type { ClientSessions } from './sessions.js';
-import type { LoggedState } from './state.js';
+import type { DeletedNode, LoggedState } from './state.js';
 
 const MAX_PER_RECORD = 512;
 /** Deleted nodes that one scan looks at. */
 const SCAN_SLICE = 8192;
 const MAX_DELETES_PER_CALL = 4096;
 const DELETE_DEADLINE_MS = 20_000;
+/** How long directories, links and special files stay after they were removed, for those who are in them. */
+const NAMES_KEPT_MS = 60_000;
+/** Deleted files given up in one scan to make room: then it is looked again how much room there is. */
+const MAX_SACRIFICED = 64;
 
 export class GarbageCollector {
   readonly #state: LoggedState;
@@ -28,6 +32,7 @@ export class GarbageCollector {
   readonly #retentionMs: number;
   readonly #deleting = new Set<Chunkserver>();
   #reclaiming = false;
+  #cursor: IterableIterator<DeletedNode>;
 
   constructor(
     state: LoggedState,
@@ -39,6 +44,7 @@ export class GarbageCollector {
     retentionMs: number,
   ) {
     this.#state = state;
+    this.#cursor = state.deleted.values();
     this.#journal = journal;
     this.#locks = locks;
     this.#sessions = sessions;
@@ -81,17 +87,36 @@ export class GarbageCollector {
 
   /** In the order of their ids, in which locks are taken. */
   #due(): number[] {
+    const due = new Set<number>();
+    if (this.#chunkservers.short) for (const id of this.#oldestFiles()) due.add(id);
     const nowSec = this.#clock.wallTime().sec;
-    const due: number[] = [];
-    let looked = 0;
-    for (const { id, timeSec } of this.#state.deleted.values()) {
-      if (looked++ >= SCAN_SLICE) break;
-      const file = this.#state.nodes.get(id)?.isRegular ?? false;
+    for (let looked = 0; looked < SCAN_SLICE; looked++) {
+      const next = this.#cursor.next();
+      if (next.done) {
+        this.#cursor = this.#state.deleted.values();
+        break;
+      }
+      const { id, timeSec } = next.value;
       // Only files are worth bringing back; but what was just removed may still be somebody's directory.
-      const keptMs = file ? this.#retentionMs : Math.min(this.#retentionMs, NAMES_KEPT_MS);
-      if ((nowSec - timeSec) * 1000 >= keptMs && !this.#sessions.isOpen(id)) due.push(id);
+      const keptMs = this.#isFile(id) ? this.#retentionMs : Math.min(this.#retentionMs, NAMES_KEPT_MS);
+      if ((nowSec - timeSec) * 1000 >= keptMs && !this.#sessions.isOpen(id)) due.add(id);
     }
-    return due.sort((a, b) => a - b);
+    return [...due].sort((a, b) => a - b);
+  }
+
+  /** Before the cluster is full, deleted files go, the oldest first, however long they were to be kept. */
+  #oldestFiles(): number[] {
+    const oldest: number[] = [];
+    let looked = 0;
+    for (const { id } of this.#state.deleted.values()) {
+      if (oldest.length === MAX_SACRIFICED || looked++ === SCAN_SLICE) break;
+      if (this.#isFile(id) && !this.#sessions.isOpen(id)) oldest.push(id);
+    }
+    return oldest;
+  }
+
+  #isFile(id: number): boolean {
+    return this.#state.nodes.get(id)?.isRegular ?? false;
   }
 
   /** Has a server delete what it is to delete; what it does not confirm is sent again. */
@@ -120,5 +145,3 @@ export class GarbageCollector {
     return handles;
   }
 }
-
-const NAMES_KEPT_MS = 60_000;

@@ -431,6 +431,30 @@ t.test('garbage: the chunks of a reclaimed file are deleted on their servers', a
   t.notOk(chunkserver.chunks.has(lease.handle));
 });
 
+t.test('garbage: where space runs out deleted files go before their time, the oldest first', async (t) => {
+  const { world, client, chunkservers, lease, host } = await cluster();
+  const ids: number[] = [];
+  for (let at = 0; at < 100; at++) {
+    ids.push(await client.create(m.ROOT_ID, `${at}`));
+    await client.unlink(m.ROOT_ID, `${at}`);
+  }
+  await client.call(m.Renew, { opened: [ids[0] as number], closed: [] });
+  await lease(await client.create(m.ROOT_ID, 'live'));
+  await world.runFor(2_500);
+  t.equal(host.master.state.deleted.size, 100);
+  for (const chunkserver of chunkservers) {
+    chunkserver.availableBytes /= 20;
+    await chunkserver.heartbeat();
+  }
+  await world.runFor(1_100);
+  t.ok(host.master.state.deleted.size < 100);
+  t.ok(host.master.state.deleted.has(ids[0] as number), 'but never what is open');
+  t.ok(host.master.state.deleted.has(ids[99] as number));
+  await world.runFor(2_000);
+  t.strictSame([...host.master.state.deleted.keys()], [ids[0]]);
+  t.equal((await client.lookup('/live')).nlink, 1);
+});
+
 t.test('placement: racks are spread, full servers left out, near ones preferred', async (t) => {
   const { world, client, lease } = await cluster(5, [
     { rack: 'a', location: { x: 0, y: 0 } },
