@@ -3,8 +3,11 @@ import { type GfsError, toGfsError } from '../protocol/errors.js';
 import type { Server } from '../protocol/messages/index.js';
 import type { Chunkserver } from './replicas.js';
 
-/** A chunkserver that is alive answers well within this; one that hangs is given up for dead about then. */
-export const ASK_DEADLINE_MS = 2_000;
+/**
+ * Generous: a server that is left out of a version is stale. One that is dead or hangs is disconnected
+ * long before, which ends the call.
+ */
+export const ASK_DEADLINE_MS = 10_000;
 
 /** What a replica says of itself once it has been raised, made or copied. */
 export interface ReplicaAnswer {

@@ -325,12 +325,16 @@ export class ChunkserverTable {
     }
   }
 
-  /** Called every now and then: the silent are dead. */
-  sweep(): void {
+  /**
+   * Called every now and then: the silent are dead.
+   * @param lateMs time in which nobody could be heard
+   */
+  sweep(lateMs: number): void {
     const { clock, options, logger } = this.#parts;
     const nowMs = clock.monotonicMs();
     for (const chunkserver of this.#byId.values()) {
       if (!chunkserver.alive) continue;
+      chunkserver.lastHeardMs = Math.min(nowMs, chunkserver.lastHeardMs + lateMs);
       if (nowMs - chunkserver.lastHeardMs > options.sessionTimeoutMs) {
         this.#lose(chunkserver, 'it is silent');
         chunkserver.peer.close();

@@ -29,7 +29,8 @@ export interface RunningLease {
   ending: boolean;
 }
 
-const REVOKE_DEADLINE_MS = 2_000;
+/** A primary that lives may first have to give up a secondary that hangs; one that hangs itself is soon disconnected. */
+const REVOKE_DEADLINE_MS = 10_000;
 /** Clocks may differ by a hundredth. */
 const CLOCK_DRIFT = 0.01;
 

@@ -23,6 +23,7 @@ export class Master {
   readonly #peers = new Set<Peer>();
   readonly #pool = new BufferPool();
   readonly #timers: Timer[] = [];
+  #sweptAtMs = 0;
 
   /**
    * @param onFatal called when the process must not go on (a broken invariant, a failed flush); by
@@ -53,7 +54,7 @@ export class Master {
 
   /** @throws DataDirectoryError, DamagedLogError, or the network's error: the message says what to do */
   async start(): Promise<void> {
-    const { disk, logger, timers } = this.#environment;
+    const { disk, logger, timers, clock } = this.#environment;
     const { dataDirectory } = this.#options;
     await disk.makeDirectory(dataDirectory);
     this.#unlock = await this.#lock(dataDirectory);
@@ -61,6 +62,7 @@ export class Master {
       const parts = await assemble(this.#environment, this.#options, this.#onFatal);
       this.#parts = parts;
       registerHandlers(this.#service, parts);
+      this.#sweptAtMs = clock.monotonicMs();
       this.#timers.push(timers.every(SWEEP_INTERVAL_MS, () => this.#sweep(parts)));
       this.#timers.push(timers.every(SCAN_INTERVAL_MS, () => this.#scan(parts)));
       const { host, port } = this.#options;
@@ -117,10 +119,13 @@ export class Master {
     peer.onceClosed(() => this.#peers.delete(peer));
   }
 
-  /** Who is silent is dead. */
+  /** Who is silent is dead; but time in which this process itself did not run counts against nobody. */
   #sweep({ sessions, chunkservers }: MasterParts): void {
-    sessions.sweep();
-    chunkservers.sweep();
+    const nowMs = this.#environment.clock.monotonicMs();
+    const lateMs = Math.max(0, nowMs - this.#sweptAtMs - 2 * SWEEP_INTERVAL_MS);
+    this.#sweptAtMs = nowMs;
+    sessions.sweep(lateMs);
+    chunkservers.sweep(lateMs);
   }
 
   #scan({ chunkservers, leases, pool, garbage, gauges }: MasterParts): void {

@@ -207,11 +207,15 @@ export class ClientSessions {
     return client;
   }
 
-  /** Called every now and then: lapses the silent, ends those that nobody came back for. */
-  sweep(): void {
+  /**
+   * Called every now and then: lapses the silent, ends those that nobody came back for.
+   * @param lateMs time in which nobody could be heard
+   */
+  sweep(lateMs: number): void {
     const nowMs = this.#clock.monotonicMs();
     const over: Client[] = [];
     for (const client of this.#clients.values()) {
+      client.lastHeardMs = Math.min(nowMs, client.lastHeardMs + lateMs);
       const silentMs = nowMs - client.lastHeardMs;
       if (client.peer !== undefined && silentMs > this.#timeoutMs) {
         const { peer } = client;

@@ -333,6 +333,16 @@ t.test(
   },
 );
 
+t.test('session: a master that was stopped for a while does not take everyone for dead', async (t) => {
+  const { world, host, client, chunkservers } = await cluster();
+  host.process.pause();
+  await world.runFor(8_000);
+  host.process.resume();
+  await world.runFor(1_500);
+  t.notOk(client.peer.closed);
+  for (const { peer } of chunkservers) t.notOk(peer.closed);
+});
+
 t.test('chunkserver: one server id, one server', async (t) => {
   const { world, chunkservers } = await cluster();
   const double = new TestChunkserver(world, 'cs0');
