@@ -115,10 +115,15 @@ export class Chunkserver {
     const shared = { store, primary, secondary, peers, pushed };
     new DataService({ ...shared, metrics, bootId, sync, inTouch, onDamage }).register(service);
     const { host, port } = this.#options;
-    const listener = await environment.network.listen(host, port, (socket) => {
-      this.#accept(new Peer(socket, this.#peerOptions(store, service, term)));
-    });
-    return { store, session, peers, leases, listener };
+    try {
+      const listener = await environment.network.listen(host, port, (socket) => {
+        this.#accept(new Peer(socket, this.#peerOptions(store, service, term)));
+      });
+      return { store, session, peers, leases, listener };
+    } catch (error) {
+      peers.close();
+      throw error;
+    }
   }
 
   #peerOptions(store: Store, service: Service, term: () => number): PeerOptions {

@@ -49,14 +49,30 @@ export class ScriptedMaster {
   readonly servers = new Map<string, { server: Server; peer: Caller }>();
   readonly reports = new Map<string, ReplicaReport[]>();
   readonly damaged: { serverId: string; handle: number }[] = [];
-  readonly heartbeats: { serverId: string; extend: readonly { handle: number }[] }[] = [];
+  readonly heartbeats: {
+    serverId: string;
+    extend: readonly { handle: number }[];
+    availableBytes: number;
+  }[] = [];
   /** Named in the reply to the next heartbeat. */
   drop: number[] = [];
   timeoutMs = 2_000;
-  answersRenewals = true;
+  /** Otherwise it takes what it is asked and says nothing. */
+  answers = true;
+  readonly #clusterId: string;
+  #answeredMs = performance.now();
   #listener: Listener | undefined;
   readonly #environment = quietEnvironment();
   readonly #peers: Peer[] = [];
+
+  constructor(clusterId = CLUSTER) {
+    this.#clusterId = clusterId;
+  }
+
+  /** How long it has answered nothing. */
+  silentSinceMs(): number {
+    return performance.now() - this.#answeredMs;
+  }
 
   get address(): { host: string; port: number } {
     return { host: '127.0.0.1', port: this.#listener?.port ?? 0 };
@@ -66,12 +82,13 @@ export class ScriptedMaster {
     const service = new Service();
     service
       .on(RegisterChunkserver, ({ server }, { peer }) => {
+        if (!this.answers) return new Promise(() => undefined);
         this.servers.set(server.serverId, { server, peer });
         this.reports.set(server.serverId, []);
         return {
           body: {
             session: 1,
-            clusterId: CLUSTER,
+            clusterId: this.#clusterId,
             chunkBytes: CHUNK_BYTES,
             term: 1,
             renewIntervalMs: 100,
@@ -85,11 +102,14 @@ export class ScriptedMaster {
         return { body: {} };
       })
       .on(RenewChunkserver, () => {
-        if (!this.answersRenewals) return new Promise(() => undefined);
+        if (!this.answers) return new Promise(() => undefined);
+        this.#answeredMs = performance.now();
         return { body: {} };
       })
-      .on(Heartbeat, ({ extend }, { from }) => {
-        this.heartbeats.push({ serverId: from.id, extend });
+      .on(Heartbeat, ({ extend, space }, { from }) => {
+        if (!this.answers) return new Promise(() => undefined);
+        const { availableBytes } = space;
+        this.heartbeats.push({ serverId: from.id, extend, availableBytes });
         const drop = this.drop.splice(0);
         return { body: { extended: extend.map(({ handle }) => ({ handle, remainingMs: 60_000 })), drop } };
       })
@@ -99,13 +119,17 @@ export class ScriptedMaster {
       });
     const { network } = this.#environment;
     this.#listener = await network.listen('127.0.0.1', 0, (socket) => {
-      this.#peers.push(peerOver(this.#environment, socket, 'master', service));
+      this.#peers.push(peerOver(this.#environment, socket, 'master', service, this.#clusterId));
     });
+  }
+
+  dropConnections(): void {
+    for (const peer of this.#peers.splice(0)) peer.close();
   }
 
   async stop(): Promise<void> {
     await this.#listener?.close();
-    for (const peer of this.#peers) peer.close();
+    this.dropConnections();
   }
 
   call<Request, Reply>(
@@ -148,12 +172,13 @@ function peerOver(
   socket: Awaited<ReturnType<Environment['network']['connect']>>,
   role: 'master' | 'client',
   service: Service,
+  clusterId = CLUSTER,
 ): Peer {
   const { clock, timers, logger } = environment;
   return new Peer(socket, {
     role,
     id: role,
-    clusterId: () => CLUSTER,
+    clusterId: () => clusterId,
     term: () => 1,
     service,
     pool: new BufferPool(),
