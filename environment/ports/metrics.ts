@@ -15,7 +15,12 @@ export interface Histogram {
 export interface Metrics {
   counter(name: string, help: string, labels?: Readonly<Record<string, string>>): Counter;
   gauge(name: string, help: string, labels?: Readonly<Record<string, string>>): Gauge;
-  histogram(name: string, help: string, buckets: readonly number[], labels?: Readonly<Record<string, string>>): Histogram;
+  histogram(
+    name: string,
+    help: string,
+    buckets: readonly number[],
+    labels?: Readonly<Record<string, string>>,
+  ): Histogram;
   /** The text exposition format. */
   expose(): Promise<string>;
 }
