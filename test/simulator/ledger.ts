@@ -44,12 +44,15 @@ export class Ledger {
   /** Operations that succeeded, and those that failed as they may. */
   succeeded = 0;
   failed = 0;
+  /** How often a chunkserver's host has lost its memory. */
+  crashes = 0;
 
   constructor(calm: boolean) {
     this.calm = calm;
   }
 
   hostCrashed(): void {
+    this.crashes++;
     for (const { model } of this.files) model.hostCrashed();
     for (const { model } of this.appendFiles) model.hostCrashed();
   }

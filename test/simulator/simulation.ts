@@ -29,6 +29,8 @@ export interface SimulationOptions extends Partial<ClusterOptions> {
   readonly seed: number;
   /** Virtual time under load. */
   readonly durationMs: number;
+  /** After the repair, how long the load goes on before it ends. */
+  readonly settleMs?: number;
   /** Which may happen; by default the seed chooses. */
   readonly faults?: readonly Fault[];
   /** Called with every line that any process logs. */
@@ -142,11 +144,12 @@ class Simulation {
     await this.#runFor(durationMs);
     this.#faults.stop();
     this.#cluster.repair();
-    await this.#runFor(SETTLE_MS);
+    await this.#runFor(this.#options.settleMs ?? SETTLE_MS);
     this.#ledger.stopping = true;
     await this.#finish();
-    const { process } = { process: this.#world.process('auditor') };
-    const audit = connectClient(process).then((client) => auditFiles(client, this.#ledger));
+    const audit = connectClient(this.#world.process('auditor')).then((client) =>
+      auditFiles(client, this.#ledger),
+    );
     await this.#untilDone(audit, AUDIT_MS);
     await this.#checkLog();
   }

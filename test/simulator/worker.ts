@@ -313,13 +313,15 @@ export class Worker {
 
   async #appendOne(target: AppendFile, file: OpenFile, mine: Set<number>): Promise<void> {
     const { id, record } = target.model.make(this.#random, this.#random.chance(0.9) ? 600 : 20_000);
+    const { crashes } = this.#context.ledger;
     const offset = await this.#attempt(`append record ${id} to ${target.path}`, async () => {
       if (target.mode === 'record') return file.appendRecord(record, {});
       const at = await file.append(record);
       await file.flush({});
       return at;
     });
-    if (offset === undefined) return;
+    // Where a host crashed meanwhile it may have been written before, and be lost with that.
+    if (offset === undefined || crashes !== this.#context.ledger.crashes) return;
     target.model.acknowledged(id, offset, record);
     mine.add(id);
   }
