@@ -9,22 +9,27 @@
  *
  * Notifications (FUSE_NOTIFY_INVAL_*) do block: inside the write the kernel takes locks that are held
  * until a request is answered, maybe one that waits for this process. They have a thread of their own
- * and a bounded queue, and JavaScript hears how many are done.
+ * and a bounded queue, and JavaScript hears how many are done. So that even a process that is killed
+ * while one blocks comes to an end, the thread has a device and a descriptor table of its own.
  *
  * The end: after close() the notifier finishes the write it is in, which may need requests to be
  * answered still; so reading goes on until it has. Only then are the handles and the descriptor closed.
- * When the environment is torn down first there is nobody to answer: everything is closed at once and
- * the notifier, with a descriptor of its own, ends by itself.
+ * When the environment is torn down first there is nobody to answer: everything is closed at once, which
+ * ends the requests, and the notifier goes by itself.
  */
 #include "device.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <uv.h>
@@ -36,8 +41,14 @@
 /* Most buffers of one reply: Linux's UIO_MAXIOV. */
 #define MAX_PARTS 1024
 #define PARTS_ON_STACK 64
+/* Before Linux 5.9 descriptors are closed one by one, up to here. */
+#define OLD_KERNEL_DESCRIPTORS 65536
 /* Notifications waiting for their thread. One is at most 300 bytes: 5 MiB in all. */
 #define MAX_NOTICES 16384
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
 
 struct notice {
   struct notice *next;
@@ -81,7 +92,7 @@ struct device {
   struct notice *first, *last;
   uint32_t waiting;
   uint32_t notified;
-  int notifier_fd;
+  bool notifier_ready;
   bool notifier_runs;
   bool stop_notifier;
   bool async_closed;
@@ -274,9 +285,42 @@ static napi_value js_reply_with(napi_env env, napi_callback_info info) {
 
 /* ---- Notifications ---- */
 
+/* In this thread's table of descriptors, closes all but one. */
+static void close_others(int kept) {
+  if ((kept == 0 || syscall(SYS_close_range, 0, kept - 1, 0) == 0) && syscall(SYS_close_range, kept + 1, ~0U, 0) == 0)
+    return;
+  for (int fd = 0; fd < OLD_KERNEL_DESCRIPTORS; fd++)
+    if (fd != kept) close(fd);
+}
+
+/*
+ * The notifier's way to the kernel: a second device on the connection, alone in a descriptor table of
+ * this thread's own. When the process is killed while a notification blocks, the thread cannot end, and
+ * what it shares stays open. The requests that it waits for were read from the first device, which is
+ * not shared: its last close ends them, and with that the wait. Without such a device the write still
+ * works; only that end is missing.
+ */
+static int open_own_device(int fd) {
+  if (unshare(CLONE_FILES) < 0) return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  uint32_t connection = fd;
+  int own = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+  if (own >= 0 && ioctl(own, FUSE_DEV_IOC_CLONE, &connection) < 0) {
+    close(own);
+    own = -1;
+  }
+  if (own < 0) own = fd;
+  close_others(own);
+  return own;
+}
+
 static void *notify_loop(void *data) {
   struct device *device = data;
-  int fd = device->notifier_fd;
+  int fd = open_own_device(device->fd);
+  pthread_mutex_lock(&device->mutex);
+  device->notifier_ready = true;
+  pthread_cond_broadcast(&device->changed);
+  pthread_mutex_unlock(&device->mutex);
+
   pthread_mutex_lock(&device->mutex);
   while (true) {
     while (device->first == NULL && !device->stop_notifier) pthread_cond_wait(&device->changed, &device->mutex);
@@ -313,13 +357,11 @@ static void on_notified(uv_async_t *async) {
   if (device->closing) shut_when_idle(device);
 }
 
-/* Starts the thread, at the first notification. Under the mutex. Returns an errno. */
+/* Starts the thread, at the first notification, and waits until it has its device. Returns an errno. */
 static int start_notifier(struct device *device) {
   sigset_t all, before;
   pthread_attr_t attributes;
   pthread_t thread;
-  device->notifier_fd = fcntl(device->fd, F_DUPFD_CLOEXEC, 0);
-  if (device->notifier_fd < 0) return errno;
   sigfillset(&all);
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -328,13 +370,13 @@ static int start_notifier(struct device *device) {
   int error = pthread_create(&thread, &attributes, notify_loop, device);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attributes);
-  if (error == 0) {
-    device->notifier_runs = true;
-  } else {
-    close(device->notifier_fd);
+  if (error != 0) {
     release(device);
+    return error;
   }
-  return error;
+  device->notifier_runs = true;
+  while (!device->notifier_ready) pthread_cond_wait(&device->changed, &device->mutex);
+  return 0;
 }
 
 /* notify(message) -> 0, or -EAGAIN when the queue is full, or -errno */

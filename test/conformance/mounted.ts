@@ -1,5 +1,5 @@
 /** A mount for a test, served by a process of its own, and gone after it whatever happened. */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, type SpawnOptions, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -27,35 +27,30 @@ export async function mountPoint(t: Test): Promise<string> {
   return path;
 }
 
-/** Starts `serve.js` on a directory and waits until it is mounted. */
-export async function startServer(
+/** Starts a program that says something on standard output once it has mounted, and waits for that. */
+export async function startProgram(
   t: Test,
-  binding: string,
+  args: readonly string[],
   path: string,
-  env: Readonly<Record<string, string>> = {},
+  options: SpawnOptions = {},
 ): Promise<ChildProcess> {
-  const program = fileURLToPath(new URL('./serve.js', import.meta.url));
-  const server = spawn(process.execPath, [program, binding, path], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, ...env },
-  });
+  const stdio: StdioOptions = ['ignore', 'pipe', 'inherit', 'ipc'];
+  const server = spawn(process.execPath, args, { stdio, ...options });
   t.teardown(() => stopServer(server, path));
   const outcome = await Promise.race([
     once(server.stdout!, 'data').then(() => 'mounted'),
     once(server, 'exit').then(() => 'ended'),
     new Promise((resolve) => setTimeout(resolve, START_TIMEOUT_MS, 'timeout').unref()),
   ]);
-  if (outcome !== 'mounted') throw new Error(`${binding} on ${path}: ${String(outcome)}`);
+  if (outcome !== 'mounted') throw new Error(`${args.join(' ')}: ${String(outcome)}`);
   return server;
 }
 
-export async function startMount(
-  t: Test,
-  binding: string,
-  env?: Readonly<Record<string, string>>,
-): Promise<TestMount> {
+/** Serves the in-memory file system on a directory of its own. */
+export async function startMount(t: Test, binding: string): Promise<TestMount> {
   const path = await mountPoint(t);
-  return { path, server: await startServer(t, binding, path, env) };
+  const program = fileURLToPath(new URL('./serve.js', import.meta.url));
+  return { path, server: await startProgram(t, [program, binding, path], path) };
 }
 
 /** As a person would; then by force, or the test would wait for its own files. */
@@ -76,9 +71,11 @@ export async function stopServer(server: ChildProcess, path: string): Promise<vo
 export async function command(
   program: string,
   args: readonly string[],
+  uid?: number,
 ): Promise<{ code: number; output: string }> {
+  const identity = uid === undefined ? {} : { uid, gid: uid };
   return await new Promise((resolve) => {
-    execFile(program, args, { timeout: STOP_TIMEOUT_MS }, (error, stdout, stderr) => {
+    execFile(program, args, { timeout: STOP_TIMEOUT_MS, ...identity }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code ?? 1), output: `${stdout}${stderr}` });
     });
   });
