@@ -114,6 +114,8 @@ export class Powers {
         next,
       });
       for (const chunk of page.chunks) {
+        // A page may go on past the last chunk, with holes.
+        if (chunk.index >= chunkCount) break;
         const description = this.#describe(chunk, size);
         bytes += JSON.stringify(description).length + 1;
         if (bytes > maxBytes) return wrap(chunk.index);
