@@ -60,7 +60,7 @@ export function applyPatches(patches: Patches, block: Uint8Array): void {
 export function coverWhole(patches: Patches, length: number): boolean {
   let covered = 0;
   for (const { start, end } of patches) {
-    if (start > covered) return false;
+    if (start > covered) break;
     covered = end;
   }
   return covered >= length;

@@ -1,0 +1,269 @@
+import t from 'tap';
+import { Store } from '../../chunkserver/store/store.js';
+import { type FakeProcess, SimulatedWorld } from '../fakes/index.js';
+import { contentOf, contextOf, openStore, ROOT } from './store-model.js';
+import { pattern } from './support.js';
+
+const CHUNK_FILE = `${ROOT}/chunks/01/00000000000001.chunk`;
+const SIDECAR = `${ROOT}/chunks/01/00000000000001.sums`;
+
+function newWorld(seed = 1, diskBytes?: number) {
+  const world = new SimulatedWorld(seed);
+  const host = world.host('a', diskBytes === undefined ? {} : { diskBytes });
+  return { world, host, process: host.start('chunkserver') };
+}
+
+let serial = 2 ** 24;
+const write = (store: Store, offset: number, bytes: Uint8Array) =>
+  store.get(1).mutate({ kind: 'write', serial: ++serial, offset, bytes, session: 1, sequence: serial });
+
+/** The newest journal segment's path. */
+function newestSegment(host: { disk: { namesIn(path: string): string[] } }): string {
+  return `${ROOT}/journal/${host.disk.namesIn(`${ROOT}/journal`).at(-1)}`;
+}
+
+/** Of each step: what a host crash leaves is a matter of luck. */
+const RUNS = 5;
+
+for (const how of ['kill', 'host'] as const) {
+  t.test(
+    `overwrite: ${how} crash at every step of it: the old or the new, never anything else`,
+    async (t) => {
+      const old = pattern(200_000, 1);
+      const change = pattern(70_000, 2);
+      const changed = Buffer.from(old);
+      change.copy(changed, 30_000);
+      const seen = { old: 0, new: 0 };
+      for (let run = 0, finished = 0; finished < RUNS; run++) {
+        const step = Math.floor(run / RUNS);
+        const { world, host, process } = newWorld(run + 1);
+        const store = await world.until(openStore(process));
+        await world.until(store.create(1, 1));
+        await world.until(write(store, 0, old));
+        await world.until(store.directories[0]!.checkpointNow());
+        let left = step;
+        host.disk.inject = (operation) => {
+          if (operation !== 'read' && operation !== 'list' && left-- === 0) {
+            world.scheduler.after(0, () => (how === 'kill' ? process.crash() : host.crash()));
+          }
+          return undefined;
+        };
+        const work = write(store, 30_000, change)
+          .then(() => store.get(1).sync())
+          .then(() => store.directories[0]!.checkpointNow());
+        work.catch(() => undefined);
+        await world.runFor(500);
+        host.disk.inject = undefined;
+        if (process.alive) finished++;
+        if (process.alive) process.crash();
+        if (!host.up) host.boot();
+        const recovered = await world.until(openStore(host.start('again')));
+        const content = await world.until(contentOf(recovered.get(1)));
+        if (content.equals(old)) seen.old++;
+        else if (content.equals(changed)) seen.new++;
+        else t.fail(`step ${step}: ${content.byteLength} bytes that are neither`);
+      }
+      t.ok(seen.new > 3 * RUNS, `new ${seen.new} times`);
+      if (how === 'host') t.ok(seen.old > 0, `old ${seen.old} times`);
+    },
+  );
+}
+
+t.test('journal: a tail torn at any byte is cut, what is before it stays', async (t) => {
+  for (let lost = 1; lost < 330; lost += 7) {
+    const { world, host, process } = newWorld(lost);
+    const store = await world.until(openStore(process));
+    await world.until(store.create(1, 1));
+    for (let i = 0; i < 4; i++) await world.until(write(store, i * 100, pattern(100, i)));
+    process.crash();
+    const path = newestSegment(host);
+    const { disk } = host.start('vandal').environment;
+    const size = host.disk.contentOf(path)!.byteLength;
+    const file = await world.until(disk.open(path, 'write'));
+    await world.until(file.truncate(size - lost));
+    const recovered = await world.until(openStore(host.start('again')));
+    const content = await world.until(contentOf(recovered.get(1)));
+    const records = content.byteLength / 100;
+    const whole = Buffer.concat([0, 1, 2, 3].map((i) => pattern(100, i)));
+    t.ok(Number.isInteger(records) && content.equals(whole.subarray(0, records * 100)), `${lost} bytes lost`);
+    t.ok(records >= 1 && records < 4);
+    await world.until(write(recovered, content.byteLength, Buffer.from('goes on')));
+    host.processes.forEach((each: FakeProcess) => each.crash());
+    const again = await world.until(openStore(host.start('third')));
+    const expected = Buffer.concat([content, Buffer.from('goes on')]);
+    t.ok((await world.until(contentOf(again.get(1)))).equals(expected));
+  }
+});
+
+t.test('journal: damage before what was flushed stops the start, and names file and place', async (t) => {
+  const { world, host, process } = newWorld();
+  const store = await world.until(openStore(process));
+  await world.until(store.create(1, 1));
+  for (let i = 0; i < 4; i++) {
+    await world.until(write(store, i * 100, pattern(100, i)));
+    await world.until(store.get(1).sync());
+  }
+  process.crash();
+  const path = newestSegment(host);
+  host.disk.flipBit(path, 150);
+  await t.rejects(world.until(openStore(host.start('again'))), {
+    message: /journal\/.*\.log: damaged at byte \d+/,
+  });
+});
+
+t.test(
+  'host crash: what was written past the journal and not flushed is cut, and the replica suspect',
+  async (t) => {
+    let cut = 0;
+    for (let seed = 1; seed <= 20; seed++) {
+      const { world, host, process } = newWorld(seed);
+      const store = await world.until(openStore(process));
+      await world.until(store.create(1, 1));
+      const synced = pattern(131_072, 1);
+      await world.until(write(store, 0, synced));
+      await world.until(store.get(1).sync());
+      await world.until(write(store, 131_072, pattern(262_144, 2)));
+      // The record is flushed for somebody else's sake, the data is not.
+      await world.until(store.directories[0]!.journal.sync());
+      host.crash();
+      host.boot();
+      const recovered = await world.until(openStore(host.start('again')));
+      const content = await world.until(contentOf(recovered.get(1)));
+      const whole = Buffer.concat([synced, pattern(262_144, 2)]);
+      t.ok(content.byteLength >= synced.byteLength && content.equals(whole.subarray(0, content.byteLength)));
+      t.ok(recovered.get(1).state.suspect);
+      if (content.byteLength < whole.byteLength) cut++;
+      await world.until(recovered.get(1).settle(serial, new Uint8Array(0)));
+      t.notOk(recovered.get(1).state.suspect, 'until it was repaired');
+    }
+    t.ok(cut > 0, `cut ${cut} times`);
+  },
+);
+
+t.test('mark: a chunk left alone before the host crashes is not suspect', async (t) => {
+  const { world, host, process } = newWorld();
+  const store = await world.until(openStore(process));
+  await world.until(store.create(1, 1));
+  await world.until(write(store, 0, pattern(1_000)));
+  await world.runFor(301_000);
+  store.directories[0]!.markQuietDirty();
+  await world.until(store.directories[0]!.checkpointNow());
+  host.crash();
+  host.boot();
+  const second = host.start('second');
+  const recovered = await world.until(openStore(second));
+  t.notOk(recovered.get(1).state.suspect);
+  await world.until(write(recovered, 0, pattern(1_000, 2)));
+  host.crash();
+  host.boot();
+  const third = await world.until(openStore(host.start('third')));
+  t.ok(third.get(1).state.suspect, 'the next mutation marks it again, durably, before it is acknowledged');
+});
+
+t.test('flush: one that fails ends the process, and nothing is acknowledged after it', async (t) => {
+  const { world, host, process } = newWorld();
+  const failures: Error[] = [];
+  const context = { ...contextOf(process), onFatal: (error: Error) => failures.push(error) };
+  const store = await world.until(Store.open(context, [ROOT], 'server-1'));
+  await world.until(store.create(1, 1));
+  await world.until(write(store, 0, pattern(100)));
+  host.disk.inject = (operation) => (operation === 'sync' ? 'EIO' : undefined);
+  await t.rejects(world.until(store.get(1).sync()), { message: /cannot flush the journal/ });
+  t.equal(failures.length, 1);
+  host.disk.inject = undefined;
+  await t.rejects(world.until(write(store, 0, pattern(100))));
+  await t.rejects(world.until(store.get(1).sync()));
+});
+
+t.test('space: a write that the disk has no room for leaves no trace', async (t) => {
+  const { world, host, process } = newWorld(1, 4_000_000);
+  const store = await world.until(openStore(process));
+  await world.until(store.create(1, 1));
+  const content = pattern(200_000);
+  await world.until(write(store, 0, content));
+  host.disk.limitBytes = host.disk.usedBytes() + 5_000;
+  const failing = await Promise.allSettled([
+    world.until(write(store, 200_000, pattern(200_000, 2))),
+    world.until(write(store, 1_000, pattern(50_000, 3))),
+  ]);
+  t.same(
+    failing.map(({ status }) => status),
+    ['rejected', 'rejected'],
+  );
+  t.ok((await world.until(contentOf(store.get(1)))).equals(content));
+  await t.rejects(world.until(store.directories[0]!.checkpointNow()));
+  host.disk.limitBytes = 8_000_000;
+  await world.until(write(store, 200_000, pattern(10, 4)));
+  await world.until(store.directories[0]!.checkpointNow());
+  process.crash();
+  const recovered = await world.until(openStore(host.start('again')));
+  const expected = Buffer.concat([content, pattern(10, 4)]);
+  t.ok((await world.until(contentOf(recovered.get(1)))).equals(expected));
+});
+
+t.test('space: full when the host comes back: reads are served, mutations wait for room', async (t) => {
+  const { world, host, process } = newWorld(3, 4_000_000);
+  const store = await world.until(openStore(process));
+  await world.until(store.create(1, 1));
+  await world.until(write(store, 0, pattern(100_000)));
+  await world.until(store.get(1).sync());
+  host.crash();
+  host.boot();
+  host.disk.limitBytes = host.disk.usedBytes();
+  const recovered = await world.until(openStore(host.start('again')));
+  const chunk = recovered.get(1);
+  t.ok((await world.until(contentOf(chunk))).equals(pattern(100_000)));
+  await t.rejects(world.until(chunk.directory.admission(10) ?? Promise.resolve()), { code: 'NO_SPACE' });
+  host.disk.limitBytes = 8_000_000;
+  await world.until(chunk.directory.admission(10) ?? Promise.resolve());
+  await world.until(write(recovered, 0, pattern(10, 2)));
+});
+
+t.test(
+  'checkpoint: everything is in the chunk file and the sidecar, and the journal is short again',
+  async (t) => {
+    const { world, host, process } = newWorld();
+    const store = await world.until(openStore(process));
+    await world.until(store.create(1, 1));
+    const content = pattern(200_000);
+    await world.until(write(store, 0, content));
+    const change = pattern(3_000, 2);
+    change.copy(content, 10_000);
+    await world.until(write(store, 10_000, change));
+    t.notOk(
+      Buffer.from(host.disk.contentOf(CHUNK_FILE)!).equals(content),
+      'an overwrite waits in the journal',
+    );
+    await world.until(store.directories[0]!.checkpointNow());
+    t.ok(Buffer.from(host.disk.contentOf(CHUNK_FILE)!).equals(content));
+    t.equal(store.get(1).state.patches.size, 0);
+    t.ok((host.disk.contentOf(SIDECAR)?.byteLength ?? 0) >= 72 + 4 * 4);
+    t.equal(host.disk.namesIn(`${ROOT}/journal`).length, 1);
+    await world.until(store.close());
+    const again = await world.until(openStore(host.start('again')));
+    t.ok((await world.until(contentOf(again.get(1)))).equals(content));
+  },
+);
+
+t.test('reads: beside checkpoints of newer data they see one state, and never a false alarm', async (t) => {
+  const { world, process } = newWorld(5);
+  const store = await world.until(openStore(process));
+  await world.until(store.create(1, 1));
+  await world.until(write(store, 0, Buffer.alloc(100_000, 1)));
+  const directory = store.directories[0]!;
+  const work = (async () => {
+    for (let i = 2; i < 40; i++) {
+      await write(store, 0, Buffer.alloc(60_000, i));
+      await directory.checkpointNow();
+    }
+  })();
+  let mixed = 0;
+  const reader = (async () => {
+    for (let i = 0; i < 300; i++) {
+      const content = await contentOf(store.get(1));
+      if (content.subarray(0, 60_000).some((byte) => byte !== content[0])) mixed++;
+    }
+  })();
+  await world.until(Promise.all([work, reader]));
+  t.equal(mixed, 0);
+});
