@@ -68,10 +68,11 @@ export class Chunkserver {
    */
   async start(): Promise<void> {
     const { disk, clock, timers, random, bootId } = this.#environment;
-    const { dataDirectories, sync, reservedBytes } = this.#options;
+    const { dataDirectories, sync, reservedBytes, checkpointBytes } = this.#options;
     const onFatal = (error: Error): void => this.#fail(error);
     const logger = this.#logger;
-    const context = { disk, clock, timers, logger, pool: this.#pool, bootId, sync, reservedBytes, onFatal };
+    const settings = { sync, reservedBytes, ...(checkpointBytes === undefined ? {} : { checkpointBytes }) };
+    const context = { disk, clock, timers, logger, pool: this.#pool, bootId, onFatal, ...settings };
     const store = await Store.open(context, dataDirectories, random.hex(SERVER_ID_DIGITS));
     try {
       this.#running = await this.#assemble(store);

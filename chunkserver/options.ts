@@ -22,6 +22,8 @@ export interface ChunkserverOptions {
   readonly sync: 'disk' | 'memory';
   /** Kept free on every disk, for the journal, checkpoints and repair. */
   readonly reservedBytes: number;
+  /** A journal, or patches in memory, of this size begin a checkpoint. Small in tests. */
+  readonly checkpointBytes?: number;
 }
 
 export const chunkserverDefaults = {

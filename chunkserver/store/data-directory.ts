@@ -13,10 +13,8 @@ import type { Journal } from './journal.js';
 import { type Layout, SHARD_COUNT } from './layout.js';
 import { decodeSidecarBody, decodeSidecarHead } from './sidecar.js';
 
-/** A checkpoint begins when the journal is this long, or patches hold this much memory. */
-const CHECKPOINT_JOURNAL_BYTES = 64 * MIB;
-const CHECKPOINT_PATCH_BYTES = 64 * MIB;
-/** And after so many bytes in all: what a host crash makes us read and check. */
+const DEFAULT_CHECKPOINT_BYTES = 64 * MIB;
+/** It begins at the latest after so many bytes in all: what a host crash makes us read and check. */
 const CHECKPOINT_ADMITTED_BYTES = 1024 * MIB;
 /** Above this mutations wait for the checkpoint. */
 const MAX_PATCH_BYTES = 192 * MIB;
@@ -37,6 +35,8 @@ export interface DirectoryContext {
   readonly bootId: number;
   readonly sync: 'disk' | 'memory';
   readonly reservedBytes: number;
+  /** A checkpoint begins when the journal is this long, or patches hold this much memory. */
+  readonly checkpointBytes?: number;
   /** The process must end: what was acknowledged may not be on the disk. */
   readonly onFatal: (error: Error) => void;
 }
@@ -249,10 +249,11 @@ export class DataDirectory {
   }
 
   #isCheckpointDue(): boolean {
+    const limitBytes = this.context.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES;
     return (
       this.#checkpoint === undefined &&
-      (this.journal.segmentBytes > CHECKPOINT_JOURNAL_BYTES ||
-        this.#patchBytes > CHECKPOINT_PATCH_BYTES ||
+      (this.journal.segmentBytes > limitBytes ||
+        this.#patchBytes > limitBytes ||
         this.#admittedBytes > CHECKPOINT_ADMITTED_BYTES)
     );
   }

@@ -14,6 +14,9 @@ const masters = [{ host: 'master', port: MASTER_PORT }];
 /** The paper's drift bound is ours: one percent, either way. */
 const CLOCK_RATES = [1, 1.01, 0.99, 1.005, 0.995] as const;
 
+/** Some chunkservers make checkpoints all the time, others none. */
+const CHECKPOINT_BYTES = [200 * KIB, 2 * MIB, 64 * MIB] as const;
+
 export interface ClusterOptions {
   readonly chunkservers: number;
   readonly clients: number;
@@ -75,9 +78,11 @@ export class MasterMember implements Member {
 export class ChunkserverMember implements Member {
   readonly host: FakeHost;
   process: FakeProcess | undefined;
+  readonly #checkpointBytes: number;
 
-  constructor(host: FakeHost) {
+  constructor(host: FakeHost, checkpointBytes: number) {
     this.host = host;
+    this.#checkpointBytes = checkpointBytes;
   }
 
   start(): void {
@@ -91,7 +96,9 @@ export class ChunkserverMember implements Member {
         port: CHUNKSERVER_PORT,
         masters,
         reservedBytes: MIB,
+        checkpointBytes: this.#checkpointBytes,
       });
+      void chunkserver.failed.then((error) => process.fail(error));
       await chunkserver.start();
     });
   }
@@ -165,7 +172,9 @@ export class SimulatedCluster {
     const numbered = <M>(count: number, name: string, make: (host: FakeHost) => M) =>
       Array.from({ length: count }, (_, i) => make(host(`${name}${i + 1}`)));
     this.master = new MasterMember(host('master'), options);
-    this.chunkservers = numbered(options.chunkservers, 'chunkserver', (host) => new ChunkserverMember(host));
+    this.chunkservers = numbered(options.chunkservers, 'chunkserver', (host) => {
+      return new ChunkserverMember(host, random.pick(CHECKPOINT_BYTES));
+    });
     this.clients = numbered(options.clients, 'client', (host) => new ClientMember(host, run));
   }
 
