@@ -48,7 +48,10 @@ for (const how of ['kill', 'host'] as const) {
           }
           return undefined;
         };
+        const { timers } = process.environment;
+        const moment = () => new Promise<void>((resolve) => timers.after(1, resolve));
         const work = write(store, 30_000, change)
+          .then(moment)
           .then(() => store.get(1).sync())
           .then(() => store.directories[0]!.checkpointNow());
         work.catch(() => undefined);
