@@ -64,7 +64,12 @@ export async function connect(
   id: string,
   service = new Service(),
 ): Promise<Peer> {
-  const socket = await world.until(environment.network.connect('master', MASTER_PORT, 5_000));
+  return world.until(open(environment, role, id, service));
+}
+
+/** As {@link connect}, in a world that somebody else runs. */
+async function open(environment: Environment, role: Role, id: string, service: Service): Promise<Peer> {
+  const socket = await environment.network.connect('master', MASTER_PORT, 5_000);
   const peer = new Peer(socket, {
     role,
     id,
@@ -76,7 +81,7 @@ export async function connect(
     timers: environment.timers,
     logger: environment.logger,
   });
-  await world.until(peer.ready());
+  await peer.ready();
   return peer;
 }
 
@@ -110,6 +115,12 @@ export class TestClient {
     this.peer = await connect(this.world, this.process.environment, 'client', this.name);
     const body = { clientId: this.name, hostname: this.name, ...(resume === undefined ? {} : { resume }) };
     this.session = (await this.call(m.RegisterClient, body)).session;
+  }
+
+  /** Takes its session up again, in a world that somebody else runs. */
+  async reconnect(): Promise<void> {
+    this.peer = await open(this.process.environment, 'client', this.name, new Service());
+    await this.send(m.RegisterClient, { clientId: this.name, hostname: this.name, resume: this.session });
   }
 
   /** Sends without running the world. */
