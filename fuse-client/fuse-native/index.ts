@@ -32,6 +32,7 @@ const MODULE_CAPABILITIES: readonly Capability[] = [
   'caller_identity',
   'byte_names',
   'create_flags',
+  'utimens_separate',
   'statfs_64bit',
   'exact_times',
 ];

@@ -11,6 +11,8 @@ const PREFIX = 'gfs:';
 /** `_IOC_WRITE`: the caller's memory is read. `_IOC_READ`: it is written. */
 const IOC_WRITE = 1;
 const IOC_READ = 2;
+const UTIME_NOW = 0x3fff_ffff;
+const UTIME_OMIT = 0x3fff_fffe;
 
 export function isModuleCall(name: string): boolean {
   return name.startsWith(PREFIX);
@@ -48,9 +50,10 @@ export async function runModuleCall(
     }
     case 'utimens': {
       const [atimeSec, atimeNsec, mtimeSec, mtimeNsec] = doubles(buffer, 4);
-      const atime = { sec: atimeSec!, nsec: atimeNsec! };
-      const mtime = { sec: mtimeSec!, nsec: mtimeNsec! };
-      await files.setattr(context, path, { atime, mtime });
+      const atime = timeOf(atimeSec!, atimeNsec!);
+      const mtime = timeOf(mtimeSec!, mtimeNsec!);
+      const update = { ...(atime === undefined ? {} : { atime }), ...(mtime === undefined ? {} : { mtime }) };
+      await files.setattr(context, path, update);
       return 0;
     }
     case 'open': {
@@ -100,6 +103,12 @@ async function ioctl(
     if (output !== undefined) buffer.set(output);
   }
   return result;
+}
+
+/** As utimensat(2) has it; undefined leaves the time as it is. */
+function timeOf(sec: number, nsec: number): { sec: number; nsec: number } | 'now' | undefined {
+  if (nsec === UTIME_OMIT) return undefined;
+  return nsec === UTIME_NOW ? 'now' : { sec, nsec };
 }
 
 function statNumbers(a: Attributes): number[] {

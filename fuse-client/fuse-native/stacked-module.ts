@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import { constants } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from '../../environment/ports/index.js';
@@ -8,7 +8,8 @@ import type { Logger } from '../../environment/ports/index.js';
 const BUILT = 'fuse-client/native-module/build/gfs_module.node';
 
 /**
- * Loads the libfuse module `gfs` (native-module/gfs_module.c), which registers itself with libfuse.
+ * Loads the libfuse module `gfs` (native-module/gfs_module.c), which registers itself with libfuse. For all
+ * to see, and before the package: its `fuse_new` has to be found first.
  * @returns false when it is not built or cannot be loaded: the binding then has fewer capabilities
  */
 export function loadStackedModule(file: string, logger: Logger): boolean {
@@ -17,7 +18,8 @@ export function loadStackedModule(file: string, logger: Logger): boolean {
     return false;
   }
   try {
-    createRequire(import.meta.url)(file);
+    const { RTLD_LAZY, RTLD_GLOBAL } = constants.dlopen;
+    process.dlopen({ exports: {} }, file, RTLD_LAZY | RTLD_GLOBAL);
     return true;
   } catch (err) {
     logger.warn({ err, file }, 'the libfuse module cannot be loaded: no ioctl, no caller identity');

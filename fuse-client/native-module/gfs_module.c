@@ -11,10 +11,12 @@
  *    both argument and result. Numbers in it are doubles. User programs cannot send such names.
  *
  * fuse-client/fuse-native/module-calls.ts is the other end. The module is loaded as an N-API addon, because
- * that needs no library path: its constructor registers it with the libfuse that the package uses.
+ * that needs no library path: its constructor registers it with the libfuse that the package uses. It is
+ * loaded for all to see (RTLD_GLOBAL), because it also stands in for fuse_new.
  */
 #define FUSE_USE_VERSION 29
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse.h>
@@ -291,7 +293,7 @@ static const struct fuse_operations operations = {
 	.mkdir = gfs_mkdir, .unlink = gfs_unlink, .rmdir = gfs_rmdir, .chmod = gfs_chmod,
 	.chown = gfs_chown, .truncate = gfs_truncate, .ftruncate = gfs_ftruncate, .read = gfs_read,
 	.write = gfs_write, .flush = gfs_flush, .release = gfs_release, .fsync = gfs_fsync,
-	.fsyncdir = gfs_fsyncdir,
+	.fsyncdir = gfs_fsyncdir, .flag_utime_omit_ok = 1,
 };
 
 static struct fuse_fs *new_layer(struct fuse_args *args, struct fuse_fs *next[])
@@ -307,8 +309,32 @@ static struct fuse_fs *new_layer(struct fuse_args *args, struct fuse_fs *next[])
 
 FUSE_REGISTER_MODULE(gfs, new_layer);
 
+#define EXPORTED __attribute__((visibility("default")))
+#define MODULE_OPTION "modules=gfs"
+
+typedef struct fuse *new_function(struct fuse_chan *, struct fuse_args *, const struct fuse_operations *, size_t, void *);
+
+/*
+ * The package's call of fuse_new comes here first. Of a change of one time alone (touch -m, tar) libfuse
+ * says nothing unless the operations of every layer have flag_utime_omit_ok; the package's have not.
+ */
+EXPORTED struct fuse *fuse_new(struct fuse_chan *channel, struct fuse_args *args,
+	const struct fuse_operations *package_operations, size_t size, void *data)
+{
+	new_function *next = (new_function *)dlvsym(RTLD_NEXT, "fuse_new", "FUSE_2.6");
+	struct fuse_operations flagged = { 0 };
+	bool has_module = false;
+	if (!next)
+		return NULL;
+	for (int i = 0; i < args->argc; i++)
+		has_module |= strstr(args->argv[i], MODULE_OPTION) != NULL;
+	memcpy(&flagged, package_operations, size < sizeof flagged ? size : sizeof flagged);
+	flagged.flag_utime_omit_ok = has_module;
+	return next(channel, args, &flagged, sizeof flagged, data);
+}
+
 /* Makes it an N-API addon, with nothing in it: loading it is all that is wanted. */
-void *napi_register_module_v1(void *env, void *exports)
+EXPORTED void *napi_register_module_v1(void *env, void *exports)
 {
 	(void)env;
 	return exports;
