@@ -7,32 +7,20 @@ import { checksum } from '../../protocol/checksum.js';
 import { GfsError } from '../../protocol/errors.js';
 import { BLOCK_BYTES, MIB } from '../../protocol/limits.js';
 import type { DataDirectory } from './data-directory.js';
-import { forEachLimited } from './files.js';
-import type { Entry } from './journal.js';
-import { blocksNeeded, type Contents, type DirectWrite, endOf, type Mutation, plan } from './planner.js';
+import { endOf, type Mutation } from './planner.js';
 import type { JournalRecord } from './record.js';
+import { carryOut } from './round.js';
 import { applyRecord, type ChunkState, Draft } from './state.js';
-import { readVerified, type VerifiedRead } from './verified-read.js';
+import { readVerified } from './verified-read.js';
 
 const MAX_ROUND_MUTATIONS = 256;
 const MAX_ROUND_BYTES = 16 * MIB;
-const PREFETCH_CONCURRENCY = 8;
 const NO_DATA = new Uint8Array(0);
 
 interface QueuedMutation {
   readonly mutation: Mutation;
   readonly resolve: (kept: boolean) => void;
   readonly reject: (error: unknown) => void;
-}
-
-interface PlannedRound {
-  readonly draft: Draft;
-  readonly entries: Entry[];
-  readonly direct: DirectWrite[];
-  /** Of each mutation, whether its bytes stay in memory. */
-  readonly kept: boolean[];
-  /** Whether the chunk gets its mark with this round. */
-  readonly marks: boolean;
 }
 
 interface Exclusive {
@@ -207,7 +195,11 @@ export class Chunk {
       const round = this.#takeRound();
       this.#inRound = true;
       try {
-        await this.#round(round);
+        if (this.deleted) throw new GfsError('NO_SUCH_CHUNK');
+        const mutations = round.map(({ mutation }) => mutation);
+        const kept = await carryOut(this, mutations);
+        for (const [i, { resolve }] of round.entries()) resolve(kept[i] as boolean);
+        this.directory.mutated(this);
       } catch (error) {
         for (const { reject } of round) reject(error);
       } finally {
@@ -239,110 +231,5 @@ export class Chunk {
     }
     this.#queue.splice(0, round.length);
     return round;
-  }
-
-  async #round(round: readonly QueuedMutation[]): Promise<void> {
-    if (this.deleted) throw new GfsError('NO_SUCH_CHUNK');
-    const mutations = round.map(({ mutation }) => mutation);
-    this.directory.touch(this);
-    if (this.state.checksums === undefined) await this.directory.load(this);
-    const contents = new Map<number, VerifiedRead>();
-    let planned: PlannedRound;
-    try {
-      await this.#load(mutations, contents);
-      await this.#learnZeros(mutations);
-      planned = this.#plan(mutations, contents);
-    } finally {
-      for (const { release } of contents.values()) release();
-    }
-    await this.#carryOut(planned);
-    for (const [i, { resolve }] of round.entries()) resolve(planned.kept[i] as boolean);
-    this.directory.mutated(this);
-  }
-
-  /** Without waiting for anything: the draft builds on the present state. */
-  #plan(mutations: readonly Mutation[], contents: Contents): PlannedRound {
-    const { handle, state, directory } = this;
-    const draft = new Draft(state);
-    const planned: PlannedRound = {
-      draft,
-      entries: [],
-      direct: [],
-      kept: [],
-      marks: state.mark !== directory.bootId,
-    };
-    if (planned.marks) {
-      planned.entries.push({ record: { type: 'mark', handle, mark: directory.bootId } });
-      draft.mark = directory.bootId;
-    }
-    const mayGoDirect = state.truncatedAt <= this.checkpointedGeneration;
-    for (const mutation of mutations) {
-      const { entry, direct } = plan(handle, mutation, draft, contents, mayGoDirect);
-      planned.entries.push(entry);
-      planned.kept.push(direct === undefined);
-      if (direct !== undefined) planned.direct.push(direct);
-    }
-    return planned;
-  }
-
-  async #carryOut({ draft, entries, direct, marks }: PlannedRound): Promise<void> {
-    const { journal } = this.directory;
-    if (direct.length > 0) await this.#writeDirect(direct);
-    const lsn = await journal.append(entries);
-    // The mark has to be on the disk before anything that it speaks of is acknowledged.
-    if (marks) await journal.sync(lsn);
-    this.directory.addPatchBytes(draft.commit(lsn));
-    for (const { bytes } of direct) this.unflushedBytes += bytes.byteLength;
-  }
-
-  /** Adds the blocks that the mutations change in part to `contents`, in memory from the pool. */
-  async #load(mutations: readonly Mutation[], contents: Map<number, VerifiedRead>): Promise<void> {
-    const blocks = new Set<number>();
-    for (const mutation of mutations) {
-      for (const block of blocksNeeded(mutation, this.state.length)) blocks.add(block);
-    }
-    if (blocks.size === 0) return;
-    await forEachLimited(blocks, PREFETCH_CONCURRENCY, async (block) => {
-      const read = await readVerified(this, block * BLOCK_BYTES, BLOCK_BYTES);
-      contents.set(block, read.bytes.byteLength === BLOCK_BYTES ? read : this.#padded(read));
-    });
-  }
-
-  /** A whole block's buffer, with zeros behind what exists of it. */
-  #padded(read: VerifiedRead): VerifiedRead {
-    const payload = this.directory.pool.take(BLOCK_BYTES);
-    payload.bytes.set(read.bytes);
-    payload.bytes.fill(0, read.bytes.byteLength);
-    read.release();
-    return { bytes: payload.bytes, release: () => payload.release() };
-  }
-
-  /** Where the chunk is about to grow past a gap, the file may hold old bytes there. */
-  async #learnZeros(mutations: readonly Mutation[]): Promise<void> {
-    const { state } = this;
-    // A checkpoint under way may be making the file longer: then zeros are written for certain.
-    if (state.zerosFrom !== Number.POSITIVE_INFINITY || this.checkpointing !== undefined) return;
-    if (!mutations.some(({ offset }) => offset > state.length)) return;
-    state.zerosFrom = await this.directory.files.use(this, (file) => file.sizeBytes());
-  }
-
-  async #writeDirect(writes: readonly DirectWrite[]): Promise<void> {
-    const { state, directory } = this;
-    const last = writes.at(-1) as DirectWrite;
-    // Even if it fails half-way: the file may hold something there from now on.
-    state.zerosFrom = Math.max(state.zerosFrom, last.position + last.bytes.byteLength);
-    await directory.files.use(this, async (file) => {
-      for (let i = 0; i < writes.length; ) {
-        const { position } = writes[i] as DirectWrite;
-        const run: Uint8Array[] = [];
-        let end = position;
-        while (i < writes.length && (writes[i] as DirectWrite).position === end) {
-          const { bytes } = writes[i++] as DirectWrite;
-          run.push(bytes);
-          end += bytes.byteLength;
-        }
-        await file.write(run, position);
-      }
-    });
   }
 }

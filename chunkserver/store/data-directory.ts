@@ -8,18 +8,16 @@ import type { BufferPool } from '../../protocol/payload.js';
 import { checkpoint, checkpointChunk } from './checkpoint.js';
 import type { Chunk } from './chunk.js';
 import { FileCache } from './file-cache.js';
-import { readWhole, removeIfThere } from './files.js';
+import { removeIfThere } from './files.js';
 import type { Journal } from './journal.js';
 import { type Layout, SHARD_COUNT } from './layout.js';
-import { decodeSidecarBody, decodeSidecarHead } from './sidecar.js';
+import { VectorCache } from './vector-cache.js';
 
 const DEFAULT_CHECKPOINT_BYTES = 64 * MIB;
 /** It begins at the latest after so many bytes in all: what a host crash makes us read and check. */
 const CHECKPOINT_ADMITTED_BYTES = 1024 * MIB;
 /** Above this mutations wait for the checkpoint. */
 const MAX_PATCH_BYTES = 192 * MIB;
-/** Checksum vectors kept for chunks that are not being changed; 4 KiB each for a full chunk. */
-const MAX_IDLE_VECTORS = 4096;
 /** Direct writes are flushed early, so that a later sync has little left to wait for. */
 const EARLY_FLUSH_BYTES = 16 * MIB;
 /** A replica that has not been mutated for so long gets its mark off at its next checkpoint. */
@@ -51,9 +49,7 @@ export class DataDirectory {
   #journal: Journal | undefined;
   readonly #release: () => Promise<void>;
   readonly #dirty = new Set<Chunk>();
-  /** Chunks with their checksums in memory, the longest unused first. */
-  readonly #loaded = new Map<number, Chunk>();
-  readonly #loading = new Map<number, Promise<void>>();
+  readonly #vectors: VectorCache;
   /** Shards with creations, renames or removals that may not survive the host. */
   readonly #changedShards = new Set<number>();
   #patchBytes = 0;
@@ -71,6 +67,7 @@ export class DataDirectory {
     this.layout = layout;
     this.#release = releaseLock;
     this.files = new FileCache(context.disk, layout, (handle) => this.shardChanged(handle));
+    this.#vectors = new VectorCache(context.disk, layout, (chunk) => this.#dirty.has(chunk));
   }
 
   get disk(): Disk {
@@ -120,36 +117,8 @@ export class DataDirectory {
   }
 
   /** Brings the checksums and results of a chunk into memory. @throws CHUNK_CORRUPT when its sidecar is damaged */
-  async load(chunk: Chunk): Promise<void> {
-    const { handle, state } = chunk;
-    this.#loaded.delete(handle);
-    this.#loaded.set(handle, chunk);
-    if (state.checksums !== undefined) return;
-    let loading = this.#loading.get(handle);
-    if (loading === undefined) {
-      loading = this.#readBody(chunk).finally(() => this.#loading.delete(handle));
-      this.#loading.set(handle, loading);
-    }
-    await loading;
-    this.#evictVectors();
-  }
-
-  async #readBody(chunk: Chunk): Promise<void> {
-    const raw = await readWhole(this.disk, this.layout.sidecar(chunk.handle));
-    const head = raw === undefined ? undefined : decodeSidecarHead(raw);
-    const body = head === undefined ? undefined : decodeSidecarBody(raw as Buffer);
-    if (body === undefined) throw new GfsError('CHUNK_CORRUPT', `chunk ${chunk.handle}: damaged sidecar`);
-    chunk.state.setBody(body);
-  }
-
-  #evictVectors(): void {
-    let excess = this.#loaded.size - MAX_IDLE_VECTORS;
-    if (excess <= 0) return;
-    for (const [handle, chunk] of this.#loaded) {
-      if (excess-- <= 0) return;
-      this.#loaded.delete(handle);
-      if (!this.#dirty.has(chunk)) chunk.state.unload();
-    }
+  load(chunk: Chunk): Promise<void> {
+    return this.#vectors.load(chunk);
   }
 
   /** Notes that the chunk is about to have records in the journal that its sidecar lacks. */
@@ -164,7 +133,7 @@ export class DataDirectory {
   checkpointed(chunk: Chunk): void {
     if (chunk.isDirty && !chunk.deleted) return;
     this.#dirty.delete(chunk);
-    this.#evictVectors();
+    if (!chunk.deleted) this.#vectors.settled(chunk);
   }
 
   /**
@@ -320,7 +289,7 @@ export class DataDirectory {
   forget(chunk: Chunk): void {
     chunk.deleted = true;
     this.chunks.delete(chunk.handle);
-    this.#loaded.delete(chunk.handle);
+    this.#vectors.forget(chunk.handle);
     this.#dirty.delete(chunk);
     this.addPatchBytes(-chunk.state.patchBytes);
     chunk.state.patchBytes = 0;
