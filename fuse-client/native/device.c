@@ -28,6 +28,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -80,7 +81,9 @@ struct device {
   size_t reply_size;
 
   uv_poll_t poll;
-  uv_async_t notified_async;
+  /* Wakes the loop for the notifier. Not a uv_async_t: that writes to a descriptor which is libuv's own. */
+  int notified_fd;
+  uv_poll_t notified_poll;
   int open_handles;
   bool ended;    /* the kernel closed the connection; JavaScript was told */
   bool closing;  /* close() was called */
@@ -95,7 +98,7 @@ struct device {
   bool notifier_ready;
   bool notifier_runs;
   bool stop_notifier;
-  bool async_closed;
+  bool notified_closed;
 };
 
 static void retain(struct device *device) { atomic_fetch_add(&device->references, 1); }
@@ -151,18 +154,20 @@ static void on_handle_closed(uv_handle_t *handle) {
   release(device);
 }
 
-/* Closes handles and descriptor. The notifier does not touch the async handle from here on. */
+/* Closes handles and descriptors. The notifier does not touch them from here on. */
 static void shut(struct device *device) {
   if (device->fd < 0) return;
   pthread_mutex_lock(&device->mutex);
-  device->async_closed = true;
+  device->notified_closed = true;
   device->stop_notifier = true;
   pthread_cond_signal(&device->changed);
   pthread_mutex_unlock(&device->mutex);
   uv_poll_stop(&device->poll);
   uv_close((uv_handle_t *)&device->poll, on_handle_closed);
-  uv_close((uv_handle_t *)&device->notified_async, on_handle_closed);
+  uv_poll_stop(&device->notified_poll);
+  uv_close((uv_handle_t *)&device->notified_poll, on_handle_closed);
   close(device->fd);
+  close(device->notified_fd);
   device->fd = -1;
 }
 
@@ -176,8 +181,8 @@ static void shut_when_idle(struct device *device) {
   pthread_mutex_lock(&device->mutex);
   bool busy = device->notifier_runs;
   pthread_mutex_unlock(&device->mutex);
-  /* Busy: the notifier's last word comes by the async handle, which the process must live to hear. */
-  if (busy) uv_ref((uv_handle_t *)&device->notified_async);
+  /* Busy: the process must live to hear the notifier's last word. */
+  if (busy) uv_ref((uv_handle_t *)&device->notified_poll);
   else shut(device);
 }
 
@@ -285,12 +290,22 @@ static napi_value js_reply_with(napi_env env, napi_callback_info info) {
 
 /* ---- Notifications ---- */
 
-/* In this thread's table of descriptors, closes all but one. */
-static void close_others(int kept) {
-  if ((kept == 0 || syscall(SYS_close_range, 0, kept - 1, 0) == 0) && syscall(SYS_close_range, kept + 1, ~0U, 0) == 0)
-    return;
-  for (int fd = 0; fd < OLD_KERNEL_DESCRIPTORS; fd++)
-    if (fd != kept) close(fd);
+static void close_between(unsigned int first, unsigned int last) {
+  if (first > last || syscall(SYS_close_range, first, last, 0) == 0) return;
+  for (unsigned int fd = first; fd <= last && fd < OLD_KERNEL_DESCRIPTORS; fd++) close((int)fd);
+}
+
+/* In this thread's table of descriptors, closes all but two. */
+static void close_others(int one, int other) {
+  unsigned int low = one < other ? one : other, high = one < other ? other : one;
+  if (low > 0) close_between(0, low - 1);
+  close_between(low + 1, high - 1);
+  close_between(high + 1, ~0U);
+}
+
+/* Tells the loop that something has changed. Under the mutex. */
+static void wake_loop(struct device *device) {
+  if (!device->notified_closed) eventfd_write(device->notified_fd, 1);
 }
 
 /*
@@ -300,7 +315,7 @@ static void close_others(int kept) {
  * not shared: its last close ends them, and with that the wait. Without such a device the write still
  * works; only that end is missing.
  */
-static int open_own_device(int fd) {
+static int open_own_device(int fd, int notified_fd) {
   if (unshare(CLONE_FILES) < 0) return fcntl(fd, F_DUPFD_CLOEXEC, 0);
   uint32_t connection = fd;
   int own = open("/dev/fuse", O_RDWR | O_CLOEXEC);
@@ -309,13 +324,13 @@ static int open_own_device(int fd) {
     own = -1;
   }
   if (own < 0) own = fd;
-  close_others(own);
+  close_others(own, notified_fd);
   return own;
 }
 
 static void *notify_loop(void *data) {
   struct device *device = data;
-  int fd = open_own_device(device->fd);
+  int fd = open_own_device(device->fd, device->notified_fd);
   pthread_mutex_lock(&device->mutex);
   device->notifier_ready = true;
   pthread_cond_broadcast(&device->changed);
@@ -338,18 +353,20 @@ static void *notify_loop(void *data) {
 
     pthread_mutex_lock(&device->mutex);
     device->notified++;
-    if (!device->async_closed) uv_async_send(&device->notified_async);
+    wake_loop(device);
   }
   device->notifier_runs = false;
-  if (!device->async_closed) uv_async_send(&device->notified_async);
+  wake_loop(device);
   pthread_mutex_unlock(&device->mutex);
   close(fd);
   release(device);
   return NULL;
 }
 
-static void on_notified(uv_async_t *async) {
-  struct device *device = async->data;
+static void on_notified(uv_poll_t *poll, int status, int events) {
+  struct device *device = poll->data;
+  eventfd_t wakes;
+  eventfd_read(device->notified_fd, &wakes);
   pthread_mutex_lock(&device->mutex);
   uint32_t notified = device->notified;
   pthread_mutex_unlock(&device->mutex);
@@ -446,13 +463,19 @@ static bool keep_function(napi_env env, napi_value object, const char *name, nap
 static int start_polling(struct device *device) {
   uv_loop_t *loop;
   MUST(napi_get_uv_event_loop(device->env, &loop));
+  device->notified_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (device->notified_fd < 0) return -errno;
   int error = uv_poll_init(loop, &device->poll, device->fd);
-  if (error != 0) return error;
-  uv_async_init(loop, &device->notified_async, on_notified);
-  /* The poll keeps the process alive while it is mounted; the async handle need not. */
-  uv_unref((uv_handle_t *)&device->notified_async);
-  device->poll.data = device->notified_async.data = device;
+  if (error != 0) {
+    close(device->notified_fd);
+    return error;
+  }
+  if (uv_poll_init(loop, &device->notified_poll, device->notified_fd) != 0) abort();
+  /* The first keeps the process alive while it is mounted; the second need not. */
+  uv_unref((uv_handle_t *)&device->notified_poll);
+  device->poll.data = device->notified_poll.data = device;
   device->open_handles = 2;
+  uv_poll_start(&device->notified_poll, UV_READABLE, on_notified);
   return uv_poll_start(&device->poll, UV_READABLE, on_readable);
 }
 

@@ -270,6 +270,26 @@ async function all(): Promise<void> {
     },
   );
 
+  await t.test(
+    'end: a server that is killed or exits while a notification waits is gone at once',
+    async (t) => {
+      for (const kill of [true, false]) {
+        const mount = await obstinate(t);
+        const arrived = mount.reached();
+        const creating = writeFile(mount.at('slow'), 'content').catch(
+          (error: NodeJS.ErrnoException) => error.code,
+        );
+        await arrived;
+        void mount.order('invalidateEntry', 'another');
+        await mount.order('statistics');
+        if (kill) mount.server.kill('SIGKILL');
+        else void mount.order('exit');
+        t.match(await exitOf(mount.server, 5000), kill ? { signal: 'SIGKILL' } : { code: 7 });
+        t.equal(await creating, 'ECONNABORTED', 'and its callers are told');
+      }
+    },
+  );
+
   await t.test('unmount: a server that just exits, with its notifier running, leaves cleanly', async (t) => {
     const mount = await obstinate(t);
     await mount.order('invalidateEntry', 'anything');
