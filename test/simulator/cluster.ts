@@ -37,6 +37,8 @@ export interface Member {
   /** What runs now; dead when it was killed and not started since. */
   process: FakeProcess | undefined;
   start(): void;
+  /** An orderly end, as by SIGTERM, where there is one. */
+  stop?(): void;
 }
 
 export class MasterMember implements Member {
@@ -73,11 +75,17 @@ export class MasterMember implements Member {
       this.master = master;
     });
   }
+
+  stop(): void {
+    const { process, master } = this;
+    if (process !== undefined && master !== undefined) end(process, () => master.stop());
+  }
 }
 
 export class ChunkserverMember implements Member {
   readonly host: FakeHost;
   process: FakeProcess | undefined;
+  #chunkserver: Chunkserver | undefined;
   readonly #checkpointBytes: number;
 
   constructor(host: FakeHost, checkpointBytes: number) {
@@ -88,6 +96,7 @@ export class ChunkserverMember implements Member {
   start(): void {
     const process = this.host.start(this.host.name);
     this.process = process;
+    this.#chunkserver = undefined;
     begin(process, async () => {
       const chunkserver = new Chunkserver(process.environment, {
         ...chunkserverDefaults,
@@ -100,7 +109,14 @@ export class ChunkserverMember implements Member {
       });
       void chunkserver.failed.then((error) => process.fail(error));
       await chunkserver.start();
+      this.#chunkserver = chunkserver;
     });
+  }
+
+  stop(): void {
+    const { process } = this;
+    const chunkserver = this.#chunkserver;
+    if (process !== undefined && chunkserver !== undefined) end(process, () => chunkserver.stop());
   }
 }
 
@@ -150,6 +166,14 @@ function begin(process: FakeProcess, program: () => Promise<void>): void {
       if ((thrown as { code?: unknown }).code === 'ENOSPC') process.crash();
       else process.fail(thrown);
     });
+  });
+}
+
+/** Has a process end in order, and be gone then. */
+function end(process: FakeProcess, stop: () => Promise<void>): void {
+  begin(process, async () => {
+    await stop();
+    process.crash();
   });
 }
 

@@ -2,8 +2,13 @@
 import type { FakeHost, FakeRandom, SimulatedWorld } from '../fakes/index.js';
 import type { Member, SimulatedCluster } from './cluster.js';
 
-export const FAULTS = ['kill', 'crash', 'blackout', 'cut', 'cutOneWay', 'pause', 'full'] as const;
-export type Fault = (typeof FAULTS)[number];
+export const FAULTS = ['stop', 'kill', 'crash', 'blackout', 'cut', 'cutOneWay', 'pause', 'full'] as const;
+/**
+ * A bit of a replica changes on a disk. Not mixed with faults that leave a chunk with fewer replicas: the
+ * damaged one may then be the last.
+ */
+export const LONE_FAULTS = ['flip'] as const;
+export type Fault = (typeof FAULTS | typeof LONE_FAULTS)[number];
 
 export interface FaultOptions {
   readonly faults: readonly Fault[];
@@ -50,12 +55,14 @@ export class Faults {
     const { members } = this.#cluster;
     const member = this.#random.pick(members);
     const other = this.#random.pick(members.filter((candidate) => candidate !== member));
+    if (fault === 'stop') this.#stop(member);
     if (fault === 'kill') this.#kill(member);
     if (fault === 'crash') this.#crash([member]);
     if (fault === 'blackout') this.#blackout();
     if (fault === 'cut' || fault === 'cutOneWay') this.#cut(fault, member.host, other.host);
     if (fault === 'pause') this.#pause(member);
     if (fault === 'full') this.#fill(member);
+    if (fault === 'flip') this.#flip();
   }
 
   /** Long enough, now and then, for sessions and leases to end. */
@@ -67,6 +74,23 @@ export class Faults {
     this.#world.scheduler.after(delayMs, () => {
       if (!this.#stopped) run();
     });
+  }
+
+  /** In a chunk file or sidecar, always of the same chunkserver. */
+  #flip(): void {
+    const { disk } = (this.#cluster.chunkservers[0] as Member).host;
+    const shards = disk.namesIn('/data/chunks').map((shard) => `/data/chunks/${shard}`);
+    const files = shards.flatMap((shard) => disk.namesIn(shard).map((name) => `${shard}/${name}`));
+    if (files.length === 0) return;
+    const path = this.#random.pick(files);
+    const sizeBytes = disk.contentOf(path)?.byteLength ?? 0;
+    if (sizeBytes > 0) disk.flipBit(path, this.#random.below(sizeBytes));
+  }
+
+  #stop(member: Member): void {
+    if (member.stop === undefined) return;
+    member.stop();
+    this.#later(this.#durationMs(), () => this.#restart(member));
   }
 
   #kill(member: Member): void {
