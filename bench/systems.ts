@@ -141,7 +141,7 @@ export class MooseFs implements System {
     for (const tool of ['mfsmaster', 'mfschunkserver', 'mfsmount', 'mfscli']) {
       if (!onPath(tool)) {
         throw new Error(
-          `${tool} is missing: apt-get install moosefs-master moosefs-chunkserver moosefs-client`,
+          `${tool} is missing: apt-get install moosefs-master moosefs-chunkserver moosefs-client moosefs-cli`,
         );
       }
     }

@@ -6,6 +6,7 @@
 import type { GfsClient } from '../client/index.js';
 import type { Environment } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
+import { MAX_NAME_BYTES } from '../protocol/limits.js';
 import {
   type AttributeChanges,
   type Attributes,
@@ -51,7 +52,6 @@ import { callContext, Powers } from './powers.js';
 import { getVirtualXattr, isVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
 
 const STATFS_BLOCK_BYTES = 4096;
-const NAME_MAX_BYTES = 255;
 const STORED_XATTRS = ['user.', 'trusted.', 'security.capability'];
 
 export class GfsHandler implements FuseHandler {
@@ -95,7 +95,7 @@ export class GfsHandler implements FuseHandler {
 
   async lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry> {
     const askedAt = this.#client.moment;
-    const request = { parent: this.#inodes.toNode(parent), name };
+    const request = { parent: this.#inodes.toNode(parent), name: checked(name) };
     const { attributes } = await this.#client.master.query(Lookup, request, callContext(context));
     return this.#entry(attributes, askedAt);
   }
@@ -128,12 +128,16 @@ export class GfsHandler implements FuseHandler {
   }
 
   async symlink(context: Context, parent: Inode, name: ByteString, target: ByteString): Promise<Entry> {
-    const request = { parent: this.#inodes.toNode(parent), name, target };
+    const request = { parent: this.#inodes.toNode(parent), name: checked(name), target };
     return this.#made((await this.#client.master.mutate(Symlink, request, callContext(context))).attributes);
   }
 
   async link(context: Context, inode: Inode, newParent: Inode, newName: ByteString): Promise<Entry> {
-    const request = { id: this.#inodes.toNode(inode), parent: this.#inodes.toNode(newParent), name: newName };
+    const request = {
+      id: this.#inodes.toNode(inode),
+      parent: this.#inodes.toNode(newParent),
+      name: checked(newName),
+    };
     const askedAt = this.#client.moment;
     const { attributes } = await this.#client.master.mutate(Link, request, callContext(context));
     return this.#entry(attributes, askedAt);
@@ -158,7 +162,7 @@ export class GfsHandler implements FuseHandler {
     mode: 'replace' | 'noreplace' | 'exchange',
   ): Promise<void> {
     const from = { parent: this.#inodes.toNode(parent), name };
-    const to = { newParent: this.#inodes.toNode(newParent), newName };
+    const to = { newParent: this.#inodes.toNode(newParent), newName: checked(newName) };
     await this.#client.master.mutate(Rename, { ...from, ...to, mode }, callContext(context));
   }
 
@@ -172,7 +176,13 @@ export class GfsHandler implements FuseHandler {
     const call = callContext(context);
     const exclusive = (flags & OpenFlags.EXCL) !== 0;
     const regular = FileType.REGULAR | (mode & ~FileType.MASK);
-    const request = { parent: this.#inodes.toNode(parent), name, mode: regular, rdev: 0, exclusive };
+    const request = {
+      parent: this.#inodes.toNode(parent),
+      name: checked(name),
+      mode: regular,
+      rdev: 0,
+      exclusive,
+    };
     const { attributes, created } = await this.#client.master.mutate(Create, request, call);
     const file = await this.#client.open(attributes.id, call, created);
     const handle = this.#files.add(file, flags);
@@ -278,7 +288,7 @@ export class GfsHandler implements FuseHandler {
       blocksAvailable: blocks(cluster.availableBytes),
       files: cluster.files + blocks(cluster.availableBytes),
       filesFree: blocks(cluster.availableBytes),
-      nameMaxBytes: NAME_MAX_BYTES,
+      nameMaxBytes: MAX_NAME_BYTES,
     };
   }
 
@@ -339,7 +349,7 @@ export class GfsHandler implements FuseHandler {
   }
 
   async #make(context: Context, parent: Inode, name: ByteString, mode: number, rdev: number): Promise<Entry> {
-    const request = { parent: this.#inodes.toNode(parent), name, mode, rdev, exclusive: true };
+    const request = { parent: this.#inodes.toNode(parent), name: checked(name), mode, rdev, exclusive: true };
     return this.#made((await this.#client.master.mutate(Create, request, callContext(context))).attributes);
   }
 
@@ -384,6 +394,12 @@ export class GfsHandler implements FuseHandler {
       ...(mtime === undefined ? {} : { mtimeSec: mtime.sec, mtimeNsec: mtime.nsec }),
     };
   }
+}
+
+/** The kernel lets longer names through than Linux file systems have. @throws NAME_TOO_LONG */
+function checked(name: ByteString): ByteString {
+  if (name.length > MAX_NAME_BYTES) throw new GfsError('NAME_TOO_LONG');
+  return name;
 }
 
 /**

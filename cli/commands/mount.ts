@@ -61,7 +61,7 @@ export async function mount(words: readonly string[], flags: MountFlags): Promis
     process.chdir('/');
     await runMount(program, processes);
   } else {
-    await mountInBackground(mountPoint, configuration.log.file);
+    await mountInBackground(mountPoint, configuration.log.file, flags.addressFile);
   }
 }
 
@@ -99,10 +99,15 @@ function backgroundLog(mountPoint: string): string {
 }
 
 /** Runs this same command in the foreground of a process of its own, and returns once it is mounted. */
-async function mountInBackground(mountPoint: string, configuredLog: string | undefined): Promise<void> {
+async function mountInBackground(
+  mountPoint: string,
+  configuredLog: string | undefined,
+  wantedAddressFile: string | undefined,
+): Promise<void> {
   const logFile = resolve(configuredLog ?? backgroundLog(mountPoint));
   const directory = mkdtempSync(join(tmpdir(), 'gfs-mount-'));
-  const addressFile = join(directory, 'address.json');
+  const addressFile = wantedAddressFile ?? join(directory, 'address.json');
+  rmSync(addressFile, { force: true });
   try {
     mkdirSync(dirname(logFile), { recursive: true });
     const log = openSync(logFile, 'a', 0o600);
