@@ -163,9 +163,8 @@ export class MasterSession {
   }
 
   async #register(peer: Peer): Promise<Intervals> {
-    const { clock, bootId } = this.#environment;
+    const { bootId } = this.#environment;
     const { store, options } = this.#c;
-    const sentMs = clock.monotonicMs();
     const { location, rack } = options;
     const request = {
       server: this.#c.server(),
@@ -174,14 +173,12 @@ export class MasterSession {
       ...(rack === undefined ? {} : { rack }),
       space: await store.space(),
     };
-    const { body } = await peer.call(RegisterChunkserver, request, { deadlineMs: CALL_TIMEOUT_MS });
+    const registered = peer.call(RegisterChunkserver, request, { deadlineMs: CALL_TIMEOUT_MS });
+    const { body } = await this.#answered(registered);
     await store.adopt(body.clusterId, body.chunkBytes);
     if (body.term < this.#term) throw new GfsError('STALE_TERM', `the master is of term ${body.term}`);
     this.#term = body.term;
-    // Leases do not survive a silence that was long enough for the master to give them to others.
-    if (!this.inTouch) this.#leases?.endAll('the session with the master was lost');
     this.#timeoutMs = body.timeoutMs;
-    this.#heardMs = sentMs;
     return body;
   }
 
@@ -209,6 +206,8 @@ export class MasterSession {
   async #answered<T>(call: Promise<T>): Promise<T> {
     const sentMs = this.#environment.clock.monotonicMs();
     const result = await call;
+    // Leases do not survive a silence that was long enough for the master to give them to others.
+    if (!this.inTouch) this.#leases?.endAll('the session with the master was lost');
     this.#heardMs = Math.max(this.#heardMs, sentMs);
     return result;
   }

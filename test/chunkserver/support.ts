@@ -48,6 +48,8 @@ export function temporaryDirectory(teardown: (end: () => void) => void): string 
 export class ScriptedMaster {
   readonly servers = new Map<string, { server: Server; peer: Caller }>();
   readonly reports = new Map<string, ReplicaReport[]>();
+  /** Who has reported all its chunks. */
+  readonly reported = new Set<string>();
   readonly damaged: { serverId: string; handle: number }[] = [];
   readonly heartbeats: {
     serverId: string;
@@ -60,18 +62,12 @@ export class ScriptedMaster {
   /** Otherwise it takes what it is asked and says nothing. */
   answers = true;
   readonly #clusterId: string;
-  #answeredMs = performance.now();
   #listener: Listener | undefined;
   readonly #environment = quietEnvironment();
   readonly #peers: Peer[] = [];
 
   constructor(clusterId = CLUSTER) {
     this.#clusterId = clusterId;
-  }
-
-  /** How long it has answered nothing. */
-  silentSinceMs(): number {
-    return performance.now() - this.#answeredMs;
   }
 
   get address(): { host: string; port: number } {
@@ -85,6 +81,7 @@ export class ScriptedMaster {
         if (!this.answers) return new Promise(() => undefined);
         this.servers.set(server.serverId, { server, peer });
         this.reports.set(server.serverId, []);
+        this.reported.delete(server.serverId);
         return {
           body: {
             session: 1,
@@ -97,13 +94,13 @@ export class ScriptedMaster {
           },
         };
       })
-      .on(ReportChunks, ({ chunks }, { from }) => {
+      .on(ReportChunks, ({ chunks, last }, { from }) => {
         this.reports.get(from.id)?.push(...chunks);
+        if (last) this.reported.add(from.id);
         return { body: {} };
       })
       .on(RenewChunkserver, () => {
         if (!this.answers) return new Promise(() => undefined);
-        this.#answeredMs = performance.now();
         return { body: {} };
       })
       .on(Heartbeat, ({ extend, space }, { from }) => {
@@ -226,7 +223,7 @@ export async function startCluster(
     restart: async (index, environment = cluster.environments[index] as Environment) => {
       cluster.clients[index]?.close();
       await cluster.chunkservers[index]?.stop();
-      master.servers.delete(cluster.ids[index] as string);
+      master.reported.delete(cluster.ids[index] as string);
       await startOne(index, environment);
     },
     stop: async () => {
@@ -247,7 +244,7 @@ export async function startCluster(
     await chunkserver.start();
     cluster.chunkservers[index] = chunkserver;
     cluster.ids[index] = chunkserver.serverId;
-    await until(() => master.reports.has(chunkserver.serverId) && master.servers.has(chunkserver.serverId));
+    await until(() => master.reported.has(chunkserver.serverId));
     cluster.clients[index] = await connectTo(chunkserver.address);
   };
   for (let index = 0; index < count; index++) {
