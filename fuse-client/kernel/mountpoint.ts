@@ -1,5 +1,5 @@
 /** Where to mount: what is mounted already, and whether a directory can be used. */
-import { readFile, realpath, stat } from 'node:fs/promises';
+import { readFile, realpath, stat, statfs } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Timers } from '../../environment/ports/index.js';
 
@@ -58,29 +58,44 @@ export async function prepareMountPoint(
   const path = await resolveDirectory(directory, timers);
   for (let i = 0; i < MAX_STACKED_MOUNTS; i++) {
     const mounted = await mountAt(path);
-    const fuse = mounted?.type.startsWith('fuse') ? mounted : undefined;
-    const found = await answerWithin(timers, stat(path)).catch((error: NodeJS.ErrnoException) => error);
-    if (found === 'timeout') {
+    const state = await answerWithin(timers, stateOf(path));
+    if (state === 'dead') {
+      await detach(path);
+      continue;
+    }
+    if (state === 'timeout') {
       throw new Error(
         `${path} is a mount (${mounted?.source ?? 'of an unknown source'}) that does not answer. ` +
           `Free it with "gfs umount --force ${path}", then mount again.`,
       );
     }
-    if (found instanceof Error) {
-      if (found.code !== 'ENOTCONN') throw found;
-      await detach(path);
-      continue;
-    }
-    if (!found.isDirectory()) throw new Error(`${path} is not a directory: mount on an empty directory.`);
-    if (fuse !== undefined) {
+    if (state === 'no directory') throw new Error(`${path} is not a directory: mount on an empty directory.`);
+    if (mounted?.type.startsWith('fuse')) {
       throw new Error(
-        `${path} is mounted already (${fuse.source}, ${fuse.type}). ` +
+        `${path} is mounted already (${mounted.source}, ${mounted.type}). ` +
           `Unmount it first with "gfs umount ${path}", or mount elsewhere.`,
       );
     }
     return path;
   }
   throw new Error(`${path}: dead mounts keep coming back. See "grep ${path} /proc/self/mountinfo".`);
+}
+
+/**
+ * Whether the directory can be used. Asks for its free space as well: its attributes may be in the
+ * kernel's cache and outlive the process that served it, but statfs(2) always asks that process.
+ */
+async function stateOf(path: string): Promise<'usable' | 'no directory' | 'dead'> {
+  try {
+    await statfs(path);
+    return (await stat(path)).isDirectory() ? 'usable' : 'no directory';
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOTCONN') return 'dead';
+    // Another user's FUSE mount: it is there, and that is all one may know.
+    if (code === 'EACCES') return 'usable';
+    throw error;
+  }
 }
 
 /** The path without symbolic links, also when a dead mount lies on it. */

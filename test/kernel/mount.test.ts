@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { chown, mkdir, open, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import t, { type Test } from 'tap';
 import { nodeEnvironment } from '../../environment/node/index.js';
 import { kernelBinding, loadAddon } from '../../fuse-client/kernel/index.js';
@@ -100,9 +101,11 @@ async function all(): Promise<void> {
   await t.test('mount: what a killed server left is replaced by the next mount', async (t) => {
     const first = await obstinate(t);
     await writeFile(first.at('file'), 'content');
+    await stat(first.path);
     first.server.kill('SIGKILL');
     await exitOf(first.server, 5000);
-    await t.rejects(stat(first.path), { code: 'ENOTCONN' });
+    await t.resolves(stat(first.path), 'the kernel still has its attributes');
+    await t.rejects(stat(first.at('file')), { code: 'ENOTCONN' });
     const second = await obstinate(t, first.path);
     t.strictSame(await readdir(second.path), [], 'a new file system');
   });
@@ -287,6 +290,20 @@ async function all(): Promise<void> {
         t.match(await exitOf(mount.server, 5000), kill ? { signal: 'SIGKILL' } : { code: 7 });
         t.equal(await creating, 'ECONNABORTED', 'and its callers are told');
       }
+    },
+  );
+
+  await t.test(
+    'end: a worker that serves a mount can be terminated, with its notifier running',
+    async (t) => {
+      const path = await mountPoint(t);
+      const worker = new Worker(program, { argv: [path], stdout: true });
+      await once(worker.stdout, 'data');
+      await writeFile(join(path, 'file'), 'content');
+      worker.postMessage({ id: 0, order: 'invalidateEntry', args: ['anything'] });
+      await once(worker, 'message');
+      await worker.terminate();
+      await t.rejects(stat(join(path, 'file')), { code: 'ENOTCONN' });
     },
   );
 

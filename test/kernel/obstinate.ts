@@ -1,10 +1,11 @@
 /**
  * A file system in memory that can be told to misbehave, served by the kernel binding in a process of
- * its own: `node obstinate.js DIRECTORY [OPTION…]`. The test tells it what to do over its IPC channel.
+ * its own or in a worker: `node obstinate.js DIRECTORY [OPTION…]`. The test tells it what to do by messages.
  *
  * Names say what happens: reading `hang…` waits until it is interrupted, reading `stuck…` for ever, and
  * creating `slow…` until the test says `go`.
  */
+import { parentPort } from 'node:worker_threads';
 import { nodeEnvironment } from '../../environment/node/index.js';
 import type { Context, CreateReply, Entry, ReadReply } from '../../fuse-client/handler.js';
 import { kernelBinding } from '../../fuse-client/kernel/index.js';
@@ -13,6 +14,11 @@ import { GfsError } from '../../protocol/errors.js';
 import { MemoryHandler } from '../conformance/memory-handler.js';
 
 const ROOT = 1;
+const channel = parentPort ?? process;
+const tell = (message: object): void => {
+  if (parentPort === null) process.send!(message);
+  else parentPort.postMessage(message);
+};
 /** So long that only a notification makes the kernel look again. */
 const TTL_MS = 1e9;
 
@@ -37,7 +43,7 @@ class ObstinateHandler extends MemoryHandler {
     flags: number,
   ): Promise<CreateReply> {
     if (name.startsWith('slow')) {
-      process.send!({ reached: name });
+      tell({ reached: name });
       await new Promise<void>((resolve) => {
         this.go = resolve;
       });
@@ -56,7 +62,7 @@ class ObstinateHandler extends MemoryHandler {
   ): Promise<ReadReply> {
     const name = this.#names.get(inode) ?? '';
     this.reads++;
-    if (name.startsWith('stuck') || name.startsWith('hang')) process.send!({ reached: name });
+    if (name.startsWith('stuck') || name.startsWith('hang')) tell({ reached: name });
     if (name.startsWith('stuck')) return await new Promise(() => {});
     if (name.startsWith('hang')) {
       await new Promise<void>((_resolve, reject) => {
@@ -116,8 +122,8 @@ const orders: Record<string, (...args: never[]) => unknown> = {
   invalidateInode: (inode: number) => mount.invalidateInode(inode, 0, 0),
   exit: () => process.exit(7),
 };
-process.on('message', async ({ id, order, args }: { id: number; order: string; args: never[] }) => {
-  process.send!({ id, result: await orders[order]!(...args) });
+channel.on('message', async ({ id, order, args }: { id: number; order: string; args: never[] }) => {
+  tell({ id, result: await orders[order]!(...args) });
 });
 process.on('SIGTERM', () => void mount.unmount());
 process.stdout.write('mounted\n');
