@@ -55,7 +55,14 @@ t.test(
     const addressOf = (host: number) => `10.77.${subnet}.${host}`;
     const on = (host: number, name: string, words: readonly string[]): RealProcess => {
       const [node, gfs] = workspace.gfs;
-      return workspace.spawnProgram(name, ['ip', 'netns', 'exec', `${prefix}${host}`, node, gfs, ...words]);
+      // Not `ip netns exec`: that gives a mount namespace too, in which nobody else sees the mount.
+      return workspace.spawnProgram(name, [
+        'nsenter',
+        `--net=/run/netns/${prefix}${host}`,
+        node,
+        gfs,
+        ...words,
+      ]);
     };
 
     const cluster = workspace.write(
