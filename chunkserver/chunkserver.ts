@@ -36,6 +36,7 @@ export class Chunkserver {
   readonly #pool = new BufferPool(POOL_BYTES);
   readonly #incoming = new Set<Peer>();
   #running: Running | undefined;
+  #stopping = false;
   #onFailed!: (error: Error) => void;
 
   constructor(environment: Environment, options: ChunkserverOptions) {
@@ -142,9 +143,12 @@ export class Chunkserver {
     };
   }
 
-  /** Ends the session and the leases, then puts everything into files and sidecars. */
+  /** Ends the session and the leases, then flushes everything. */
   async stop(): Promise<void> {
-    const { store, session, peers, leases, listener } = this.#started;
+    const running = this.#running;
+    if (running === undefined || this.#stopping) return;
+    this.#stopping = true;
+    const { store, session, peers, leases, listener } = running;
     session.stop();
     leases.endAll('the server is stopping');
     await listener.close();

@@ -8,7 +8,7 @@ import type { BufferPool } from '../../protocol/payload.js';
 import { checkpoint, checkpointChunk } from './checkpoint.js';
 import type { Chunk } from './chunk.js';
 import { FileCache } from './file-cache.js';
-import { removeIfThere } from './files.js';
+import { forEachLimited, removeIfThere } from './files.js';
 import type { Journal } from './journal.js';
 import { type Layout, SHARD_COUNT } from './layout.js';
 import { VectorCache } from './vector-cache.js';
@@ -23,6 +23,7 @@ const EARLY_FLUSH_BYTES = 16 * MIB;
 /** A replica that has not been mutated for so long gets its mark off at its next checkpoint. */
 const QUIET_MS = 300_000;
 const SPACE_TTL_MS = 1_000;
+const CLOSE_CONCURRENCY = 4;
 
 export interface DirectoryContext {
   readonly disk: Disk;
@@ -56,7 +57,6 @@ export class DataDirectory {
   /** Admitted since the last checkpoint began, directly written bytes among them. */
   #admittedBytes = 0;
   #checkpoint: Promise<void> | undefined;
-  #closing = false;
   /** What has to succeed before the first mutation. */
   #settle: (() => Promise<void>) | undefined;
   #space: DiskSpace = { totalBytes: 0, availableBytes: 0 };
@@ -96,20 +96,17 @@ export class DataDirectory {
     this.#journal = journal;
   }
 
-  /** Everything is put into files and sidecars, as far as there is room, and the directory given back. */
+  /** Makes everything survive the host, as quickly as can be: what the journal holds stays there. */
   async close(): Promise<void> {
-    this.#closing = true;
-    for (const chunk of this.chunks.values()) if (chunk.state.mark !== 0) this.#dirty.add(chunk);
     await this.#checkpoint?.catch(() => undefined);
-    await this.checkpointNow().catch((err: unknown) => {
-      this.context.logger.warn(
-        { err, directory: this.layout.root },
-        'no last checkpoint: the journal has it all',
-      );
-    });
+    await forEachLimited(this.chunks.values(), CLOSE_CONCURRENCY, (chunk) => chunk.syncFile());
+    await this.syncShards();
     await this.journal.close();
     await this.files.closeAll();
-    await this.releaseLock();
+  }
+
+  get isSettled(): boolean {
+    return this.#settle === undefined;
   }
 
   releaseLock(): Promise<void> {
@@ -246,7 +243,7 @@ export class DataDirectory {
   /** Takes the mark off a replica that is left alone: a host crash will not make it suspect. */
   forgetQuietMark(chunk: Chunk): void {
     const quietMs = this.context.clock.monotonicMs() - chunk.lastMutationMs;
-    if (quietMs > QUIET_MS || this.#closing) chunk.state.mark = 0;
+    if (quietMs > QUIET_MS) chunk.state.mark = 0;
   }
 
   /** Chunks that would lose their mark at a checkpoint, and have none pending. */

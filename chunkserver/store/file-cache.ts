@@ -26,6 +26,12 @@ export class FileCache {
     this.#onOpened = onOpened;
   }
 
+  /** Begins to open the chunk's file, for a use that follows soon. */
+  open(chunk: Chunk): void {
+    // What goes wrong shows when it is used.
+    this.#entry(chunk.handle).file.catch(() => undefined);
+  }
+
   /** Lends the chunk's file, which is made when it is not there. */
   async use<T>(chunk: Chunk, work: (file: DiskFile) => Promise<T>): Promise<T> {
     const entry = this.#entry(chunk.handle);

@@ -23,6 +23,33 @@ export async function readWhole(disk: Disk, path: string): Promise<Buffer | unde
 }
 
 /**
+ * A whole file that is expected to have at most `expectedBytes`, with as few calls as can be.
+ * Undefined when it is not there.
+ */
+export async function readSmall(
+  disk: Disk,
+  path: string,
+  expectedBytes: number,
+): Promise<Buffer | undefined> {
+  let file: Awaited<ReturnType<Disk['open']>>;
+  try {
+    file = await disk.open(path, 'read');
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+  const buffer = Buffer.allocUnsafe(expectedBytes + 1);
+  let got: number;
+  try {
+    got = await file.read(buffer, 0);
+  } finally {
+    // Nobody has to wait for a file that was only read to be closed.
+    file.close().catch(() => undefined);
+  }
+  return got <= expectedBytes ? buffer.subarray(0, got) : readWhole(disk, path);
+}
+
+/**
  * Replaces a file so that a crash leaves the old one or the new one. The rename itself survives the
  * host once its directory has been synced.
  */

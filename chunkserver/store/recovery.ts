@@ -14,20 +14,26 @@ import { parseName } from './layout.js';
 import type { DecodedRecord } from './record.js';
 import { decodeSidecarHead, SIDECAR_HEAD_BYTES } from './sidecar.js';
 import { applyRecord, blockCount, ChunkState, Draft } from './state.js';
+import type { Superblock } from './superblock.js';
 import { readVerified } from './verified-read.js';
 
 const CONCURRENCY = 16;
 
 /**
- * @param lastBootId of the host when the directory was last in use; 0 when it never was
+ * @param superblock as the directory was left; undefined for a new one
  * @returns whether the host has crashed since: then a checkpoint must come before any mutation
  */
-export async function recover(directory: DataDirectory, lastBootId: number): Promise<boolean> {
+export async function recover(
+  directory: DataDirectory,
+  superblock: Superblock | undefined,
+): Promise<boolean> {
   const { context, layout, disk } = directory;
   const files = await loadSidecars(directory);
   const replayed = await replayJournal(disk, layout, context.bootId, (record) => replay(directory, record));
-  const hostCrashed = lastBootId !== 0 && lastBootId !== context.bootId;
-  if (hostCrashed) await afterHostCrash(directory);
+  const wasDown = superblock !== undefined && superblock.bootId !== context.bootId;
+  const hostCrashed = wasDown && superblock.bootId !== 0 && !superblock.clean;
+  if (hostCrashed) await cutWhatWasLost(directory);
+  if (wasDown) judgeMarks(directory, hostCrashed);
   await adoptUnflushed(directory, files);
   await removeOrphans(directory, files);
   let lastLsn = replayed.lastLsn;
@@ -106,24 +112,26 @@ async function replay(directory: DataDirectory, { lsn, record, data }: DecodedRe
 }
 
 /** What the page cache had, and the disk did not, is gone. */
-async function afterHostCrash(directory: DataDirectory): Promise<void> {
+async function cutWhatWasLost(directory: DataDirectory): Promise<void> {
+  for (const chunk of directory.chunks.values()) {
+    const lost = await firstLostBlock(chunk);
+    if (lost === undefined) continue;
+    const length = lost * BLOCK_BYTES;
+    directory.context.logger.warn({ handle: chunk.handle, length }, 'unflushed end was lost');
+    const draft = new Draft(chunk.state);
+    draft.truncate(length);
+    directory.addPatchBytes(draft.commit(chunk.state.lsn));
+  }
+}
+
+/** Another boot's mark makes a replica suspect if that boot ended in a crash. */
+function judgeMarks(directory: DataDirectory, hostCrashed: boolean): void {
   for (const chunk of directory.chunks.values()) {
     const { state } = chunk;
-    const lost = await firstLostBlock(chunk);
-    if (lost !== undefined) {
-      directory.context.logger.warn(
-        { handle: chunk.handle, length: lost * BLOCK_BYTES },
-        'unflushed end was lost',
-      );
-      const draft = new Draft(state);
-      draft.truncate(lost * BLOCK_BYTES);
-      directory.addPatchBytes(draft.commit(state.lsn));
-    }
-    if (state.mark !== 0 && state.mark !== directory.bootId) {
-      state.suspect = true;
-      state.mark = 0;
-      directory.touch(chunk);
-    }
+    if (state.mark === 0 || state.mark === directory.bootId) continue;
+    if (hostCrashed) state.suspect = true;
+    state.mark = 0;
+    directory.touch(chunk);
   }
 }
 

@@ -50,13 +50,15 @@ export class Store {
         clusterId: '',
         chunkBytes: 0,
         bootId: 0,
+        clean: false,
       });
-      const current = { ...identity, bootId: context.bootId };
+      const current = { ...identity, bootId: context.bootId, clean: false };
       for (const { directory, superblock } of opened) {
         const { disk, layout } = directory;
-        if (superblock === undefined) await writeSuperblock(disk, layout, { ...identity, bootId: 0 });
-        const hostCrashed = await recover(directory, superblock?.bootId ?? 0);
-        if (superblock?.bootId === context.bootId) continue;
+        if (superblock === undefined)
+          await writeSuperblock(disk, layout, { ...identity, bootId: 0, clean: false });
+        const hostCrashed = await recover(directory, superblock);
+        if (superblock?.bootId === context.bootId && !superblock.clean) continue;
         await directory.settleAfterBoot(async () => {
           // What was cut must not come back when the journal is read again.
           if (hostCrashed) await directory.checkpointNow();
@@ -214,8 +216,18 @@ export class Store {
     return { totalBytes, availableBytes, usedBytes };
   }
 
+  /** Flushes everything, and notes that it did. What the journal holds stays there. */
   async close(): Promise<void> {
-    for (const directory of this.directories) await directory.close();
+    for (const directory of this.directories) {
+      const { disk, layout } = directory;
+      await directory.close();
+      try {
+        // Not for one that could not even settle after its host had crashed.
+        if (directory.isSettled) await writeSuperblock(disk, layout, { ...this.#identity, clean: true });
+      } finally {
+        await directory.releaseLock();
+      }
+    }
   }
 
   /** The directory with the most space left. */

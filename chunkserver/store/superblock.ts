@@ -15,6 +15,8 @@ export interface Superblock {
   readonly chunkBytes: number;
   /** Boot of the host under which the directory was last in use. */
   readonly bootId: number;
+  /** Whether everything was flushed when it was last closed: then another boot has lost nothing. */
+  readonly clean: boolean;
 }
 
 /** @throws Error that names the file, when it is damaged or another version's */
@@ -23,12 +25,12 @@ export async function readSuperblock(disk: Disk, layout: Layout): Promise<Superb
   if (raw === undefined) return undefined;
   const [line, sum] = raw.toString('utf8').split('\n');
   if (line === undefined || sum !== sumOf(line)) throw new Error(`${layout.superblock}: damaged (checksum)`);
-  const { name, format, serverId, clusterId, chunkBytes, bootId } = JSON.parse(line);
+  const { name, format, serverId, clusterId, chunkBytes, bootId, clean } = JSON.parse(line);
   if (name !== NAME) throw new Error(`${layout.superblock}: not a chunkserver's`);
   if (format !== STORE_FORMAT) {
     throw new Error(`${layout.superblock}: format ${format}, this version reads ${STORE_FORMAT}`);
   }
-  return { serverId, clusterId, chunkBytes, bootId };
+  return { serverId, clusterId, chunkBytes, bootId, clean };
 }
 
 export async function writeSuperblock(disk: Disk, layout: Layout, superblock: Superblock): Promise<void> {

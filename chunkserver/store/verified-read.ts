@@ -23,7 +23,10 @@ const NOTHING: VerifiedRead = { bytes: new Uint8Array(0), release: () => undefin
 export async function readVerified(chunk: Chunk, offset: number, length: number): Promise<VerifiedRead> {
   for (let attempt = 1; ; attempt++) {
     if (chunk.deleted) throw new GfsError('NO_SUCH_CHUNK', `chunk ${chunk.handle} was deleted`);
-    while (chunk.state.checksums === undefined) await chunk.directory.load(chunk);
+    while (chunk.state.checksums === undefined) {
+      if (chunk.state.length > 0) chunk.directory.files.open(chunk);
+      await chunk.directory.load(chunk);
+    }
     const end = Math.min(offset + length, chunk.state.length);
     if (end <= offset) return NOTHING;
     const { fileGeneration } = chunk;

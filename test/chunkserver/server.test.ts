@@ -76,20 +76,20 @@ t.test(
     const cluster = await startCluster(
       1,
       temporaryDirectory((end) => t.teardown(end)),
+      { checkpointBytes: 1 },
     );
     t.teardown(() => cluster.stop());
     const { master, ids, directories } = cluster;
     await master.grant(1, 1, ids);
     await write(cluster.clients[0] as Peer, 1, 0, pattern(1_000));
-    await cluster.restart(0);
-    await cluster.chunkservers[0]?.stop();
     const shard = join(directories[0] as string, 'chunks/01');
+    await until(() => readdirSync(shard).includes('00000000000001.sums'));
+    await cluster.chunkservers[0]?.stop();
     const sidecar = join(shard, '00000000000001.sums');
     const raw = readFileSync(sidecar);
     raw[20] = (raw[20] as number) ^ 1;
     writeFileSync(sidecar, raw);
     master.damaged.splice(0);
-    cluster.chunkservers[0] = { stop: async () => undefined } as Chunkserver;
     await cluster.restart(0);
     await until(() => master.damaged.length > 0);
     t.same(master.damaged, [{ serverId: ids[0], handle: 1 }]);

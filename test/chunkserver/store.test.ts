@@ -163,6 +163,32 @@ t.test('mark: a chunk left alone before the host crashes is not suspect', async 
   t.ok(third.get(1).state.suspect, 'the next mutation marks it again, durably, before it is acknowledged');
 });
 
+t.test('stop: everything is flushed: a host that goes down afterwards loses nothing', async (t) => {
+  for (let seed = 1; seed <= 10; seed++) {
+    const { world, host, process } = newWorld(seed);
+    const store = await world.until(openStore(process));
+    await world.until(store.create(1, 1));
+    const content = pattern(300_000, seed);
+    await world.until(write(store, 0, content));
+    const change = pattern(1_000, 99);
+    change.copy(content, 500);
+    await world.until(write(store, 500, change));
+    await world.until(store.close());
+    process.crash();
+    host.crash();
+    host.boot();
+    const second = host.start('second');
+    const recovered = await world.until(openStore(second));
+    t.ok((await world.until(contentOf(recovered.get(1)))).equals(content));
+    t.notOk(recovered.get(1).state.suspect);
+    await world.until(write(recovered, 0, pattern(1_000)));
+    host.crash();
+    host.boot();
+    const third = await world.until(openStore(host.start('third')));
+    t.ok(third.get(1).state.suspect, 'the next crash counts again');
+  }
+});
+
 t.test('flush: one that fails ends the process, and nothing is acknowledged after it', async (t) => {
   const { world, host, process } = newWorld();
   const failures: Error[] = [];
