@@ -1,0 +1,12 @@
+/** The suite on GFS itself: a real cluster, mounted through the kernel binding. */
+import t from 'tap';
+import { nodeEnvironment } from '../../environment/node/index.js';
+import { kernelBinding } from '../../fuse-client/kernel/index.js';
+import { cannotMount, RealCluster } from '../real/cluster.js';
+import { conformance } from './suite.js';
+
+await t.test('gfs mount', { skip: cannotMount }, async (t) => {
+  const cluster = await RealCluster.start(t, { mount: ['-o', 'allow_other'] });
+  const { capabilities } = kernelBinding(nodeEnvironment({ role: 'test', logLevel: 'silent' }));
+  await conformance(t, cluster.mountPoint, capabilities);
+});
