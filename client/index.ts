@@ -7,6 +7,7 @@ import { MIB } from '../protocol/limits.js';
 import { type AttributeChanges, type Attributes, SetAttributes } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { ChunkserverConnections } from './connections.js';
+import { DataVersions } from './data-versions.js';
 import { Locations } from './locations.js';
 import { Moments, OpenFile, type OpenFileParts } from './open-file.js';
 import type { ClientOptions } from './options.js';
@@ -55,6 +56,7 @@ export class GfsClient {
       reader,
       replicas,
       moments: new Moments(),
+      dataVersions: new DataVersions(),
       writeBehind: {
         environment,
         replicas,
@@ -92,13 +94,28 @@ export class GfsClient {
   async open(id: number, context: CallContext, isNew = false): Promise<OpenFile> {
     let file = this.#files.get(id);
     if (file === undefined) {
-      const size = isNew ? 0 : await this.locations.reopen(id, context, this.master.deadline());
+      const told = isNew
+        ? { size: 0, dataVersion: 0 }
+        : await this.locations.reopen(id, context, this.master.deadline());
       // Another open of the same file may have come first meanwhile.
-      file = this.#files.get(id) ?? new OpenFile(id, size, this.#parts);
+      file = this.#files.get(id) ?? new OpenFile(id, told.size, told.dataVersion, this.#parts);
       this.#files.set(id, file);
     }
     if (file.opens++ === 0) this.master.noteOpened(id);
     return file;
+  }
+
+  /**
+   * {@link open}, for a caller that caches data. @returns also whether what it has cached of this file is
+   * right still: nobody else has changed it since it was opened this way
+   */
+  async openCached(
+    id: number,
+    context: CallContext,
+    isNew = false,
+  ): Promise<{ readonly file: OpenFile; readonly isUnchanged: boolean }> {
+    const file = await this.open(id, context, isNew);
+    return { file, isUnchanged: this.#parts.dataVersions.noteOpened(id, file.dataVersion) };
   }
 
   /** Ends one {@link open}. What is still on its way is sent by itself; errors were told by flush. */
@@ -145,7 +162,10 @@ export class GfsClient {
     const file = this.#files.get(id);
     if (file !== undefined) return file.setAttributes(changes, context);
     const { attributes } = await this.master.mutate(SetAttributes, { id, changes }, context);
-    if (changes.size !== undefined) this.locations.drop(id);
+    if (changes.size !== undefined) {
+      this.locations.drop(id);
+      this.#parts.dataVersions.noteOwnChange(id, attributes.dataVersion ?? 0);
+    }
     return attributes;
   }
 }

@@ -60,19 +60,22 @@ export class Locations {
 
   /**
    * Forgets what is known of a file and asks for its first chunks (paper §2.3: until the file is
-   * reopened). @returns the file's length
+   * reopened). @returns the file's length and data version
    */
-  async reopen(id: number, context: CallContext, deadline: Deadline): Promise<number> {
+  async reopen(
+    id: number,
+    context: CallContext,
+    deadline: Deadline,
+  ): Promise<{ size: number; dataVersion: number }> {
     this.#files.delete(id);
-    const { chunks, size } = await this.#session.query(
-      GetChunks,
-      { id, index: 0, count: PREFETCH_CHUNKS },
-      context,
-      deadline,
-    );
+    const {
+      chunks,
+      size,
+      dataVersion = 0,
+    } = await this.#session.query(GetChunks, { id, index: 0, count: PREFETCH_CHUNKS }, context, deadline);
     const file = this.#of(id);
     for (const chunk of chunks) if (chunk.handle !== 0) remember(file.chunks, chunk.index, chunk);
-    return size;
+    return { size, dataVersion };
   }
 
   /**

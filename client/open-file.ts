@@ -9,6 +9,7 @@ import {
   SetAttributes,
 } from '../protocol/messages/index.js';
 import { Appender } from './append.js';
+import type { DataVersions } from './data-versions.js';
 import type { Locations } from './locations.js';
 import type { Reader, ReadResult } from './reader.js';
 import type { Replicas } from './replicas.js';
@@ -42,12 +43,15 @@ export interface OpenFileParts {
   readonly replicas: Replicas;
   readonly writeBehind: WriteBehindParts;
   readonly moments: Moments;
+  readonly dataVersions: DataVersions;
 }
 
 export class OpenFile {
   readonly id: number;
   /** Held open this often. */
   opens = 0;
+  /** As the master told when it was opened, or after the last change from here. */
+  dataVersion: number;
   /** Where this client's last append went. */
   lastAppendOffset: number | undefined;
   readonly #parts: OpenFileParts;
@@ -62,8 +66,9 @@ export class OpenFile {
   /** Operations on the whole file (truncation, telling the master its length), one after another. */
   #lane: Promise<unknown> = Promise.resolve();
 
-  constructor(id: number, size: number, parts: OpenFileParts) {
+  constructor(id: number, size: number, dataVersion: number, parts: OpenFileParts) {
     this.id = id;
+    this.dataVersion = dataVersion;
     this.#size = size;
     this.#parts = parts;
     this.#writes = new WriteBehind(id, parts.writeBehind);
@@ -171,6 +176,7 @@ export class OpenFile {
         const { chunkBytes, unsynced } = this.#parts.writeBehind;
         unsynced.cut(this.id, Math.ceil(changes.size / chunkBytes));
         this.#parts.locations.drop(this.id);
+        this.#noteDataVersion(attributes);
         this.#noteChange();
         this.#size = attributes.size;
         this.#changed = false;
@@ -194,6 +200,11 @@ export class OpenFile {
     }
   }
 
+  #noteDataVersion({ dataVersion = 0 }: Attributes): void {
+    this.dataVersion = dataVersion;
+    this.#parts.dataVersions.noteOwnChange(this.id, dataVersion);
+  }
+
   #noteChange(): void {
     this.#changed = true;
     this.#changedAt = this.#parts.moments.next();
@@ -209,7 +220,12 @@ export class OpenFile {
     this.#extendTimer?.cancel();
     this.#extendTimer = undefined;
     const changedAt = this.#changedAt;
-    await this.#parts.session.mutate(ExtendFile, { id: this.id, size: this.#size }, context);
+    const { attributes } = await this.#parts.session.mutate(
+      ExtendFile,
+      { id: this.id, size: this.#size },
+      context,
+    );
+    this.#noteDataVersion(attributes);
     // A write that came meanwhile has to be told too.
     if (this.#changedAt === changedAt) this.#changed = false;
     this.#changedAt = this.#parts.moments.next();

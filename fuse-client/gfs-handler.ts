@@ -184,7 +184,7 @@ export class GfsHandler implements FuseHandler {
       exclusive,
     };
     const { attributes, created } = await this.#client.master.mutate(Create, request, call);
-    const file = await this.#client.open(attributes.id, call, created);
+    const { file } = await this.#client.openCached(attributes.id, call, created);
     const handle = this.#files.add(file, flags);
     // Another mount may have made it between the kernel's lookup and now: then this is an open.
     if (!created && (flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
@@ -194,11 +194,10 @@ export class GfsHandler implements FuseHandler {
   async open(context: Context, inode: Inode, flags: number): Promise<OpenReply> {
     const call = callContext(context);
     const id = this.#inodes.toNode(inode);
-    const isOpenHere = this.#client.openFile(id) !== undefined;
-    const file = await this.#client.open(id, call);
+    const { file, isUnchanged } = await this.#client.openCached(id, call);
     const handle = this.#files.add(file, flags);
     if ((flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
-    return this.#openReply(handle, flags, isOpenHere);
+    return this.#openReply(handle, flags, isUnchanged);
   }
 
   read(context: Context, _inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply> {
@@ -373,8 +372,8 @@ export class GfsHandler implements FuseHandler {
   }
 
   /**
-   * Appends go where the primary says, not where the page cache believes that the file ends; pages of a
-   * file that was not open here may be old.
+   * Appends go where the primary says, not where the page cache believes that the file ends. Pages stay
+   * where nobody else changed the file.
    */
   #openReply(handle: number, flags: number, keepCache: boolean): OpenReply {
     return { handle, directIo: (flags & OpenFlags.APPEND) !== 0, keepCache };

@@ -184,6 +184,7 @@ export function applyAttributesSet(
   if (size !== undefined) {
     cutChunks(state, node, size, effects);
     node.size = size;
+    node.dataVersion++;
     setModified(node, time);
   }
   if (atimeSec !== undefined) {
@@ -226,6 +227,7 @@ export function applyExtended(
 ): AttributesReply {
   const node = nodeOf(state, event.id);
   node.size = Math.max(node.size, event.size);
+  node.dataVersion++;
   setModified(node, time);
   return { attributes: node.attributes() };
 }

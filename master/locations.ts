@@ -54,7 +54,8 @@ export class Locations {
       chunks.push(this.#describe(file, body.index + at, near));
     }
     const sizeChunks = Math.ceil(file.size / this.#state.chunkBytes);
-    return { chunks, chunkCount: Math.max(sizeChunks, file.chunks?.end ?? 0), size: file.size };
+    const chunkCount = Math.max(sizeChunks, file.chunks?.end ?? 0);
+    return { chunks, chunkCount, size: file.size, dataVersion: file.dataVersion };
   }
 
   #chunkAt(file: Node, index: number): ChunkState | undefined {

@@ -36,6 +36,7 @@ export class Node {
   mtimeNsec: number;
   ctimeSec: number;
   ctimeNsec: number;
+  dataVersion = 0;
   /** The first of its names; `parent` is 0 when it has none. */
   parent = 0;
   name = '';
@@ -87,6 +88,7 @@ export class Node {
       mtimeNsec: this.mtimeNsec,
       ctimeSec: this.ctimeSec,
       ctimeNsec: this.ctimeNsec,
+      dataVersion: this.dataVersion,
     };
   }
 }

@@ -189,7 +189,13 @@ export const GetChunks = method(
   40,
   'getChunks',
   struct({ id: nodeIdCodec, index: u53, count: u32 }),
-  struct({ chunks: list(chunkCodec, MAX_CHUNKS_PER_REPLY), chunkCount: u53, size: u53 }),
+  struct({
+    chunks: list(chunkCodec, MAX_CHUNKS_PER_REPLY),
+    chunkCount: u53,
+    size: u53,
+    /** As in the attributes. */
+    dataVersion: optional(u53),
+  }),
 );
 
 /**

@@ -40,6 +40,8 @@ export const attributesCodec = struct({
   mtimeNsec: u32,
   ctimeSec: int,
   ctimeNsec: u32,
+  /** Counts the changes of a file's data that were told to the master: equal means that nobody else changed it. */
+  dataVersion: optional(u53),
 });
 export type Attributes = ValueOf<typeof attributesCodec>;
 

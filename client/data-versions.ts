@@ -1,0 +1,25 @@
+/**
+ * Which state of a file's data this client has seen, so that what it caches of a file that nobody else
+ * changed since can stay.
+ */
+import { LRUCache } from 'lru-cache';
+
+const MAX_FILES = 65_536;
+
+export class DataVersions {
+  readonly #seen = new LRUCache<number, number>({ max: MAX_FILES });
+
+  /** The file is opened, and the master told its version. @returns whether it is the one seen last */
+  noteOpened(id: number, version: number): boolean {
+    const isUnchanged = this.#seen.get(id) === version;
+    this.#seen.set(id, version);
+    return isUnchanged;
+  }
+
+  /** A change made from here was told to the master, which gave it this version. */
+  noteOwnChange(id: number, version: number): void {
+    if (this.#seen.get(id) === version - 1) this.#seen.set(id, version);
+    // Somebody else changed it in between: what was cached before may be old.
+    else this.#seen.delete(id);
+  }
+}
