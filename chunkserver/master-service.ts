@@ -77,7 +77,12 @@ export class MasterService {
     if (version > MAX_VERSION) throw new GfsError('INVALID', `version ${version}`);
     const { store, leases } = this.#c;
     let chunk = store.find(handle);
-    if (chunk === undefined && create) chunk = await store.create(handle, version);
+    if (chunk === undefined && create) {
+      chunk = await store.create(handle, version);
+      const { context, journal } = chunk.directory;
+      // The master is about to log it: a file whose chunk is logged and nowhere can be neither read nor written.
+      if (context.sync === 'disk') await journal.sync(chunk.state.lsn);
+    }
     if (chunk === undefined) chunk = store.get(handle);
     if (chunk.state.version > version) throw staleVersion(chunk);
     if (chunk.state.version < version) {

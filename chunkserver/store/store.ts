@@ -125,10 +125,7 @@ export class Store {
     return this.directories.reduce((sum, { chunks }) => sum + chunks.size, 0);
   }
 
-  /**
-   * Makes an empty chunk. It outlives this process at once, and the host with the first flush: until
-   * then it holds nothing that could be missed.
-   */
+  /** Makes an empty chunk. It outlives this process at once, and the host with the journal's next flush. */
   async create(handle: number, version: number): Promise<Chunk> {
     const directory = this.#roomiest();
     await directory.admission(0);
