@@ -257,7 +257,7 @@ export class MasterSession {
     } catch (error) {
       this.#lost(peer, error);
     }
-    for (const directory of store.directories) directory.markQuietDirty();
+    for (const directory of store.directories) directory.tend();
   }
 
   /** The next few of all chunks, in turn. */

@@ -13,8 +13,8 @@ import { type Patches, patchesAfter, patchMemory } from './patches.js';
 import { encodeSidecar, type SidecarBody, type SidecarHead } from './sidecar.js';
 import { blockCount } from './state.js';
 
-/** Chunks flushed side by side. */
-const CONCURRENCY = 4;
+/** Chunks flushed side by side: not so many that readers and writers get no turn at the disk. */
+const CONCURRENCY = 2;
 const MAX_GATHERED_BYTES = 1 * MIB;
 
 interface Snapshot {

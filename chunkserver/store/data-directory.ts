@@ -22,6 +22,8 @@ const MAX_PATCH_BYTES = 192 * MIB;
 const EARLY_FLUSH_BYTES = 16 * MIB;
 /** A replica that has not been mutated for so long gets its mark off at its next checkpoint. */
 const QUIET_MS = 300_000;
+/** Without a mutation for so long, a checkpoint disturbs nobody. */
+const IDLE_MS = 30_000;
 const SPACE_TTL_MS = 1_000;
 const CLOSE_CONCURRENCY = 4;
 
@@ -53,6 +55,7 @@ export class DataDirectory {
   readonly #vectors: VectorCache;
   /** Shards with creations, renames or removals that may not survive the host. */
   readonly #changedShards = new Set<number>();
+  #mutatedMs = 0;
   #patchBytes = 0;
   /** Admitted since the last checkpoint began, directly written bytes among them. */
   #admittedBytes = 0;
@@ -207,7 +210,8 @@ export class DataDirectory {
 
   /** After a round: begins what is due. */
   mutated(chunk: Chunk): void {
-    chunk.lastMutationMs = this.context.clock.monotonicMs();
+    this.#mutatedMs = this.context.clock.monotonicMs();
+    chunk.lastMutationMs = this.#mutatedMs;
     if (this.#isCheckpointDue()) this.#inBackground(this.checkpointNow());
     if (this.context.sync === 'disk' && chunk.unflushedBytes > EARLY_FLUSH_BYTES && !chunk.isFlushing) {
       this.#inBackground(chunk.syncFile());
@@ -246,12 +250,17 @@ export class DataDirectory {
     if (quietMs > QUIET_MS) chunk.state.mark = 0;
   }
 
-  /** Chunks that would lose their mark at a checkpoint, and have none pending. */
-  markQuietDirty(): void {
+  /**
+   * To be called now and then: takes the marks off chunks that have become quiet, and makes a
+   * checkpoint when nobody is in its way.
+   */
+  tend(): void {
     const nowMs = this.context.clock.monotonicMs();
+    if (nowMs - this.#mutatedMs < IDLE_MS || this.#checkpoint !== undefined) return;
     for (const chunk of this.chunks.values()) {
       if (chunk.state.mark !== 0 && nowMs - chunk.lastMutationMs > QUIET_MS) this.#dirty.add(chunk);
     }
+    if (this.#dirty.size > 0) this.#inBackground(this.checkpointNow());
   }
 
   shardChanged(handle: number): void {

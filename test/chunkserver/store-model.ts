@@ -20,7 +20,7 @@ export function openStore(process: FakeProcess): Promise<Store> {
 }
 
 export async function contentOf(chunk: Chunk): Promise<Buffer> {
-  const read = await readVerified(chunk, 0, MAX_CHUNK_BYTES * 2);
+  const read = await readVerified(chunk, 0, chunk.state.length);
   const bytes = Buffer.from(read.bytes);
   read.release();
   return bytes;

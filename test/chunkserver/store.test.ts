@@ -81,7 +81,8 @@ t.test('journal: a tail torn at any byte is cut, what is before it stays', async
     process.crash();
     const path = newestSegment(host);
     const { disk } = host.start('vandal').environment;
-    const size = host.disk.contentOf(path)!.byteLength;
+    // Behind the records there may be zeros, written ahead.
+    const size = Buffer.from(host.disk.contentOf(path)!).findLastIndex((byte) => byte !== 0) + 1;
     const file = await world.until(disk.open(path, 'write'));
     await world.until(file.truncate(size - lost));
     const recovered = await world.until(openStore(host.start('again')));
@@ -149,8 +150,8 @@ t.test('mark: a chunk left alone before the host crashes is not suspect', async 
   await world.until(store.create(1, 1));
   await world.until(write(store, 0, pattern(1_000)));
   await world.runFor(301_000);
-  store.directories[0]!.markQuietDirty();
-  await world.until(store.directories[0]!.checkpointNow());
+  store.directories[0]!.tend();
+  await world.runFor(1_000);
   host.crash();
   host.boot();
   const second = host.start('second');
@@ -205,15 +206,15 @@ t.test('flush: one that fails ends the process, and nothing is acknowledged afte
 });
 
 t.test('space: a write that the disk has no room for leaves no trace', async (t) => {
-  const { world, host, process } = newWorld(1, 4_000_000);
+  const { world, host, process } = newWorld(1, 8_000_000);
   const store = await world.until(openStore(process));
   await world.until(store.create(1, 1));
-  const content = pattern(200_000);
+  const content = pattern(1_400_000);
   await world.until(write(store, 0, content));
   host.disk.limitBytes = host.disk.usedBytes() + 5_000;
   const failing = await Promise.allSettled([
-    world.until(write(store, 200_000, pattern(200_000, 2))),
-    world.until(write(store, 1_000, pattern(50_000, 3))),
+    world.until(write(store, 1_400_000, pattern(200_000, 2))),
+    world.until(write(store, 1_000, pattern(1_300_000, 3))),
   ]);
   t.same(
     failing.map(({ status }) => status),
@@ -221,8 +222,8 @@ t.test('space: a write that the disk has no room for leaves no trace', async (t)
   );
   t.ok((await world.until(contentOf(store.get(1)))).equals(content));
   await t.rejects(world.until(store.directories[0]!.checkpointNow()));
-  host.disk.limitBytes = 8_000_000;
-  await world.until(write(store, 200_000, pattern(10, 4)));
+  host.disk.limitBytes = 16_000_000;
+  await world.until(write(store, 1_400_000, pattern(10, 4)));
   await world.until(store.directories[0]!.checkpointNow());
   process.crash();
   const recovered = await world.until(openStore(host.start('again')));
