@@ -1,11 +1,12 @@
 /** A chunkserver: its parts put together. */
-import type { Environment, Listener, Logger } from '../environment/ports/index.js';
+import type { Environment, Listener, Logger, Timer } from '../environment/ports/index.js';
 import { MIB } from '../protocol/limits.js';
 import type { Server } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer, type PeerOptions } from '../protocol/peer.js';
 import { Service } from '../protocol/rpc.js';
 import { DataService } from './data-service.js';
+import { keepGauges } from './gauges.js';
 import { LeaseTable } from './leases.js';
 import { MasterService } from './master-service.js';
 import { MasterSession } from './master-session.js';
@@ -25,6 +26,7 @@ interface Running {
   readonly peers: Peers;
   readonly leases: LeaseTable;
   readonly listener: Listener;
+  readonly gauges: Timer;
 }
 
 export class Chunkserver {
@@ -121,7 +123,8 @@ export class Chunkserver {
       const listener = await environment.network.listen(host, port, (socket) => {
         this.#accept(new Peer(socket, this.#peerOptions(store, service, term)));
       });
-      return { store, session, peers, leases, listener };
+      const gauges = keepGauges(metrics, timers, { store, leases, pushed });
+      return { store, session, peers, leases, listener, gauges };
     } catch (error) {
       peers.close();
       throw error;
@@ -148,8 +151,9 @@ export class Chunkserver {
     const running = this.#running;
     if (running === undefined || this.#stopping) return;
     this.#stopping = true;
-    const { store, session, peers, leases, listener } = running;
+    const { store, session, peers, leases, listener, gauges } = running;
     session.stop();
+    gauges.cancel();
     leases.endAll('the server is stopping');
     await listener.close();
     for (const peer of this.#incoming) peer.close();

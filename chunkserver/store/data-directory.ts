@@ -95,6 +95,10 @@ export class DataDirectory {
     return this.#space.availableBytes;
   }
 
+  get patchBytes(): number {
+    return this.#patchBytes;
+  }
+
   openJournal(journal: Journal): void {
     this.#journal = journal;
   }
