@@ -23,7 +23,11 @@ const ALONE = ['test/real/', 'test/conformance/', 'test/kernel/', 'test/fuse-nat
 /** Continuous integration ends a run after 15 minutes without a word; so we end it earlier, with one. */
 const TIME_LIMIT_MS = 14 * 60_000;
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
 const startedAt = performance.now();
+/** Out of time, or interrupted: no more tests are begun. */
+let isOver = false;
 const total = { passed: 0, failed: 0, skipped: 0 };
 
 function sources(selected) {
@@ -72,20 +76,28 @@ function runTap(files, jobs, directory) {
     {
       cwd: ROOT,
       stdio: ['ignore', 'pipe', 'inherit'],
+      // A group of its own, so that the test processes end with it.
+      detached: true,
       env: environmentFor(directory),
     },
   );
+  const giveUp = (reason) => {
+    if (isOver) return;
+    summary.fail(reason);
+    isOver = true;
+    process.kill(-child.pid, 'SIGKILL');
+  };
+  const onSignal = (name) => giveUp(`interrupted by ${name}`);
   const limit = setTimeout(
-    () => {
-      summary.fail(`the tests were not done after ${TIME_LIMIT_MS / 60_000} minutes`);
-      child.kill('SIGKILL');
-    },
+    () => giveUp(`the tests were not done after ${TIME_LIMIT_MS / 60_000} minutes`),
     TIME_LIMIT_MS - (performance.now() - startedAt),
   );
+  for (const name of SIGNALS) process.on(name, onSignal);
   child.stdout.setEncoding('utf8').on('data', (text) => summary.push(text));
   return new Promise((resolve) => {
     child.on('close', (code) => {
       clearTimeout(limit);
+      for (const name of SIGNALS) process.off(name, onSignal);
       summary.end();
       if (code !== 0 && summary.failed === 0) summary.fail(`tap ended with ${code}`);
       for (const key of Object.keys(total)) total[key] += summary[key];
@@ -133,7 +145,7 @@ async function test(selected) {
       say(`testing: ${together.length} files`);
       await runTap(together, Math.min(4, Math.max(2, availableParallelism())), directory);
     }
-    if (alone.length > 0) {
+    if (alone.length > 0 && !isOver) {
       say(`testing with real processes and mounts: ${alone.length} files, one at a time`);
       await runTap(alone, 1, directory);
     }
