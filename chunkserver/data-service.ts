@@ -25,7 +25,12 @@ import type { Chunk } from './store/chunk.js';
 import type { Store } from './store/store.js';
 import { readVerified } from './store/verified-read.js';
 
-const DEFAULT_PUSH_DEADLINE_MS = 10_000;
+/**
+ * How long the last hop of a chain has to take pushed data, and how much longer each hop before it: so
+ * that the hop before the one that hangs is the first to know, and can name it.
+ */
+const LAST_HOP_MS = 1_500;
+const EACH_HOP_MS = 500;
 
 export interface DataComponents {
   readonly store: Store;
@@ -117,13 +122,15 @@ export class DataService {
       passedOn = this.#c.peers.call(next, PushData, body, {
         payload: data.outgoing,
         onSent: () => data.release(),
-        deadlineMs: request.header.deadlineMs || DEFAULT_PUSH_DEADLINE_MS,
+        deadlineMs: LAST_HOP_MS + EACH_HOP_MS * rest.length,
       });
     }
     this.#c.pushed.put(dataId, data);
     try {
       await passedOn;
     } catch (error) {
+      // The one after it has found out who it is.
+      if (error instanceof GfsError && error.code === 'REPLICA_FAILED') throw error;
       throw new GfsError('REPLICA_FAILED', `${next?.serverId}: ${(error as Error).message}`, {
         cause: error,
       });

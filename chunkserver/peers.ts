@@ -6,7 +6,8 @@ import type { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import type { CallOptions, CallResult, Method, Service } from '../protocol/rpc.js';
 
-const CONNECT_TIMEOUT_MS = 2_000;
+/** To connect and to hear the other side's hello: less than any call waits for its answer. */
+const CONNECT_TIMEOUT_MS = 1_400;
 const IDLE_MS = 60_000;
 const SWEEP_INTERVAL_MS = 10_000;
 
@@ -105,7 +106,9 @@ export class Peers {
 
   async #open(server: Server): Promise<Peer> {
     const { network, clock, timers, logger } = this.#environment;
+    let timeout: Timer | undefined;
     try {
+      const startedMs = clock.monotonicMs();
       const socket = await network.connect(server.host, server.port, CONNECT_TIMEOUT_MS);
       const peer = new Peer(socket, {
         role: 'chunkserver',
@@ -118,6 +121,8 @@ export class Peers {
         timers,
         logger,
       });
+      const leftMs = Math.max(1, CONNECT_TIMEOUT_MS - (clock.monotonicMs() - startedMs));
+      timeout = timers.after(leftMs, () => peer.close());
       const hello = await peer.ready();
       if (hello.id !== server.serverId) {
         peer.close();
@@ -129,6 +134,8 @@ export class Peers {
       throw new GfsError('UNREACHABLE', `${server.host}:${server.port}: ${(cause as Error).message}`, {
         cause,
       });
+    } finally {
+      timeout?.cancel();
     }
   }
 

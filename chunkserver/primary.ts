@@ -19,6 +19,8 @@ import type { Store } from './store/store.js';
 
 /** A secondary that has not answered by then has failed. */
 const SECONDARY_TIMEOUT_MS = 2_000;
+/** A flush takes longer than that on a busy disk. */
+const SECONDARY_SYNC_TIMEOUT_MS = 8_000;
 /** A record is at most this part of a chunk (paper §3.3). */
 const RECORD_FRACTION = 4;
 
@@ -268,7 +270,7 @@ export class Primary {
         secondary,
         SyncChunk,
         { handle, version, secondaries: [] },
-        {},
+        { deadlineMs: SECONDARY_SYNC_TIMEOUT_MS },
       );
       const verifier = body.verifiers[0] ?? 0;
       this.#c.leases.find(handle)?.verifiers.set(secondary.serverId, verifier);

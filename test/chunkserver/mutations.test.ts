@@ -18,6 +18,7 @@ import {
   CHUNK_BYTES,
   type Cluster,
   pattern,
+  quietEnvironment,
   startCluster,
   temporaryDirectory,
   withPayload,
@@ -341,4 +342,18 @@ t.test('versions: raised durably, never lowered, truncation carried out on the w
   await assertReplicas(t, cluster, 1, expected, 5);
   for (const index of ids.keys()) await cluster.restart(index);
   await assertReplicas(t, cluster, 1, expected, 5);
+});
+
+t.test('push: a server of the chain that hangs is named by the one before it', async (t) => {
+  const { master, ids, primary } = await threeServers(t);
+  const deaf = await quietEnvironment().network.listen('127.0.0.1', 0, () => undefined);
+  t.teardown(() => deaf.close());
+  const hanging = { serverId: 'hanging', host: '127.0.0.1', port: deaf.port };
+  const chain = [master.server(ids[1] as string), hanging];
+  const push = primary.call(
+    PushData,
+    { dataId: { session: SESSION, number: 8 }, chain },
+    withPayload(pattern(100_000)),
+  );
+  await t.rejects(push, { code: 'REPLICA_FAILED', message: /^hanging: / });
 });
