@@ -248,6 +248,8 @@ async function parent(): Promise<void> {
 
 if (values.child === undefined) await parent();
 else {
+  // The parent is gone: so is the reason to go on.
+  process.on('disconnect', () => process.exit(1));
   const dataDirectories = [values.child];
   const masters = [{ host: '127.0.0.1', port: Number(values.port) }];
   const sync = values.sync === 'memory' ? 'memory' : 'disk';
