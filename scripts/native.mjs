@@ -111,7 +111,16 @@ function planModule(product) {
   if (include === undefined) missing.push('the npm package fuse-native (see native-deps.md)');
   if (missing.length === 0 && !linksWith('libfuse.so.2')) missing.push('libfuse2 (Debian package)');
   mkdirSync(dirname(product), { recursive: true });
-  const flags = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-shared', '-fPIC', '-fvisibility=hidden', '-D_FILE_OFFSET_BITS=64'];
+  const flags = [
+    '-std=gnu11',
+    '-O2',
+    '-Wall',
+    '-Wextra',
+    '-shared',
+    '-fPIC',
+    '-fvisibility=hidden',
+    '-D_FILE_OFFSET_BITS=64',
+  ];
   const sources = readdirSync(MODULE).filter((name) => name.endsWith('.c'));
   const words = [...flags, `-I${include}`, '-o', temporary(product), ...sources, '-l:libfuse.so.2'];
   return {
