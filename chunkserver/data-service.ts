@@ -22,6 +22,7 @@ import { applyRepair, encodeChecksums } from './repair.js';
 import type { Secondary } from './secondary.js';
 import { SharedPayload } from './shared-payload.js';
 import type { Chunk } from './store/chunk.js';
+import { serialBase } from './store/serial.js';
 import type { Store } from './store/store.js';
 import { readVerified } from './store/verified-read.js';
 
@@ -151,11 +152,16 @@ export class DataService {
     return { body: { lengthBytes: length, appliedSerial: serial, checksums: encodeChecksums(chunk) } };
   }
 
-  /** For readers: a replica that is not behind what they know. */
+  /**
+   * For readers: a replica that is not behind what they know, nor was changed under a version that they
+   * do not know. After a snapshot the chunk may belong to another file by then (paper §3.4): the next
+   * change is made under a new version, so that a reader with an old location asks the master again.
+   */
   #atLeast(handle: number, version: number): Chunk {
     const chunk = this.#c.store.get(handle);
-    const { suspect, version: own } = chunk.state;
-    if (own >= version && !suspect) return chunk;
+    const { suspect, serial, version: own } = chunk.state;
+    const isChanged = serial > serialBase(version + 1);
+    if (own >= version && !suspect && !isChanged) return chunk;
     throw new GfsError(
       'STALE_CHUNK_VERSION',
       `chunk ${handle} has version ${own}${suspect ? ', suspect' : ''}`,

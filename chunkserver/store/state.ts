@@ -15,6 +15,7 @@ import {
 } from './patches.js';
 import type { JournalRecord, RecordOf } from './record.js';
 import { type MutationResult, ResultTable } from './results.js';
+import { serialBase } from './serial.js';
 import type { SidecarBody, SidecarHead } from './sidecar.js';
 
 const ZERO_BLOCK_CHECKSUM = checksum(ZEROS);
@@ -70,7 +71,8 @@ export class ChunkState {
   copyAs(handle: number, version: number): ChunkState {
     const copy = new ChunkState(handle, version);
     copy.length = this.length;
-    copy.serial = this.serial;
+    // Its mutations are counted anew: a serial belongs to a version of this handle.
+    copy.serial = serialBase(version);
     copy.suspect = this.suspect;
     copy.checksums = this.checksums?.slice();
     copy.results = this.results.copy();
