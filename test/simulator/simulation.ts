@@ -1,7 +1,7 @@
 /** One run: a cluster, its users, what goes wrong, and the checks, all from one seed. */
 import { clientDefaults, type GfsClient } from '../../client/index.js';
 import { Create, ROOT_ID } from '../../protocol/messages/index.js';
-import { formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
+import { type FakeRandom, formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
 import { AppendModel } from './append-model.js';
 import { auditFiles, logMatchesState } from './audit.js';
 import {
@@ -68,6 +68,15 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
   return simulation.result();
 }
 
+/** Limits and sizes differ from seed to seed. */
+function drawCluster(random: FakeRandom): Partial<ClusterOptions> {
+  return {
+    chunkservers: random.pick([3, 3, 4, 5]),
+    clients: random.pick([2, 2, 3]),
+    leaseDurationMs: random.pick([2_500, 10_000, 60_000]),
+  };
+}
+
 function describe(thrown: unknown): string {
   if (thrown instanceof Violation || thrown instanceof SimulationStuck)
     return `${thrown.name}: ${thrown.message}`;
@@ -100,7 +109,7 @@ class Simulation {
       const now = () => this.#world.scheduler.nowMs.toFixed(3).padStart(12);
       this.#tap.onMessage = (line) => onMessage(`${now()} ${line}`);
     }
-    const cluster = { ...clusterDefaults, ...options };
+    const cluster = { ...clusterDefaults, ...drawCluster(random), ...options };
     this.#cluster = new SimulatedCluster(this.#world, cluster, (client, member) =>
       this.#runClient(client, member),
     );
