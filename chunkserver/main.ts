@@ -1,20 +1,30 @@
+import process from 'node:process';
 import { nodeEnvironment } from '../environment/node/index.js';
 import { type ProcessOptions, runDaemon } from '../environment/node/process.js';
+import { GfsError } from '../protocol/errors.js';
 import { Chunkserver } from './chunkserver.js';
 import type { ChunkserverOptions } from './options.js';
 
 /** Runs a chunkserver as this process, until it is told to stop. */
-export async function runChunkserver(options: ChunkserverOptions, process: ProcessOptions): Promise<void> {
-  const { logLevel, logFile } = process;
-  const environment = nodeEnvironment({
-    role: 'chunkserver',
-    logLevel,
-    ...(logFile === undefined ? {} : { logFile }),
-  });
+export async function runChunkserver(
+  options: ChunkserverOptions,
+  processOptions: ProcessOptions,
+): Promise<void> {
+  const environment = nodeEnvironment({ role: 'chunkserver', ...processOptions });
   const chunkserver = new Chunkserver(environment, options);
-  // What was acknowledged may be lost, or never wanted: only the end of the process is safe.
   void chunkserver.failed.then((error) => {
+    if (
+      error instanceof GfsError &&
+      (error.code === 'WRONG_CLUSTER' || error.code === 'WRONG_PROTOCOL_VERSION')
+    ) {
+      const data = options.dataDirectories.join(', ');
+      process.stderr.write(
+        `gfs: the master refuses this chunkserver with its data in ${data}: ${error.message}\n`,
+      );
+      process.exit(1);
+    }
+    // What was acknowledged may be lost, or never wanted: only the end of the process is safe.
     throw error;
   });
-  await runDaemon(environment, chunkserver, process);
+  await runDaemon(environment, chunkserver, processOptions);
 }

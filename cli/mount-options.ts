@@ -9,7 +9,8 @@ export interface MountOptions {
   readonly readOnly: boolean;
   readonly allowOther: boolean;
   readonly defaultPermissions: boolean;
-  readonly binding: 'kernel' | 'fuse-native';
+  /** Not given: `kernel`, or `fuse-native` where the addon is not built. */
+  readonly binding: 'kernel' | 'fuse-native' | undefined;
   readonly nonEmpty: boolean;
   readonly hard: boolean | undefined;
   readonly location: Location | undefined;
@@ -143,7 +144,7 @@ export function parseMountOptions(texts: readonly string[], allowOther: boolean)
     readOnly: false,
     allowOther,
     defaultPermissions: true,
-    binding: 'kernel',
+    binding: undefined,
     nonEmpty: false,
     hard: undefined,
     location: undefined,

@@ -99,7 +99,7 @@ Mount options:
   allow_other, noallow_other   whether other users may use it (root: yes; others: as /etc/fuse.conf allows)
   nodefault_permissions        leave the checks of modes and owners to the file system
   nonempty                     mount over a directory that is not empty
-  binding=kernel|fuse-native   how it speaks FUSE
+  binding=kernel|fuse-native   how it speaks FUSE (kernel, or fuse-native where the addon is not built)
   location=X,Y  rack=NAME      where this client stands, for choosing near replicas
   attr_timeout=S entry_timeout=S  seconds that the kernel may believe attributes and names
   hard, soft                   try for ever, or fail after the deadline of [client]

@@ -55,7 +55,8 @@ export async function mount(words: readonly string[], flags: MountFlags): Promis
   });
   if (flags.foreground === true) {
     const { runMount } = await import('../../fuse-client/main.js');
-    const program = programOptions(configuration, options, mountPoint, source.path);
+    const binding = options.binding ?? (await defaultBinding(tell));
+    const program = programOptions(configuration, { ...options, binding }, mountPoint, source.path);
     const processes = processOptions(configuration, configuration.client.metrics_port, flags.addressFile);
     // A mount lives long: it must not keep the directory busy that it was started in.
     process.chdir('/');
@@ -65,9 +66,23 @@ export async function mount(words: readonly string[], flags: MountFlags): Promis
   }
 }
 
+/** What needs no compiler, where there was none. */
+async function defaultBinding(tell: (line: string) => void): Promise<'kernel' | 'fuse-native'> {
+  const { loadAddon } = await import('../../fuse-client/kernel/addon.js');
+  try {
+    loadAddon();
+    return 'kernel';
+  } catch {
+    tell(
+      'the native addon is not built (see native-deps.md): mounting through fuse-native, which can do less',
+    );
+    return 'fuse-native';
+  }
+}
+
 function programOptions(
   configuration: Configuration,
-  options: MountOptions,
+  options: MountOptions & { readonly binding: 'kernel' | 'fuse-native' },
   mountPoint: string,
   path: string,
 ): MountProgramOptions {

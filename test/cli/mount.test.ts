@@ -16,7 +16,7 @@ t.test('mount options: defaults are those of a local disk', async (t) => {
     readOnly: false,
     allowOther: true,
     defaultPermissions: true,
-    binding: 'kernel',
+    binding: undefined,
     nonEmpty: false,
     extra: [],
   });

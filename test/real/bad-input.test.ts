@@ -101,7 +101,8 @@ t.test(
       '--data',
       data,
     ]);
-    await stray.says(/WRONG_CLUSTER|cluster/i);
+    await stray.says(/refuses this chunkserver .* cluster/);
+    t.equal((await stray.ended).code, 1);
     const { servers } = await cluster.status();
     t.equal(servers.length, 1, 'it was not taken in');
   },
