@@ -163,14 +163,16 @@ export class FileContent {
   /**
    * The host lost its memory. Each page comes back as it was flushed or as any write since left it;
    * an unflushed cut may be undone as a whole; the size follows the pages that made it.
+   * @param losesAll nothing survives that was not flushed
    */
-  crash(random: FakeRandom): void {
-    const undone = this.#beforeCut !== undefined && random.chance(0.5) ? this.#beforeCut : undefined;
+  crash(random: FakeRandom, losesAll: boolean): void {
+    const isUndone = this.#beforeCut !== undefined && (losesAll || random.chance(0.5));
+    const undone = isUndone ? this.#beforeCut : undefined;
     const { base, baseSizeBytes, versions } = undone?.writeBack ?? this.#writeBack;
     const fullSizeBytes = undone?.sizeBytes ?? this.#sizeBytes;
     const pages = new Map(base);
     let sizeBytes = baseSizeBytes;
-    const fate = random.pick(['none', 'all', 'some', 'some'] as const);
+    const fate = losesAll ? 'none' : random.pick(['none', 'all', 'some', 'some'] as const);
     for (const [page, list] of versions) {
       const kept = fate === 'none' ? 0 : fate === 'all' ? list.length : random.below(list.length + 1);
       const version = list[kept - 1];

@@ -32,13 +32,13 @@ class Directory {
   }
 
   /** The host lost its memory: the steps survive in order, up to one of them. */
-  crash(random: FakeRandom): void {
-    const survived = this.#unflushed.slice(0, random.below(this.#unflushed.length + 1));
+  crash(random: FakeRandom, losesAll: boolean): void {
+    const survived = losesAll ? [] : this.#unflushed.slice(0, random.below(this.#unflushed.length + 1));
     for (const step of survived) applyStep(this.#durable, step);
     this.entries.clear();
     for (const [name, node] of this.#durable) this.entries.set(name, node);
     this.#unflushed = [];
-    for (const node of this.entries.values()) node.crash(random);
+    for (const node of this.entries.values()) node.crash(random, losesAll);
   }
 }
 
@@ -70,6 +70,8 @@ export class FakeDisk {
   limitBytes: number | undefined;
   /** Lets a test fail operations: a code to fail with, or undefined. */
   inject: ((operation: DiskOperation, path: string) => string | undefined) | undefined;
+  /** A host crash keeps nothing that was not flushed, instead of this and that. */
+  losesAll = false;
   /** Multiplies how long everything takes. */
   slowness = 1;
   readonly #scheduler: Scheduler;
@@ -100,7 +102,7 @@ export class FakeDisk {
 
   crashHost(): void {
     this.#boot++;
-    this.#root.crash(this.#random);
+    this.#root.crash(this.#random, this.losesAll);
   }
 
   /** The whole file as processes see it now, for checks; undefined when there is none. */
