@@ -153,7 +153,12 @@ export class OpenFile {
 
   /** {@link flush}, and on every replica's disk. */
   async sync(context: CallContext): Promise<void> {
-    await this.flush(context);
+    await this.#writes.drain();
+    // The master's disk and the chunkservers' flush at the same time.
+    await Promise.all([this.#changed ? this.#tellLength(context) : undefined, this.#syncChunks(context)]);
+  }
+
+  async #syncChunks(context: CallContext): Promise<void> {
     const chunks = this.#parts.writeBehind.unsynced.of(this.id);
     while (chunks.length > 0) {
       const some = chunks.splice(0, SYNCS_IN_FLIGHT);

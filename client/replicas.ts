@@ -61,6 +61,12 @@ export class Replicas {
     this.#connections = connections;
   }
 
+  /** Asks for the lease of a chunk that is about to be written, so that the write finds it. */
+  prepare({ id, index }: ChunkOfFile, deadline: Deadline): void {
+    // A failure is the write's to meet and to tell.
+    this.#locations.lease(id, index, {}, deadline).catch(() => undefined);
+  }
+
   /** Writes `data` at `offset` of the chunk on every replica. */
   async write(
     chunk: ChunkOfFile,

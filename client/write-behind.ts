@@ -60,7 +60,7 @@ interface Segment {
 
 export interface WriteBehindParts {
   readonly environment: Environment;
-  readonly replicas: Pick<Replicas, 'write'>;
+  readonly replicas: Pick<Replicas, 'write' | 'prepare'>;
   readonly unsynced: UnsyncedChunks;
   readonly pool: BufferPool;
   readonly budget: WriteBudget;
@@ -77,6 +77,7 @@ export class WriteBehind {
   readonly #queue: Segment[] = [];
   readonly #inFlight = new Set<Segment>();
   #inFlightBytes = 0;
+  #preparedIndex = -1;
   #failure: GfsError | undefined;
   #idleTimer: Timer | undefined;
   /** Complete and not yet on every replica: those of the queue and those in flight. */
@@ -148,6 +149,7 @@ export class WriteBehind {
       const capacity = Math.max(SMALLEST_SEGMENT_BYTES, bytes.byteLength);
       segment = { index, offset, length: 0, memory: this.#parts.pool.take(capacity) };
       this.#growing.set(stretch, segment);
+      this.#prepare(index);
     }
     const at = offset - segment.offset;
     const length = Math.max(segment.length, at + bytes.byteLength);
@@ -158,6 +160,13 @@ export class WriteBehind {
     const isFull = (fileOffset + bytes.byteLength) % SEGMENT_BYTES === 0;
     const endsChunk = offset + bytes.byteLength === this.#parts.chunkBytes;
     if (isFull || endsChunk) this.#complete(stretch, segment);
+  }
+
+  /** The lease of a chunk that is written for the first time is asked for while its segment still grows. */
+  #prepare(index: number): void {
+    if (index === this.#preparedIndex) return;
+    this.#preparedIndex = index;
+    this.#parts.replicas.prepare({ id: this.#id, index }, this.#parts.deadline());
   }
 
   #enlarge(segment: Segment, neededBytes: number): void {

@@ -23,6 +23,8 @@ class MemoryReplicas {
     this.#world = world;
   }
 
+  prepare(): void {}
+
   async write({ index }: { index: number }, offset: number, data: Uint8Array) {
     this.mostInFlight = Math.max(this.mostInFlight, ++this.inFlight);
     await new Promise<void>((resolve) => {
