@@ -1,5 +1,5 @@
 /** The file systems that the benchmark compares: each a cluster of real processes with a mount. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -80,13 +80,14 @@ export class GfsSystem implements System {
       this.mountPoint,
     ];
     const pid = `node -p 'require("${this.#base}/mount.json").pid' > ${this.pidDirectory}/mount`;
-    const script = `#!/bin/sh\nset -e\n${this.#gfs} umount ${this.mountPoint}\n${mount.join(' ')}\n${pid}\n`;
+    const script = `#!/bin/sh\nset -ex\nexec >> ${this.#base}/remount.log 2>&1\n${this.#gfs} umount ${this.mountPoint}\n${mount.join(' ')}\n${pid}\n`;
     writeFileSync(this.remount, script, { mode: 0o755 });
     await this.#start('mount', ['mount', '--foreground', address, this.mountPoint]);
   }
 
   async down(): Promise<void> {
-    execFileSync('umount', ['-l', this.mountPoint], { stdio: 'ignore' });
+    // Not mounted any more is as good.
+    spawnSync('umount', ['-l', this.mountPoint], { stdio: 'ignore' });
     await delay(1000);
     for (const daemon of this.#daemons.reverse()) {
       daemon.kill('SIGTERM');
