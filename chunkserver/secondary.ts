@@ -45,7 +45,7 @@ export class Secondary {
     this.#orders.delete(handle);
   }
 
-  /** @throws STALE_CHUNK_VERSION, NO_SUCH_CHUNK, DATA_NOT_BUFFERED, NO_SPACE, OVERLOADED */
+  /** @throws STALE_CHUNK_VERSION, REPLICA_FAILED, NO_SUCH_CHUNK, DATA_NOT_BUFFERED, NO_SPACE, OVERLOADED */
   async apply(body: Body, request: IncomingRequest): Promise<void> {
     const chunk = this.#store.get(body.handle);
     this.#checkVersion(chunk, body.version);
@@ -83,7 +83,12 @@ export class Secondary {
     await applied;
   }
 
+  /**
+   * A replica that a host crash made suspect has the right version, and perhaps not the bytes: it takes
+   * part again once the next lease has compared it.
+   */
   #checkVersion(chunk: Chunk, version: number): void {
+    if (chunk.state.suspect) throw new GfsError('REPLICA_FAILED', `chunk ${chunk.handle} is suspect here`);
     if (chunk.state.version === version) return;
     throw new GfsError(
       'STALE_CHUNK_VERSION',

@@ -282,9 +282,6 @@ function applyWrite(draft: Draft, record: RecordOf<'write'>, data: Uint8Array): 
     if (block * BLOCK_BYTES >= record.directFrom) draft.addDirect(block);
   }
   draft.length = Math.max(draft.length, end);
-  // A mutation proves that the replicas were compared when its lease was given. A repair's write does
-  // not: it leaves the serial alone, and ends with a record of its own.
-  if (record.serial > draft.serial) draft.suspect = false;
   draft.serial = record.serial;
   draft.addResult(record.session, record.sequence, { offset: record.offset, length: record.length });
 }
