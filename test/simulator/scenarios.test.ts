@@ -171,6 +171,40 @@ scenario(
   },
 );
 
+scenario(
+  'host crash: a secondary that comes back within a lease does not pass for a whole one',
+  async (t, scene) => {
+    const client = await scene.client('a');
+    const file = await create(client, 'f');
+    await file.write(0, bytes('x', 200_000));
+    await file.flush({});
+    // New chunks have the journals flushed, with the records of what was written; the bytes themselves are not.
+    const others: OpenFile[] = [];
+    for (const name of ['g', 'h', 'i', 'j', 'k', 'l']) others.push(await create(client, name));
+    for (const other of others) await other.append(bytes('other'));
+    const lease = await client.locations.lease(file.id, 0, {}, client.master.deadline());
+    const secondary = scene.serverAt(lease.secondaries[0]?.host as string);
+    secondary.host.disk.losesAll = true;
+    secondary.host.crash();
+    await scene.sleep(100);
+    secondary.host.boot();
+    secondary.start();
+    await scene.sleep(3_000);
+    // The primary of each connects to it again.
+    for (const other of others) await other.append(bytes('more'));
+    // Under the same lease first, then under a new one, for which the replicas are compared.
+    await file.write(200_000, bytes('y', 10_000));
+    await file.flush({});
+    // It is the first to answer: the others have slow disks.
+    for (const { host } of scene.cluster.chunkservers) if (host !== secondary.host) host.disk.slowness = 30;
+    await client.setAttributes(file.id, { size: 205_000 }, {});
+    await file.write(205_000, bytes('z'));
+    await file.flush({});
+    const expected = `${'x'.repeat(200_000)}${'y'.repeat(5_000)}z`;
+    t.equal(await textOf(await scene.client('b'), file.id), expected);
+  },
+);
+
 scenario('append: a retry finds its first result at a replica that was repaired', async (t, scene) => {
   const { network } = scene.world;
   const client = await scene.client('a');
