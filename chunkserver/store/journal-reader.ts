@@ -5,7 +5,7 @@
  */
 import type { Disk } from '../../environment/ports/index.js';
 import { readWhole } from './files.js';
-import { decodeSegmentHead, SEGMENT_HEAD_BYTES } from './journal.js';
+import { decodeSegmentHead, LSN_MODULUS, SEGMENT_HEAD_BYTES, type SegmentHead } from './journal.js';
 import { type Layout, parseName } from './layout.js';
 import { type DecodedRecord, decodeRecord, RECORD_MAGIC } from './record.js';
 
@@ -68,7 +68,7 @@ export async function replayJournal(
     const end = endOfContent(raw);
     // Zeros had been written ahead.
     if (at >= end) continue;
-    if (!isLast || isCorrupt(raw, at, lastLsn, head.bootId === bootId)) {
+    if (!isLast || isCorrupt(raw, at, lastLsn, head, head.bootId === bootId)) {
       throw new Error(`${path}: damaged at byte ${at}, before records that had been flushed`);
     }
     tornBytes = end - at;
@@ -84,13 +84,15 @@ function endOfContent(raw: Buffer): number {
 }
 
 /** Whether something behind the damage at `at` shows that it had been written whole once. */
-function isCorrupt(raw: Buffer, at: number, lastLsn: number, sameBoot: boolean): boolean {
+function isCorrupt(raw: Buffer, at: number, lastLsn: number, head: SegmentHead, sameBoot: boolean): boolean {
   const magic = Buffer.alloc(4);
   magic.writeUInt32LE(RECORD_MAGIC);
   for (let found = raw.indexOf(magic, at + 1); found !== -1; found = raw.indexOf(magic, found + 1)) {
     const record = decodeRecord(raw, found);
     if (record === undefined || record.lsn <= lastLsn) continue;
-    if (sameBoot || record.flushedLsn > lastLsn) return true;
+    // What earlier segments had was on the disk before this one began, and they may be gone by now.
+    const first = record.lsn - ((record.lsn - head.firstLsn) % LSN_MODULUS);
+    if (sameBoot || record.flushedLsn > Math.max(lastLsn, first - 1)) return true;
   }
   return false;
 }

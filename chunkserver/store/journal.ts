@@ -13,6 +13,7 @@ import { encodeRecord, type JournalRecord } from './record.js';
 const SEGMENT_MAGIC = 0x4a534647;
 const SEGMENT_FORMAT = 1;
 export const SEGMENT_HEAD_BYTES = 32;
+export const LSN_MODULUS = 2 ** 32;
 /** What one write gathers at most. */
 const MAX_BATCH_BYTES = 16 * MIB;
 const MAX_BATCH_BUFFERS = 1000;
@@ -267,6 +268,7 @@ export class Journal {
     head.writeUInt16LE(SEGMENT_FORMAT, 4);
     writeU53(head, segment, 8);
     writeU53(head, this.#bootId, 16);
+    head.writeUInt32LE((this.#writtenLsn + 1) % LSN_MODULUS, 24);
     head.writeUInt32LE(checksum(head.subarray(0, 28)), 28);
     const file = await this.#disk.open(this.#layout.segment(segment), 'create-new');
     try {
@@ -296,6 +298,8 @@ export class Journal {
 export interface SegmentHead {
   readonly segment: number;
   readonly bootId: number;
+  /** What its first record has at least, modulo {@link LSN_MODULUS}: everything below was on the disk before. */
+  readonly firstLsn: number;
 }
 
 /** Undefined when it is damaged or cut short. */
@@ -303,5 +307,5 @@ export function decodeSegmentHead(raw: Buffer): SegmentHead | undefined {
   if (raw.byteLength < SEGMENT_HEAD_BYTES || raw.readUInt32LE(0) !== SEGMENT_MAGIC) return undefined;
   if (raw.readUInt16LE(4) !== SEGMENT_FORMAT) return undefined;
   if (checksum(raw.subarray(0, 28)) !== raw.readUInt32LE(28)) return undefined;
-  return { segment: readU53(raw, 8), bootId: readU53(raw, 16) };
+  return { segment: readU53(raw, 8), bootId: readU53(raw, 16), firstLsn: raw.readUInt32LE(24) };
 }
