@@ -219,7 +219,8 @@ scenario('append: a retry finds its first result at a replica that was repaired'
   const appended = file.append(bytes('<once>'));
   await scene.sleep(3);
   network.cut('a', primary);
-  await scene.sleep(2_500);
+  // What is on its way to it arrives once the next version is prepared there, and is refused.
+  await scene.sleep(4_500);
   network.heal(primary, repaired);
   const state = scene.cluster.master.master?.state;
   while ((state?.chunks.get(lease.handle)?.version ?? 0) === lease.version) await scene.sleep(10);
