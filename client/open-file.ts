@@ -97,7 +97,7 @@ export class OpenFile {
 
   /** Up to `length` bytes; fewer only at the end of the file. */
   async read(offset: number, length: number, context: CallContext): Promise<ReadResult> {
-    if (this.#writes.overlaps(offset, length)) await this.#writes.drain();
+    if (this.#writes.overlaps(offset, length)) await this.#writes.settle();
     const count = Math.min(length, this.#size - offset);
     if (count <= 0) return { buffers: [], release: () => undefined };
     return this.#parts.reader.read(this.id, offset, count, context);

@@ -110,12 +110,17 @@ export class WriteBehind {
 
   /** Until everything written before is on every replica. @throws what went wrong since it was last asked */
   async drain(): Promise<void> {
+    await this.settle();
+    this.#throwFailure();
+  }
+
+  /** As {@link drain}, for one who only reads: an error stays for the writer to hear. */
+  async settle(): Promise<void> {
     this.#completeAll();
     const mine = [...this.#queue, ...this.#inFlight];
     while (mine.some((segment) => this.#unfinished.has(segment))) {
       await new Promise<void>((resolve) => this.#waiters.push(resolve));
     }
-    this.#throwFailure();
   }
 
   /** Whether bytes of this range are still on their way. */

@@ -117,6 +117,9 @@ t.test('write-behind: an error reaches the next drain, once', async (t) => {
   replicas.failure = new GfsError('NO_SPACE');
   await writes.write(0, Buffer.alloc(10));
   await t.rejects(world.until(writes.drain()), { code: 'NO_SPACE' });
+  await writes.write(0, Buffer.alloc(10));
+  await t.resolves(world.until(writes.settle()), 'who only waits does not hear of it');
+  await t.rejects(world.until(writes.drain()), { code: 'NO_SPACE' }, 'and does not take it away');
   replicas.failure = undefined;
   await writes.write(0, Buffer.alloc(10));
   await t.resolves(world.until(writes.drain()));
