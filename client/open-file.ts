@@ -52,8 +52,6 @@ export class OpenFile {
   opens = 0;
   /** As the master told when it was opened, or after the last change from here. */
   dataVersion: number;
-  /** Where this client's last append went. */
-  lastAppendOffset: number | undefined;
   readonly #parts: OpenFileParts;
   readonly #writes: WriteBehind;
   readonly #appender: Appender;
@@ -78,11 +76,6 @@ export class OpenFile {
 
   get size(): number {
     return this.#size;
-  }
-
-  /** Whether the master's attributes are behind what was written here. */
-  get isDirty(): boolean {
-    return this.#changed;
   }
 
   /**
@@ -115,16 +108,13 @@ export class OpenFile {
   /** Appends at the exact end (O_APPEND). `data` must not change until then. @returns the offset */
   async append(data: Uint8Array): Promise<number> {
     if (!this.#writes.isIdle) await this.#writes.drain();
-    const offset = await this.#appender.exact(data);
-    this.lastAppendOffset = offset;
-    return offset;
+    return this.#appender.exact(data);
   }
 
   /** Record append (paper §3.3). @returns the offset @throws TOO_BIG */
   async appendRecord(data: Uint8Array, context: CallContext): Promise<number> {
     if (!this.#writes.isIdle) await this.#writes.drain();
     const offset = await this.#appender.record(data, context);
-    this.lastAppendOffset = offset;
     await this.flush(context);
     return offset;
   }

@@ -27,10 +27,6 @@ export class HandleTable<T> {
   readonly #open = new Map<number, T>();
   #next = 1;
 
-  get size(): number {
-    return this.#open.size;
-  }
-
   add(value: T): number {
     const handle = this.#next++;
     this.#open.set(handle, value);

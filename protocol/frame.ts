@@ -14,7 +14,7 @@ import { Packr } from 'msgpackr';
 import { checksum, checksumOf } from './checksum.js';
 import { GfsError } from './errors.js';
 import { MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PROTOCOL_VERSION } from './limits.js';
-import { type BufferPool, Payload } from './payload.js';
+import type { BufferPool, Payload } from './payload.js';
 
 export const FRAME_PREFIX_BYTES = 20;
 const MAGIC = 0x4647;
@@ -165,5 +165,3 @@ export class FrameReader {
     return { kind: this.#prefix.readUInt8(3), header, payload, payloadCrc };
   }
 }
-
-export { Payload };
