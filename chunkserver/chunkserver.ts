@@ -35,7 +35,7 @@ export class Chunkserver {
   readonly #environment: Environment;
   readonly #options: ChunkserverOptions;
   readonly #logger: Logger;
-  readonly #pool = new BufferPool(POOL_BYTES);
+  readonly #pool: BufferPool;
   readonly #incoming = new Set<Peer>();
   #running: Running | undefined;
   #stopping = false;
@@ -44,6 +44,7 @@ export class Chunkserver {
   constructor(environment: Environment, options: ChunkserverOptions) {
     this.#environment = environment;
     this.#options = options;
+    this.#pool = new BufferPool(POOL_BYTES, (sizeBytes) => asBuffer(environment.disk.allocate(sizeBytes)));
     this.#logger = environment.logger.child({ role: 'chunkserver' });
     this.failed = new Promise((resolve) => {
       this.#onFailed = resolve;
@@ -179,4 +180,8 @@ export class Chunkserver {
     this.#logger.error({ err }, 'the chunkserver cannot go on');
     this.#onFailed(err);
   }
+}
+
+function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }

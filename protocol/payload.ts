@@ -23,6 +23,8 @@ export class Payload {
 }
 
 const SMALLEST_POOLED_BYTES = 16 * KIB;
+/** From here on buffers come from the pool's own source of memory. */
+const LARGE_BYTES = 256 * KIB;
 
 /**
  * Reuses large buffers, by power-of-two size. A fresh 1 MiB buffer costs 256 page faults, more than
@@ -31,11 +33,19 @@ const SMALLEST_POOLED_BYTES = 16 * KIB;
 export class BufferPool {
   readonly #free = new Map<number, Buffer[]>();
   readonly #maxIdleBytes: number;
+  readonly #allocate: (sizeBytes: number) => Buffer;
   #idleBytes = 0;
 
-  /** @param maxIdleBytes how much memory the pool keeps for reuse */
-  constructor(maxIdleBytes: number = 32 * MIB) {
+  /**
+   * @param maxIdleBytes how much memory the pool keeps for reuse
+   * @param allocate where large buffers come from: memory that a disk likes, perhaps
+   */
+  constructor(
+    maxIdleBytes: number = 32 * MIB,
+    allocate: (sizeBytes: number) => Buffer = Buffer.allocUnsafeSlow,
+  ) {
     this.#maxIdleBytes = maxIdleBytes;
+    this.#allocate = allocate;
   }
 
   /** A payload of `sizeBytes`, its content undefined. */
@@ -44,7 +54,8 @@ export class BufferPool {
     const classBytes = 2 ** Math.ceil(Math.log2(sizeBytes));
     const reused = this.#free.get(classBytes)?.pop();
     if (reused !== undefined) this.#idleBytes -= classBytes;
-    const whole = reused ?? Buffer.allocUnsafeSlow(classBytes);
+    const allocate = classBytes < LARGE_BYTES ? Buffer.allocUnsafeSlow : this.#allocate;
+    const whole = reused ?? allocate(classBytes);
     return new Payload(whole.subarray(0, sizeBytes), () => this.#giveBack(whole));
   }
 

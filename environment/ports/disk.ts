@@ -35,6 +35,11 @@ export interface DiskSpace {
 
 /** Files below directories that belong to this process. Paths are absolute. */
 export interface Disk {
+  /**
+   * Memory of its own that this disk writes from without copying, where it can; for buffers that are
+   * kept and used again.
+   */
+  allocate(sizeBytes: number): Uint8Array;
   open(path: string, mode: OpenMode): Promise<DiskFile>;
   /** Names in a directory, in no particular order; ENOENT when it is not there. */
   list(directory: string): Promise<string[]>;

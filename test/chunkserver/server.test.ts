@@ -31,6 +31,7 @@ const read = (peer: Peer, handle: number, offset = 0, length = CHUNK_BYTES) =>
 function withDisk(environment: Environment, changes: (disk: Disk) => Partial<Disk>): Environment {
   const { disk } = environment;
   const bound: Disk = {
+    allocate: disk.allocate.bind(disk),
     open: disk.open.bind(disk),
     list: disk.list.bind(disk),
     makeDirectory: disk.makeDirectory.bind(disk),

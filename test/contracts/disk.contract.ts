@@ -52,6 +52,25 @@ export function diskContract(t: Test, name: string, make: () => Promise<DiskUnde
     t.equal((await contentOf(disk, `${root}/f`)).length, 5007);
   });
 
+  check('memory that the disk allocated is written as any other', async (t, { disk, root }) => {
+    const sizeBytes = 300 * 1024 + 100;
+    const file = await disk.open(`${root}/f`, 'create');
+    // At the start of a page, where a real disk goes past its cache, and elsewhere; over what is cached, too.
+    for (const position of [0, 8192, 100, 8192]) {
+      const memory = disk.allocate(sizeBytes);
+      t.equal(memory.byteLength, sizeBytes);
+      for (let i = 0; i < sizeBytes; i++) memory[i] = (i * 7 + position) % 251;
+      await file.write([bytes('x')], position + sizeBytes - 1);
+      await file.write([memory, bytes('end')], position);
+      const got = Buffer.alloc(sizeBytes + 3);
+      await file.read(got, position);
+      t.ok(got.subarray(0, sizeBytes).equals(memory), `at ${position}`);
+      t.equal(got.toString('latin1', sizeBytes), 'end');
+    }
+    await file.sync();
+    await file.close();
+  });
+
   check('more buffers than one system call takes are all written', async (t, { disk, root }) => {
     const parts = Array.from({ length: 3000 }, (_, i) => bytes(`${i},`));
     const file = await disk.open(`${root}/f`, 'create');

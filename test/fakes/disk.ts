@@ -339,6 +339,10 @@ class ProcessDisk implements Disk {
     return this.#disk.perform(this.#process, 'copy', from, () => this.#disk.copy(from, to));
   }
 
+  allocate(sizeBytes: number): Uint8Array {
+    return new Uint8Array(sizeBytes);
+  }
+
   async syncDirectory(path: string): Promise<void> {
     this.#disk.syncDirectory(path);
     await this.#disk.perform(this.#process, 'sync', path, () => undefined);

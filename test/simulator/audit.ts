@@ -76,6 +76,7 @@ function copyOf(source: FakeDisk, directory: string): { disk: Disk; names: strin
   );
   const refuse = () => Promise.reject(new Error('this disk is a copy'));
   const disk: Disk = {
+    allocate: (sizeBytes) => new Uint8Array(sizeBytes),
     open: async (path) => memoryFile(contents.get(path) ?? new Uint8Array(0)),
     list: async () => names,
     makeDirectory: async () => undefined,
