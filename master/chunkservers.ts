@@ -27,8 +27,6 @@ const MAX_DROPS_PER_HEARTBEAT = 1024;
 const POLL_MS = 50;
 /** Below this share of all space deleted files are given up early. */
 const LOW_SPACE_SHARE = 0.1;
-/** Forgets what was learnt of a server that is gone, this many replicas at a time. */
-const FORGET_SLICE = 8192;
 
 export interface ChunkserverParts {
   readonly state: LoggedState;
@@ -56,6 +54,7 @@ export class ChunkserverTable {
   readonly #startedAtMs: number;
   #active: readonly Chunkserver[] | undefined;
   #wasReady = false;
+  #forgetting = false;
   #stopped = false;
 
   constructor(parts: ChunkserverParts) {
@@ -202,7 +201,7 @@ export class ChunkserverTable {
     this.#active = undefined;
     await this.#noteBack(chunkserver);
     this.#parts.logger.info(
-      { serverId: chunkserver.server.serverId, chunks: chunkserver.replicas.size },
+      { serverId: chunkserver.server.serverId, chunks: chunkserver.replicaCount },
       'a chunkserver reported its chunks',
     );
   }
@@ -283,9 +282,10 @@ export class ChunkserverTable {
         if (!this.pendingHandles.has(handle)) drop.push(handle);
         continue;
       }
-      const replica = chunkserver.replicas.get(handle) ?? replicas.put(chunkserver, handle, version, 0, true);
+      const replica =
+        replicas.find(chunkserver, handle) ?? replicas.put(chunkserver, handle, version, 0, true);
       if (!this.mayDelete(replica, chunk)) continue;
-      replicas.remove(replica);
+      replicas.remove(chunkserver, handle);
       drop.push(handle);
     }
     return drop;
@@ -295,26 +295,26 @@ export class ChunkserverTable {
   mayDelete(replica: Replica, chunk: ChunkState): boolean {
     const { replicas, sent } = this.#parts;
     if (!replicas.isUseless(replica, chunk) || sent.raising.has(chunk.handle)) return false;
-    return replicas.readable(chunk).some((good) => good !== replica);
+    return replicas.readable(chunk).some((good) => good.chunkserver !== replica.chunkserver);
   }
 
   reportDamage(chunkserver: Chunkserver, handle: number, version: number): void {
-    const replica = chunkserver.replicas.get(handle);
     this.#parts.logger.error(
       { handle, version, serverId: chunkserver.server.serverId },
       'a replica is damaged',
     );
-    if (replica !== undefined) replica.damaged = true;
+    this.#parts.replicas.markDamaged(chunkserver, handle);
   }
 
   /** A reader met a bad checksum. The server itself reports damage; until then readers are sent elsewhere. */
   reportCorrupt(serverId: string, handle: number): void {
     const { state, replicas, logger } = this.#parts;
-    const replica = this.byId(serverId)?.replicas.get(handle);
+    const chunkserver = this.byId(serverId);
     const chunk = state.chunks.get(handle);
-    if (replica === undefined || chunk === undefined) return;
+    if (chunkserver === undefined || chunk === undefined) return;
     logger.warn({ handle, serverId }, 'a reader met a replica that does not verify');
-    if (replicas.readable(chunk).some((other) => other !== replica)) replica.suspect = true;
+    if (replicas.readable(chunk).some((other) => other.chunkserver !== chunkserver))
+      replicas.markSuspect(chunkserver, handle);
   }
 
   /** What servers did lately fades. */
@@ -353,7 +353,7 @@ export class ChunkserverTable {
     chunkserver.alive = false;
     this.#active = undefined;
     this.#parts.logger.warn({ serverId: chunkserver.server.serverId, reason }, 'a chunkserver is gone');
-    this.#forgetReplicas(chunkserver);
+    this.#forgetDead();
     this.#endSessions([chunkserver.session]);
   }
 
@@ -365,15 +365,13 @@ export class ChunkserverTable {
       .catch((err) => logger.warn({ err, sessions: ids }, 'cannot log the end of sessions now'));
   }
 
-  #forgetReplicas(chunkserver: Chunkserver): void {
-    let left = FORGET_SLICE;
-    for (const replica of chunkserver.replicas.values()) {
-      if (left-- === 0) {
-        this.#parts.timers.after(1, () => this.#forgetReplicas(chunkserver));
-        return;
-      }
-      this.#parts.replicas.remove(replica);
-    }
+  #forgetDead(): void {
+    if (this.#forgetting) return;
+    this.#forgetting = true;
+    this.#parts.timers.after(1, () => {
+      this.#forgetting = false;
+      if (this.#parts.replicas.forgetDead()) this.#forgetDead();
+    });
   }
 }
 
@@ -397,7 +395,8 @@ function newChunkserver(
     load: 0,
     recentCreations: 0,
     recentLeases: 0,
-    replicas: new Map(),
+    replicaCount: 0,
+    tableIndex: 0,
     deletions: new Set(),
   };
 }

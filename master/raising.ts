@@ -256,7 +256,7 @@ export class Raiser {
   #noteRaised(handle: number, { version, answers: { acknowledged } }: Round, source: Chunkserver): void {
     const best = acknowledged.get(source);
     for (const [chunkserver, { lengthBytes, digest, suspect }] of acknowledged) {
-      const before = chunkserver.replicas.get(handle)?.suspect ?? false;
+      const before = this.#replicas.find(chunkserver, handle)?.suspect ?? false;
       this.#replicas.put(
         chunkserver,
         handle,

@@ -1,9 +1,11 @@
 /**
  * Where chunks are: soft state, never logged (paper §2.6.2). Chunkservers say what they have and have
- * the last word; what the log says of a version decides what it is worth.
+ * the last word; what the log says of a version decides what it is worth. Packed, because there are
+ * three replicas of everything: about 32 bytes for a chunk (master/replica-table.ts).
  */
 import type { Location, Server, Space } from '../protocol/messages/index.js';
 import type { Caller } from '../protocol/rpc.js';
+import { ReplicaTable } from './replica-table.js';
 import type { ChunkState } from './state.js';
 
 /** A registered chunkserver. A new registration makes a new one: what the old one said is void at once. */
@@ -24,31 +26,35 @@ export interface Chunkserver {
   /** Chunks made here lately, and leases given lately; both fade. */
   recentCreations: number;
   recentLeases: number;
-  readonly replicas: Map<number, Replica>;
+  /** How many replicas it has told of. */
+  replicaCount: number;
+  /** Its number in the replica table; 0 while it has none. */
+  tableIndex: number;
   /** Handles that it is to delete. */
   readonly deletions: Set<number>;
 }
 
+/** What is known of a replica, as of when it was asked. */
 export interface Replica {
   readonly chunkserver: Chunkserver;
   readonly handle: number;
-  version: number;
-  lengthBytes: number;
+  readonly version: number;
+  readonly lengthBytes: number;
   /** It may be behind: not read until the next lease has compared it with the others. */
-  suspect: boolean;
+  readonly suspect: boolean;
   /** It failed a checksum: neither read nor raised. */
-  damaged: boolean;
+  readonly damaged: boolean;
 }
 
 export class Replicas {
-  readonly #byHandle = new Map<number, Replica[]>();
+  readonly #table = new ReplicaTable();
   /**
    * Chunks whose logged version is one that a replica reported: handle → the version before. A replica
    * that still has that one may have missed nothing at all, and is suspect rather than stale.
    */
   readonly #adoptedFrom = new Map<number, number>();
 
-  /** Notes what a server has; what was known of its replica is replaced. */
+  /** Notes what a server has; what was known of its replica is replaced, but damage stays damage. */
   put(
     chunkserver: Chunkserver,
     handle: number,
@@ -56,45 +62,54 @@ export class Replicas {
     lengthBytes: number,
     suspect: boolean,
   ): Replica {
-    const known = chunkserver.replicas.get(handle);
-    if (known !== undefined) {
-      known.version = version;
-      known.lengthBytes = lengthBytes;
-      known.suspect = suspect;
-      return known;
-    }
-    const replica: Replica = { chunkserver, handle, version, lengthBytes, suspect, damaged: false };
-    chunkserver.replicas.set(handle, replica);
-    const others = this.#byHandle.get(handle);
-    if (others === undefined) this.#byHandle.set(handle, [replica]);
-    else others.push(replica);
+    const damaged = this.#table.find(chunkserver, handle)?.damaged ?? false;
+    const replica: Replica = { chunkserver, handle, version, lengthBytes, suspect, damaged };
+    this.#table.put(replica);
     return replica;
   }
 
-  remove(replica: Replica): void {
-    replica.chunkserver.replicas.delete(replica.handle);
-    const all = this.#byHandle.get(replica.handle);
-    if (all === undefined) return;
-    const at = all.indexOf(replica);
-    if (at >= 0) all.splice(at, 1);
-    if (all.length === 0) this.#byHandle.delete(replica.handle);
+  find(chunkserver: Chunkserver, handle: number): Replica | undefined {
+    return this.#table.find(chunkserver, handle);
+  }
+
+  markSuspect(chunkserver: Chunkserver, handle: number): void {
+    const replica = this.#table.find(chunkserver, handle);
+    if (replica !== undefined) this.#table.put({ ...replica, suspect: true });
+  }
+
+  markDamaged(chunkserver: Chunkserver, handle: number): void {
+    const replica = this.#table.find(chunkserver, handle);
+    if (replica !== undefined) this.#table.put({ ...replica, damaged: true });
+  }
+
+  remove(chunkserver: Chunkserver, handle: number): void {
+    this.#table.remove(chunkserver, handle);
   }
 
   /** Nothing refers to the chunk any more: every server that has it is to delete it. */
   removeChunk(handle: number): void {
     this.#adoptedFrom.delete(handle);
-    for (const { chunkserver } of this.#byHandle.get(handle) ?? []) {
-      chunkserver.replicas.delete(handle);
+    for (const { chunkserver } of this.#table.all(handle)) {
+      this.#table.remove(chunkserver, handle);
       if (chunkserver.alive) chunkserver.deletions.add(handle);
     }
-    this.#byHandle.delete(handle);
+  }
+
+  /** Takes what servers had that are gone out of memory, a slice at a time. @returns whether more is left */
+  forgetDead(): boolean {
+    return this.#table.forgetDead();
+  }
+
+  /** The chunks that a server has a replica of; `undefined` now and then, for the caller to take a break. */
+  handlesOn(chunkserver: Chunkserver): IterableIterator<number | undefined> {
+    return this.#table.handlesOn(chunkserver);
   }
 
   /** A replica reported `version`, and it becomes the logged one: those at the version before are suspect. */
   noteAdoption(handle: number, fromVersion: number): void {
     this.#adoptedFrom.set(handle, fromVersion);
-    for (const replica of this.#byHandle.get(handle) ?? [])
-      if (replica.version === fromVersion) replica.suspect = true;
+    for (const replica of this.#table.all(handle))
+      if (replica.version === fromVersion) this.#table.put({ ...replica, suspect: true });
   }
 
   /** A lease has made its replicas equal, at `version`. */
@@ -105,25 +120,30 @@ export class Replicas {
 
   /** On live servers, whatever their version. */
   live(handle: number): Replica[] {
-    return (this.#byHandle.get(handle) ?? []).filter(isLive);
+    return this.#table.all(handle).filter(isLive);
   }
 
   /** What readers are sent to: as new as the log says, on live servers, above suspicion. */
   readable(chunk: ChunkState): Replica[] {
-    return (this.#byHandle.get(chunk.handle) ?? []).filter(
-      (replica) => isLive(replica) && !replica.suspect && !replica.damaged && isAtLeastLogged(replica, chunk),
-    );
+    return this.#table
+      .all(chunk.handle)
+      .filter(
+        (replica) =>
+          isLive(replica) && !replica.suspect && !replica.damaged && isAtLeastLogged(replica, chunk),
+      );
   }
 
   /** What a new lease may be built on: the readable ones, and the suspect ones, which it compares. */
   raisable(chunk: ChunkState): Replica[] {
     const adoptedFrom = this.#adoptedFrom.get(chunk.handle);
-    return (this.#byHandle.get(chunk.handle) ?? []).filter(
-      (replica) =>
-        isLive(replica) &&
-        !replica.damaged &&
-        (isAtLeastLogged(replica, chunk) || (replica.suspect && replica.version === adoptedFrom)),
-    );
+    return this.#table
+      .all(chunk.handle)
+      .filter(
+        (replica) =>
+          isLive(replica) &&
+          !replica.damaged &&
+          (isAtLeastLogged(replica, chunk) || (replica.suspect && replica.version === adoptedFrom)),
+      );
   }
 
   /** Whether a replica missed a mutation for certain, or is damaged: never used, deleted while a good one lives. */

@@ -110,7 +110,7 @@ export class Status {
 }
 
 function describe(chunkserver: Chunkserver, nowMs: number): ServerStatus {
-  const { server, alive, rack, location, space, replicas, lastHeardMs } = chunkserver;
+  const { server, alive, rack, location, space, replicaCount, lastHeardMs } = chunkserver;
   return {
     server,
     state: alive ? 'alive' : 'silent',
@@ -118,7 +118,7 @@ function describe(chunkserver: Chunkserver, nowMs: number): ServerStatus {
     ...(location === undefined ? {} : { location }),
     totalBytes: space.totalBytes,
     availableBytes: space.availableBytes,
-    chunks: replicas.size,
+    chunks: replicaCount,
     silentMs: Math.max(0, Math.floor(nowMs - lastHeardMs)),
   };
 }

@@ -35,7 +35,8 @@ function serverOf(
     load: 0,
     recentCreations,
     recentLeases,
-    replicas: new Map(),
+    replicaCount: 0,
+    tableIndex: 0,
     deletions: new Set(),
   };
 }
