@@ -6,6 +6,7 @@ import { dropReference } from './apply-chunks.js';
 import { assert } from './assert.js';
 import type { Directory, Entry } from './directory.js';
 import { isDirectory, Mode } from './mode.js';
+import { inheritRetention } from './retention.js';
 import { type LoggedState, Node, type Timestamp } from './state.js';
 
 interface AttributesReply {
@@ -78,6 +79,7 @@ export function applyCreated(
     node.size = event.target.length;
   }
   addNode(state, node, parent, event.name);
+  inheritRetention(state, parent.id, node);
   setModified(parent, time);
   return { attributes: node.attributes(), created: true };
 }
@@ -259,6 +261,7 @@ export function applyReclaimed(state: LoggedState, event: LogEventOf<'reclaimed'
     assert(!isDirectory(node.mode) || node.entries?.size === 0, `directory ${id} is not empty`);
     state.deleted.delete(id);
     state.nodes.delete(id);
+    state.retentions.delete(id);
     for (const handle of node.chunks?.handles() ?? []) dropReference(state, handle, effects);
   }
   return {};

@@ -4,6 +4,7 @@ import type { LogEventOf } from '../protocol/records.js';
 import { addNode, directoryOf, nodeOf, setChanged, setModified } from './apply-namespace.js';
 import { assert } from './assert.js';
 import type { Directory } from './directory.js';
+import { inheritRetention } from './retention.js';
 import { type LoggedState, Node, type Timestamp } from './state.js';
 
 export function applySnapshotTaken(
@@ -84,6 +85,7 @@ class Copier {
     copy.size = source.size;
     copy.target = source.target;
     if (source.xattrs !== undefined) copy.xattrs = new Map(source.xattrs);
+    inheritRetention(this.#state, source.id, copy);
     if (source.chunks !== undefined) {
       copy.chunks = source.chunks.copy();
       for (const handle of copy.chunks.handles()) this.#share(handle);

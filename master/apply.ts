@@ -19,6 +19,7 @@ import {
 } from './apply-namespace.js';
 import { applyRenamed } from './apply-rename.js';
 import { applySnapshotTaken } from './apply-snapshot.js';
+import { applyRetentionSet, applyUndeleted } from './apply-trash.js';
 import { assert } from './assert.js';
 import type { LoggedState } from './state.js';
 
@@ -85,6 +86,10 @@ function applyEvent(state: LoggedState, record: LogRecord, event: LogEvent, effe
       return applyChunkCopied(state, event, effects);
     case 'versionRaised':
       return applyVersionRaised(state, event);
+    case 'retentionSet':
+      return applyRetentionSet(state, event);
+    case 'undeleted':
+      return applyUndeleted(state, event, record);
   }
 }
 

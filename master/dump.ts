@@ -36,6 +36,7 @@ export function dumpState(state: LoggedState): Record<string, unknown> {
       results: [...session.results].sort((a, b) => a[0] - b[0]),
     })),
     deleted: [...state.deleted.values()].map((deleted) => ({ ...deleted })),
+    retentions: [...state.retentions].sort((a, b) => a[0] - b[0]),
     nextNodeId: state.nextNodeId,
     nextSessionId: state.nextSessionId,
     nextCookie: state.nextCookie,

@@ -7,6 +7,7 @@ import { DeleteChunks } from '../protocol/messages/index.js';
 import type { ChunkserverTable } from './chunkservers.js';
 import type { Journal } from './journal.js';
 import { type LockManager, LockSet } from './locks.js';
+import type { MasterOptions } from './options.js';
 import type { Chunkserver } from './replicas.js';
 import type { ClientSessions } from './sessions.js';
 import type { DeletedNode, LoggedState } from './state.js';
@@ -18,6 +19,8 @@ const MAX_DELETES_PER_CALL = 4096;
 const DELETE_DEADLINE_MS = 20_000;
 /** How long directories, links and special files stay after they were removed, for those who are in them. */
 const NAMES_KEPT_MS = 60_000;
+/** What is above is found by the regular scan. */
+const MAX_EXPEDITED = 65_536;
 /** Deleted files given up in one scan to make room: then it is looked again how much room there is. */
 const MAX_SACRIFICED = 64;
 
@@ -30,6 +33,10 @@ export class GarbageCollector {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #retentionMs: number;
+  /** Who opened a file before it was deleted has told so within this time, or is dead. */
+  readonly #openingMs: number;
+  /** Purged, and to be given up as soon as they may be: found sooner than by the regular scan. */
+  readonly #expedited = new Set<number>();
   readonly #deleting = new Set<Chunkserver>();
   #reclaiming = false;
   #cursor: IterableIterator<DeletedNode>;
@@ -41,7 +48,7 @@ export class GarbageCollector {
     sessions: ClientSessions,
     chunkservers: ChunkserverTable,
     environment: { readonly clock: Clock; readonly logger: Logger },
-    retentionMs: number,
+    options: Pick<MasterOptions, 'retentionMs' | 'sessionTimeoutMs'>,
   ) {
     this.#state = state;
     this.#cursor = state.deleted.values();
@@ -51,7 +58,13 @@ export class GarbageCollector {
     this.#chunkservers = chunkservers;
     this.#clock = environment.clock;
     this.#logger = environment.logger;
-    this.#retentionMs = retentionMs;
+    this.#retentionMs = options.retentionMs;
+    this.#openingMs = 2 * options.sessionTimeoutMs;
+  }
+
+  /** Nobody wants these any more. */
+  expedite(ids: readonly number[]): void {
+    for (const id of ids) if (this.#expedited.size < MAX_EXPEDITED) this.#expedited.add(id);
   }
 
   /** One slice of the regular scans. */
@@ -78,7 +91,9 @@ export class GarbageCollector {
       // Something is being done with one of them: the next scan comes soon.
       if (held === undefined) continue;
       try {
-        await this.#journal.commit({ type: 'reclaimed', ids });
+        // While those before them were logged, some may have been brought back or opened.
+        const still = ids.filter((id) => this.#state.deleted.has(id) && !this.#sessions.isOpen(id));
+        if (still.length > 0) await this.#journal.commit({ type: 'reclaimed', ids: still });
       } finally {
         held.release();
       }
@@ -96,12 +111,21 @@ export class GarbageCollector {
         this.#cursor = this.#state.deleted.values();
         break;
       }
-      const { id, timeSec } = next.value;
-      // Only files are worth bringing back; but what was just removed may still be somebody's directory.
-      const keptMs = this.#isFile(id) ? this.#retentionMs : Math.min(this.#retentionMs, NAMES_KEPT_MS);
-      if ((nowSec - timeSec) * 1000 >= keptMs && !this.#sessions.isOpen(id)) due.add(id);
+      if (this.#isDue(next.value, nowSec)) due.add(next.value.id);
+    }
+    for (const id of this.#expedited) {
+      const deleted = this.#state.deleted.get(id);
+      if (deleted === undefined || this.#isDue(deleted, nowSec)) this.#expedited.delete(id);
+      if (deleted !== undefined && this.#isDue(deleted, nowSec)) due.add(id);
     }
     return [...due].sort((a, b) => a - b);
+  }
+
+  #isDue({ id, timeSec }: DeletedNode, nowSec: number): boolean {
+    const retentionMs = this.#state.retentions.get(id) ?? this.#retentionMs;
+    // Only files are worth bringing back; but what was just removed may still be somebody's directory.
+    const keptMs = this.#isFile(id) ? retentionMs : Math.min(retentionMs, NAMES_KEPT_MS);
+    return (nowSec - timeSec) * 1000 >= Math.max(keptMs, this.#openingMs) && !this.#sessions.isOpen(id);
   }
 
   /** Before the cluster is full, deleted files go, the oldest first, however long they were to be kept. */

@@ -26,6 +26,7 @@ import { ClientSessions } from './sessions.js';
 import type { LoggedState } from './state.js';
 import { Status } from './status.js';
 import { openSuperblock, type Superblock } from './superblock.js';
+import { Trash } from './trash.js';
 
 /** What the handlers are made of. */
 export interface MasterParts {
@@ -45,6 +46,7 @@ export interface MasterParts {
   readonly grants: Grants;
   readonly locations: Locations;
   readonly garbage: GarbageCollector;
+  readonly trash: Trash;
   readonly status: Status;
   readonly gauges: Gauges;
 }
@@ -100,6 +102,7 @@ export async function assemble(
   const raiser = new Raiser(state, journal, replicas, leases, sent, environment, options.leaseDurationMs);
   const pool = new ChunkPool(state, allocator, chunkservers, environment, options);
   const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
+  const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
   const gauges = new Gauges(metrics, { state, log, locks, sessions, chunkservers, leases });
   return {
     gauges,
@@ -118,15 +121,8 @@ export async function assemble(
     pool,
     grants: new Grants({ ...chunkParts, clock, logger, options }),
     locations: new Locations(state, replicas, chunkservers, raiser, logger),
-    garbage: new GarbageCollector(
-      state,
-      journal,
-      locks,
-      sessions,
-      chunkservers,
-      environment,
-      options.retentionMs,
-    ),
+    garbage,
+    trash: new Trash(state, options.retentionMs, (ids) => garbage.expedite(ids)),
     status: new Status({
       state,
       superblock,

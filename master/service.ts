@@ -5,6 +5,7 @@ import { type IncomingRequest, type Method, type Outcome, Service } from '../pro
 import { InvariantError } from './assert.js';
 import type { Plan } from './mutations.js';
 import type { MasterParts } from './parts.js';
+import { registerTrash } from './trash-service.js';
 
 /** Registers a handler that answers with a body alone; a broken invariant in it ends the process. */
 export class MasterService extends Service {
@@ -38,6 +39,7 @@ export function registerHandlers(service: MasterService, parts: MasterParts): vo
   registerMutations(service, parts);
   registerChunks(service, parts);
   registerChunkservers(service, parts);
+  registerTrash(service, parts);
 }
 
 function registerSessions(service: MasterService, { sessions, superblock, options }: MasterParts): void {
@@ -81,7 +83,7 @@ function registerReads(service: MasterService, { reads }: MasterParts): void {
 }
 
 function registerMutations(service: MasterService, parts: MasterParts): void {
-  const { namespace, nodes, cutting, sessions, mutations } = parts;
+  const { namespace, nodes, cutting, sessions, mutations, trash } = parts;
   /** A mutation that is one plan: done once per sequence. */
   const mutation = <Request, Reply>(
     method: Method<Request, Reply>,
@@ -101,6 +103,9 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
   mutation(m.ExtendFile, (body) => nodes.extend(body));
   mutation(m.SetXattr, (body) => nodes.setXattr(body));
   mutation(m.RemoveXattr, (body) => nodes.removeXattr(body));
+  mutation(m.Undelete, (body, { header }) => trash.undelete(body, header));
+  mutation(m.Purge, (body, { header }) => trash.purge(body, header));
+  mutation(m.SetRetention, (body) => trash.setRetention(body));
   service
     .answer(m.SetAttributes, (body, request) =>
       sessions.once(m.SetAttributes, request, (origin) =>

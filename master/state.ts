@@ -142,6 +142,8 @@ export class LoggedState {
   readonly sessions = new Map<number, Session>();
   /** In the order of deletion. */
   readonly deleted = new Map<number, DeletedNode>();
+  /** Node id → how long it is kept once it is deleted, in milliseconds, where that is not the cluster's default. */
+  readonly retentions = new Map<number, number>();
   nextNodeId = ROOT_ID + 1;
   nextSessionId = 1;
   nextCookie = 1;

@@ -28,6 +28,8 @@ export const MAX_GROUPS = 256;
 export const MAX_REPLICAS = 16;
 /** One page of a directory listing. */
 export const MAX_DIRECTORY_PAGE = 1024;
+/** Deleted files in one page, or purged by one request. */
+export const MAX_DELETED_PAGE = 512;
 /** Chunks described by one reply. */
 export const MAX_CHUNKS_PER_REPLY = 64;
 /** Chunks in one page of a chunkserver's report. */

@@ -127,6 +127,14 @@ export const eventCodec = variant({
   },
   /** A version without a lease: one that replicas reported, or that fences an old primary. */
   versionRaised: { number: 33, body: struct({ handle: chunkHandleCodec, version: u53, replicas: u32 }) },
+
+  /** How long nodes are kept once they are deleted; without a time: as the cluster's configuration says. */
+  retentionSet: {
+    number: 90,
+    body: struct({ ids: list(nodeIdCodec, MAX_IDS_PER_RECORD), retentionMs: optional(u53) }),
+  },
+  /** A deleted node has a name again. */
+  undeleted: { number: 91, body: struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }) },
 });
 export type LogEvent = ValueOf<typeof eventCodec>;
 export type LogEventOf<T extends LogEvent['type']> = Extract<LogEvent, { type: T }>;

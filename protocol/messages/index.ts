@@ -1,4 +1,5 @@
 export * from './chunkserver-master.js';
 export * from './client-master.js';
 export * from './data.js';
+export * from './trash.js';
 export * from './types.js';
