@@ -5,6 +5,7 @@ import type { Server } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer, type PeerOptions } from '../protocol/peer.js';
 import { Service } from '../protocol/rpc.js';
+import { Cloner } from './clone.js';
 import { DataService } from './data-service.js';
 import { keepGauges } from './gauges.js';
 import { LeaseTable } from './leases.js';
@@ -95,6 +96,7 @@ export class Chunkserver {
   async #assemble(store: Store): Promise<Running> {
     const environment: Environment = { ...this.#environment, logger: this.#logger };
     const { clock, timers, metrics, bootId } = environment;
+    await store.removeDrafts();
     const service = new Service();
     const pushed = new PushBuffer();
     const session: MasterSession = new MasterSession(environment, {
@@ -109,14 +111,16 @@ export class Chunkserver {
     });
     const inTouch = (): boolean => session.inTouch;
     const term = (): number => session.term;
+    const onDamage = (handle: number): void => session.reportDamage(handle);
     const leases = new LeaseTable(clock, inTouch);
     const peers = new Peers(environment, { identity: store, service, pool: this.#pool, term });
     const secondary = new Secondary(timers, store, pushed);
     const primary = new Primary({ clock, store, leases, peers, pushed, bootId });
-    const masterService = new MasterService({ store, leases, secondary, peers, term });
+    const cloner = new Cloner({ clock, timers, store, peers, term, inTouch, onDamage });
+    cloner.register(service);
+    const masterService = new MasterService({ store, leases, secondary, peers, cloner, term });
     masterService.register(service);
     const { sync } = this.#options;
-    const onDamage = (handle: number): void => session.reportDamage(handle);
     const shared = { store, primary, secondary, peers, pushed };
     new DataService({ ...shared, metrics, bootId, sync, inTouch, onDamage }).register(service);
     const { host, port } = this.#options;

@@ -10,6 +10,7 @@ import {
 } from '../protocol/messages/index.js';
 import type { IncomingRequest, Outcome, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
+import type { Cloner } from './clone.js';
 import type { LeaseTable } from './leases.js';
 import type { Peers } from './peers.js';
 import { repairReplicas } from './repair.js';
@@ -26,6 +27,7 @@ export interface MasterServiceComponents {
   readonly leases: LeaseTable;
   readonly secondary: Secondary;
   readonly peers: Peers;
+  readonly cloner: Cloner;
   /** The newest term that this server knows. */
   readonly term: () => number;
 }
@@ -51,7 +53,8 @@ export class MasterService {
         const chunk = this.#c.store.get(handle);
         if (chunk.state.version > version) throw staleVersion(chunk);
         await this.#c.leases.revoke(handle, 'the lease was revoked');
-        return { body: { lengthBytes: chunk.state.length } };
+        const { length, serial } = chunk.state;
+        return { body: { lengthBytes: length, appliedSerial: serial } };
       })
       .on(DeleteChunks, async ({ handles }, request) => {
         this.#checkMaster(request);
@@ -64,6 +67,7 @@ export class MasterService {
     await forEachLimited(handles, DELETE_CONCURRENCY, async (handle) => {
       await this.#c.leases.revoke(handle, 'the chunk is deleted');
       this.#c.secondary.forget(handle);
+      await this.#c.cloner.drop(handle);
       await this.#c.store.delete(handle);
     });
   }
@@ -120,11 +124,16 @@ export class MasterService {
     await repairReplicas(this.#c.peers, chunk, secondaries);
   }
 
-  #checkMaster({ from, header }: IncomingRequest): void {
-    if (from.role !== 'master')
-      throw new GfsError('NOT_PERMITTED', `a ${from.role} asked what only a master may`);
-    if (header.term < this.#c.term()) throw new GfsError('STALE_TERM', `term ${header.term} is over`);
+  #checkMaster(request: IncomingRequest): void {
+    checkMaster(request, this.#c.term());
   }
+}
+
+/** @throws NOT_PERMITTED, STALE_TERM */
+export function checkMaster({ from, header }: IncomingRequest, newestTerm: number): void {
+  if (from.role !== 'master')
+    throw new GfsError('NOT_PERMITTED', `a ${from.role} asked what only a master may`);
+  if (header.term < newestTerm) throw new GfsError('STALE_TERM', `term ${header.term} is over`);
 }
 
 function staleVersion(chunk: Chunk): GfsError {

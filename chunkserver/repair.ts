@@ -13,7 +13,7 @@ import { readVerified } from './store/verified-read.js';
 
 const RUN_BLOCKS = (1 * MIB) / BLOCK_BYTES;
 
-interface Vector {
+export interface Vector {
   readonly lengthBytes: number;
   readonly checksums: readonly number[];
 }
@@ -117,7 +117,7 @@ function ownCopy(payload: Payload | undefined): Uint8Array {
   return copy;
 }
 
-function checksumsOf(chunk: Chunk): number[] {
+export function checksumsOf(chunk: Chunk): number[] {
   const { state } = chunk;
   return Array.from({ length: blockCount(state.length) }, (_, block) => state.checksumOf(block));
 }
@@ -130,7 +130,7 @@ export function encodeChecksums(chunk: Chunk): Uint8Array {
   return out;
 }
 
-function decodeChecksums(raw: Uint8Array): number[] {
+export function decodeChecksums(raw: Uint8Array): number[] {
   const buffer = Buffer.from(raw.buffer, raw.byteOffset, raw.byteLength);
   return Array.from({ length: Math.floor(raw.byteLength / 4) }, (_, i) => buffer.readUInt32LE(i * 4));
 }

@@ -145,6 +145,31 @@ export class Store {
   }
 
   /**
+   * A chunk that is nobody's replica yet: at version 0, which no chunk ever has, and not in the table
+   * until {@link reveal}. What a crash leaves of it is removed by {@link removeDrafts}.
+   */
+  async draft(handle: number): Promise<Chunk> {
+    const directory = this.#roomiest();
+    await directory.admission(0);
+    const state = new ChunkState(handle, 0);
+    state.zerosFrom = 0;
+    const chunk = new Chunk(directory, state);
+    await chunk.create(0);
+    return chunk;
+  }
+
+  /** A draft has become a replica. */
+  reveal(chunk: Chunk): void {
+    chunk.directory.chunks.set(chunk.handle, chunk);
+  }
+
+  /** At a start: clones that were not adopted before the last end. */
+  async removeDrafts(): Promise<void> {
+    for (const chunk of [...this.chunks()])
+      if (chunk.state.version === 0 && chunk.directory.isSettled) await chunk.directory.remove(chunk);
+  }
+
+  /**
    * Copies a chunk under a new handle, on the same disk (paper §3.4). Nobody may be mutating `source`.
    * The copy survives the host on return.
    */

@@ -135,7 +135,7 @@ export const RevokeLease = method(
   72,
   'revokeLease',
   struct({ handle: chunkHandleCodec, version: u53 }),
-  struct({ lengthBytes: u53 }),
+  struct({ lengthBytes: u53, appliedSerial: u53 }),
 );
 
 /** Copy on write: a local copy of `source` under a new handle (paper §3.4). Fields else as PrepareVersion. */

@@ -145,7 +145,7 @@ export class TestChunkserver {
         const chunk = this.chunks.get(handle);
         if (chunk?.lease === undefined || chunk.version !== version) throw new GfsError('NOT_PRIMARY');
         chunk.lease = undefined;
-        return { body: { lengthBytes: chunk.lengthBytes } };
+        return { body: { lengthBytes: chunk.lengthBytes, appliedSerial: chunk.appliedSerial } };
       })
       .on(m.RepairReplicas, ({ handle, version, secondaries }) => {
         this.#note('repair', handle, version);

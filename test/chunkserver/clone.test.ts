@@ -1,0 +1,176 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import { Throttle } from '../../chunkserver/throttle.js';
+import {
+  AdoptClone,
+  AppendChunk,
+  CloneChunk,
+  DeleteChunks,
+  PrepareVersion,
+  ReadChunk,
+  WriteChunk,
+} from '../../protocol/messages/index.js';
+import type { Peer } from '../../protocol/peer.js';
+import { SimulatedWorld } from '../fakes/index.js';
+import {
+  CHUNK_BYTES,
+  type Cluster,
+  pattern,
+  startCluster,
+  temporaryDirectory,
+  until,
+  withPayload,
+} from './support.js';
+
+const HANDLE = 1;
+let lastSequence = 0;
+
+/** Chunk 1 at version 1 on all servers but the last; the first is primary. */
+async function setUp(t: Test, count = 2) {
+  const cluster = await startCluster(
+    count,
+    temporaryDirectory((end) => t.teardown(end)),
+  );
+  t.teardown(() => cluster.stop());
+  const destination = cluster.ids.at(-1) as string;
+  await cluster.master.grant(HANDLE, 1, cluster.ids.slice(0, -1));
+  return { ...cluster, destination, restart: cluster.restart };
+}
+
+function write(cluster: Cluster, offset: number, bytes: Uint8Array, version = 1) {
+  const body = { handle: HANDLE, version, offset, length: bytes.byteLength };
+  const options = withPayload(bytes, { session: 1, sequence: ++lastSequence });
+  return (cluster.clients[0] as Peer).call(WriteChunk, body, options);
+}
+
+async function clone({ master, ids }: Cluster, from: number, to: string, version = 1) {
+  const source = master.server(ids[from] as string);
+  const body = { handle: HANDLE, version, source, rateBps: 0, serverRateBps: 0 };
+  return (await master.call(to, CloneChunk, body)).body;
+}
+
+async function contentOf(cluster: Cluster, server: number, version = 1): Promise<Buffer> {
+  const body = { handle: HANDLE, version, offset: 0, length: CHUNK_BYTES };
+  const { payload } = await (cluster.clients[server] as Peer).call(ReadChunk, body);
+  return payload?.bytes ?? Buffer.alloc(0);
+}
+
+t.test('clone: nobody sees it before it is adopted, and then it is a replica like the others', async (t) => {
+  const cluster = await setUp(t);
+  const { master, destination } = cluster;
+  const content = pattern(300_000);
+  await write(cluster, 0, content);
+  const { appliedSerial, digest, lengthBytes, fetchedBytes } = await clone(cluster, 0, destination);
+  t.equal(lengthBytes, 300_000);
+  t.equal(fetchedBytes, 300_000);
+  await t.rejects(contentOf(cluster, 1), { code: 'NO_SUCH_CHUNK' });
+  const raise = { handle: HANDLE, version: 2, create: false };
+  await t.rejects(master.call(destination, PrepareVersion, raise), { code: 'NO_SUCH_CHUNK' });
+
+  const adopt = { handle: HANDLE, version: 1, appliedSerial };
+  await t.rejects(master.call(destination, AdoptClone, { ...adopt, appliedSerial: appliedSerial + 1 }), {
+    code: 'NO_SUCH_CHUNK',
+  });
+  await master.call(destination, AdoptClone, adopt);
+  await master.call(destination, AdoptClone, adopt);
+  t.ok((await contentOf(cluster, 1)).equals(content));
+  await t.rejects(clone(cluster, 0, destination), { code: 'EXISTS' });
+
+  await cluster.restart(1);
+  t.match(master.reports.get(destination), [
+    { handle: HANDLE, version: 1, lengthBytes: 300_000, suspect: false },
+  ]);
+  t.ok((await contentOf(cluster, 1)).equals(content));
+  const [id] = cluster.ids as [string];
+  const answers = await Promise.all(
+    [id, destination].map(async (each) => (await master.call(each, PrepareVersion, raise)).body),
+  );
+  t.same(answers[0], answers[1], 'equal in content, length and applied serial');
+  t.equal(answers[0]?.digest, digest);
+});
+
+t.test('clone: what was done by whom comes along: a retry at the copy finds the first result', async (t) => {
+  const cluster = await setUp(t);
+  const { master, destination, clients } = cluster;
+  const [first, copy] = clients as [Peer, Peer];
+  const record = withPayload(Buffer.from('a record'), { session: 7, sequence: 1 });
+  const append = (peer: Peer, version: number) =>
+    peer.call(AppendChunk, { handle: HANDLE, version, mode: 'record', from: 0 }, record);
+  await append(first, 1);
+  const { appliedSerial } = await clone(cluster, 0, destination);
+  await master.call(destination, AdoptClone, { handle: HANDLE, version: 1, appliedSerial });
+  await master.grant(HANDLE, 2, [destination]);
+  t.equal((await append(copy, 2)).body.offset, 0);
+  t.equal((await contentOf(cluster, 1, 2)).toString(), 'a record', 'and it is there once');
+});
+
+t.test('clone: asked again it fetches only what has changed, also from another source', async (t) => {
+  const cluster = await setUp(t, 3);
+  const { destination, master } = cluster;
+  const content = pattern(600_000);
+  await write(cluster, 0, content);
+  const first = await clone(cluster, 0, destination);
+  pattern(1_000, 2).copy(content, 70_000);
+  await write(cluster, 70_000, pattern(1_000, 2));
+  const longer = Buffer.concat([content, pattern(300_000, 3)]);
+  await write(cluster, 600_000, pattern(300_000, 3));
+  await cluster.chunkservers[0]?.stop();
+  const second = await clone(cluster, 1, destination);
+  t.ok(second.appliedSerial > first.appliedSerial);
+  t.ok(second.fetchedBytes < 450_000, `${second.fetchedBytes} bytes of 900,000`);
+  await master.call(destination, AdoptClone, {
+    handle: HANDLE,
+    version: 1,
+    appliedSerial: second.appliedSerial,
+  });
+  t.ok((await contentOf(cluster, 2)).equals(longer));
+});
+
+t.test('clone: a damaged source, another version, a chunk that is not there: refused', async (t) => {
+  const cluster = await setUp(t, 3);
+  const { destination, master, ids, directories } = cluster;
+  const content = pattern(300_000);
+  await write(cluster, 0, content);
+  await t.rejects(clone(cluster, 0, destination, 2), { code: 'STALE_CHUNK_VERSION' });
+  await cluster.restart(0);
+  const file = join(directories[0] as string, 'chunks/01/00000000000001.chunk');
+  const raw = readFileSync(file);
+  raw[200_000] = (raw[200_000] as number) ^ 0x10;
+  writeFileSync(file, raw);
+  await t.rejects(clone(cluster, 0, destination), { code: 'CHUNK_CORRUPT' });
+  await until(() => master.damaged.some(({ serverId }) => serverId === ids[0]));
+  const { appliedSerial } = await clone(cluster, 1, destination);
+  await master.call(destination, AdoptClone, { handle: HANDLE, version: 1, appliedSerial });
+  t.ok((await contentOf(cluster, 2)).equals(content), 'the other source has it');
+  const peer = cluster.clients[2] as Peer;
+  const asked = peer.call(AdoptClone, { handle: HANDLE, version: 1, appliedSerial });
+  await t.rejects(asked, { code: 'NOT_PERMITTED' }, 'only a master may');
+});
+
+t.test('clone: what was never adopted is gone after a restart, or when the master says so', async (t) => {
+  const cluster = await setUp(t);
+  const { destination, master } = cluster;
+  await write(cluster, 0, pattern(300_000));
+  await clone(cluster, 0, destination);
+  await cluster.restart(1);
+  t.same(master.reports.get(destination), []);
+  const { appliedSerial, fetchedBytes } = await clone(cluster, 0, destination);
+  t.equal(fetchedBytes, 300_000);
+  await master.call(destination, DeleteChunks, { handles: [HANDLE] });
+  const adopt = master.call(destination, AdoptClone, { handle: HANDLE, version: 1, appliedSerial });
+  await t.rejects(adopt, { code: 'NO_SUCH_CHUNK' });
+});
+
+t.test('clone: bytes per second are limited, for all together', async (t) => {
+  const world = new SimulatedWorld(1);
+  const { clock, timers } = world.process('server').environment;
+  const throttle = new Throttle(clock, timers);
+  const startMs = clock.monotonicMs();
+  const taken = Promise.all(Array.from({ length: 20 }, () => throttle.take(1_000_000, 10_000_000)));
+  await world.until(taken);
+  const tookMs = clock.monotonicMs() - startMs;
+  t.ok(tookMs >= 1_800 && tookMs < 2_000, `20 MB at 10 MB/s took ${tookMs} ms`);
+  await throttle.take(1_000_000_000, 0);
+  t.ok(clock.monotonicMs() - startMs < 2_000, '0 is no limit');
+});
