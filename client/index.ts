@@ -15,9 +15,11 @@ import { Reader } from './reader.js';
 import { Replicas } from './replicas.js';
 import type { CallContext } from './retry.js';
 import { MasterSession } from './session.js';
+import { SharedChunks } from './shared-chunks.js';
 import { coversAll, UnsyncedChunks } from './unsynced.js';
 import { WriteBudget } from './write-behind.js';
 
+export { copyRange, punchHole } from './chunk-changes.js';
 export { OpenFile } from './open-file.js';
 export { type ClientOptions, clientDefaults, type HostPort } from './options.js';
 export type { ReadResult } from './reader.js';
@@ -57,6 +59,7 @@ export class GfsClient {
       replicas,
       moments: new Moments(),
       dataVersions: new DataVersions(),
+      sharedChunks: new SharedChunks(environment, master, this.locations, this.#connections),
       writeBehind: {
         environment,
         replicas,
@@ -74,6 +77,11 @@ export class GfsClient {
     const master = new MasterSession(environment, options);
     await master.start();
     return new GfsClient(environment, options, master);
+  }
+
+  /** @internal for copyRange */
+  get copying(): Pick<OpenFileParts, 'sharedChunks' | 'writeBehind'> {
+    return this.#parts;
   }
 
   get chunkBytes(): number {

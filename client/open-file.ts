@@ -15,6 +15,7 @@ import type { Reader, ReadResult } from './reader.js';
 import type { Replicas } from './replicas.js';
 import type { CallContext } from './retry.js';
 import type { MasterSession } from './session.js';
+import type { SharedChunks } from './shared-chunks.js';
 import { coversAll, type Verifiers } from './unsynced.js';
 import { WriteBehind, type WriteBehindParts } from './write-behind.js';
 
@@ -44,6 +45,7 @@ export interface OpenFileParts {
   readonly writeBehind: WriteBehindParts;
   readonly moments: Moments;
   readonly dataVersions: DataVersions;
+  readonly sharedChunks: SharedChunks;
 }
 
 export class OpenFile {
@@ -145,7 +147,11 @@ export class OpenFile {
   async sync(context: CallContext): Promise<void> {
     await this.#writes.drain();
     // The master's disk and the chunkservers' flush at the same time.
-    await Promise.all([this.#changed ? this.#tellLength(context) : undefined, this.#syncChunks(context)]);
+    await Promise.all([
+      this.#changed ? this.#tellLength(context) : undefined,
+      this.#syncChunks(context),
+      this.#parts.sharedChunks.sync(this.id, context),
+    ]);
   }
 
   async #syncChunks(context: CallContext): Promise<void> {
@@ -170,14 +176,37 @@ export class OpenFile {
       if (changes.size !== undefined) {
         const { chunkBytes, unsynced } = this.#parts.writeBehind;
         unsynced.cut(this.id, Math.ceil(changes.size / chunkBytes));
-        this.#parts.locations.drop(this.id);
-        this.#noteDataVersion(attributes);
-        this.#noteChange();
-        this.#size = attributes.size;
-        this.#changed = false;
+        this.#parts.sharedChunks.cut(this.id, Math.ceil(changes.size / chunkBytes));
+        this.#noteReplaced(attributes);
       }
       return this.#size > attributes.size ? { ...attributes, size: this.#size } : attributes;
     });
+  }
+
+  /**
+   * Has the master change which chunks the file has, when everything that was written before has arrived.
+   * @param change changes them; resolves to the attributes after it
+   */
+  async changeChunks<T extends { readonly attributes: Attributes }>(
+    context: CallContext,
+    change: () => Promise<T>,
+  ): Promise<T> {
+    return this.#inLane(async () => {
+      await this.#writes.drain();
+      if (this.#changed) await this.#extend(context);
+      const changed = await change();
+      this.#noteReplaced(changed.attributes);
+      return changed;
+    });
+  }
+
+  /** The master has changed length or chunks for us: what was known before is old. */
+  #noteReplaced(attributes: Attributes): void {
+    this.#parts.locations.drop(this.id);
+    this.#noteDataVersion(attributes);
+    this.#noteChange();
+    this.#size = attributes.size;
+    this.#changed = false;
   }
 
   async #syncChunk(index: number, verifiers: Verifiers, context: CallContext): Promise<void> {

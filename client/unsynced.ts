@@ -45,11 +45,11 @@ export class UnsyncedChunks {
     this.#remove(id, chunks, index);
   }
 
-  /** The file ends before chunk `from` now, or is gone. */
-  cut(id: number, from: number): void {
+  /** The file has none of these chunks any more, from `from` to before `to`. */
+  cut(id: number, from: number, to = Number.POSITIVE_INFINITY): void {
     const chunks = this.#files.get(id);
     if (chunks === undefined) return;
-    for (const index of [...chunks.keys()]) if (index >= from) this.#remove(id, chunks, index);
+    for (const index of [...chunks.keys()]) if (index >= from && index < to) this.#remove(id, chunks, index);
   }
 
   #remove(id: number, chunks: Map<number, Verifiers>, index: number): void {

@@ -1,6 +1,7 @@
 /** The open-file half of the mount: what comes after open(2), until release. */
-import type { GfsClient, OpenFile } from '../client/index.js';
+import { copyRange, type GfsClient, type OpenFile, punchHole } from '../client/index.js';
 import { GfsError } from '../protocol/errors.js';
+import { MAX_FILE_BYTES } from '../protocol/limits.js';
 import type { Context, ReadReply } from './handler.js';
 import { OpenFlags } from './handler.js';
 import { type FileHandle, HandleTable } from './handles.js';
@@ -10,7 +11,6 @@ import { callContext, type Powers } from './powers.js';
 const FALLOC_KEEP_SIZE = 1;
 const FALLOC_PUNCH_HOLE = 2;
 const FALLOC_ZERO_RANGE = 16;
-const ZEROS = Buffer.alloc(1024 * 1024);
 
 export class GfsFiles {
   readonly #client: GfsClient;
@@ -80,8 +80,10 @@ export class GfsFiles {
     if ((mode & ~(FALLOC_KEEP_SIZE | FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)) !== 0)
       throw new GfsError('NOT_SUPPORTED');
     const end = offset + length;
+    if (end > MAX_FILE_BYTES) throw new GfsError('FILE_TOO_BIG');
     if ((mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)) !== 0) {
-      await this.#zero(file, offset, Math.min(end, file.size));
+      const zerosTo = Math.min(end, file.size);
+      if (offset < zerosTo) await punchHole(this.#client, file, offset, zerosTo, callContext(context));
     }
     if ((mode & FALLOC_KEEP_SIZE) === 0 && end > file.size) {
       await file.setAttributes({ size: end }, callContext(context));
@@ -105,9 +107,14 @@ export class GfsFiles {
     throw new GfsError('NO_SUCH_OFFSET');
   }
 
-  async #zero(file: OpenFile, from: number, to: number): Promise<void> {
-    for (let at = from; at < to; at += ZEROS.byteLength) {
-      await file.write(at, ZEROS.subarray(0, Math.min(ZEROS.byteLength, to - at)));
-    }
+  async copyRange(
+    context: Context,
+    from: { readonly handle: number; readonly offset: number },
+    to: { readonly handle: number; readonly offset: number },
+    length: number,
+  ): Promise<number> {
+    const source = { file: this.#handles.get(from.handle).file, offset: from.offset };
+    const target = { file: this.#handles.get(to.handle).file, offset: to.offset };
+    return copyRange(this.#client, source, target, length, callContext(context));
   }
 }

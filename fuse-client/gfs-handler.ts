@@ -248,9 +248,13 @@ export class GfsHandler implements FuseHandler {
     return this.#files.seek(context, handle, offset, whence);
   }
 
-  /** The kernel then copies through the page cache. */
-  copyFileRange(): Promise<number> {
-    return Promise.reject(new GfsError('NOT_SUPPORTED'));
+  copyFileRange(
+    context: Context,
+    from: { readonly handle: number; readonly offset: number },
+    to: { readonly handle: number; readonly offset: number },
+    length: number,
+  ): Promise<number> {
+    return this.#files.copyRange(context, from, to, length);
   }
 
   async opendir(_context: Context, inode: Inode): Promise<OpenReply> {

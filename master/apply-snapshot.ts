@@ -2,7 +2,7 @@
 import type { Attributes } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
 import { addNode, directoryOf, nodeOf, setChanged, setModified } from './apply-namespace.js';
-import { assert } from './assert.js';
+import { addReference } from './apply-sharing.js';
 import type { Directory } from './directory.js';
 import { inheritRetention } from './retention.js';
 import { type LoggedState, Node, type Timestamp } from './state.js';
@@ -88,17 +88,9 @@ class Copier {
     inheritRetention(this.#state, source.id, copy);
     if (source.chunks !== undefined) {
       copy.chunks = source.chunks.copy();
-      for (const handle of copy.chunks.handles()) this.#share(handle);
+      for (const handle of copy.chunks.handles()) addReference(this.#state, handle);
     }
     return copy;
-  }
-
-  #share(handle: number): void {
-    const chunk = this.#state.chunks.get(handle);
-    assert(chunk !== undefined, `chunk ${handle} is not there`);
-    chunk.references++;
-    chunk.holder = '';
-    chunk.durationMs = 0;
   }
 }
 

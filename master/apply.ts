@@ -18,6 +18,7 @@ import {
   applyXattrSet,
 } from './apply-namespace.js';
 import { applyRenamed } from './apply-rename.js';
+import { applyChunksShared, applyPunched } from './apply-sharing.js';
 import { applySnapshotTaken } from './apply-snapshot.js';
 import { applyRetentionSet, applyUndeleted } from './apply-trash.js';
 import { assert } from './assert.js';
@@ -90,6 +91,10 @@ function applyEvent(state: LoggedState, record: LogRecord, event: LogEvent, effe
       return applyRetentionSet(state, event);
     case 'undeleted':
       return applyUndeleted(state, event, record);
+    case 'chunksShared':
+      return applyChunksShared(state, event, record, effects);
+    case 'punched':
+      return applyPunched(state, event, record, effects);
   }
 }
 

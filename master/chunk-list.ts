@@ -29,6 +29,22 @@ export class ChunkList {
     else this.#pairs.splice(at, 0, index, handle);
   }
 
+  /** Makes a hole at `index`, with nothing pending on it; returns the handle that was there, or 0. */
+  remove(index: number): number {
+    this.#pendingTruncations?.delete(index);
+    const at = this.#find(index);
+    if (this.#pairs[at] !== index) return 0;
+    return this.#pairs.splice(at, 2)[1] as number;
+  }
+
+  /** The indexes from `from` to before `to` that have a chunk, in order. */
+  indexes(from: number, to: number): number[] {
+    const out: number[] = [];
+    for (let at = this.#find(from); at < this.#pairs.length && (this.#pairs[at] as number) < to; at += 2)
+      out.push(this.#pairs[at] as number);
+    return out;
+  }
+
   /** Takes the chunks from `index` on out of the list, with what was pending on them; returns their handles. */
   cutFrom(index: number): number[] {
     const cut = this.#pairs.splice(this.#find(index));

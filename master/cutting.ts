@@ -1,18 +1,13 @@
-/**
- * Mutations that need the leases of chunks to be over first: truncation and snapshot. The files' gates
- * are closed for that long, so that no new lease comes in between; the locks of the namespace are taken
- * only afterwards, for none of them is ever held across a call to a chunkserver.
- */
+/** Truncation and snapshot: mutations that need the leases of the chunks to be over first. */
 import { GfsError } from '../protocol/errors.js';
 import type { Attributes, SetAttributes, Snapshot } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Allocator } from './allocator.js';
 import { walk } from './apply-snapshot.js';
 import type { NodeMutations } from './attributes.js';
-import type { ChunkserverTable } from './chunkservers.js';
+import { type Gatekeeper, TreeChanged } from './gatekeeper.js';
 import type { Origin } from './journal.js';
-import type { Leases } from './leases.js';
-import { type LockManager, LockSet } from './locks.js';
+import { LockSet } from './locks.js';
 import type { Decision, Mutations, Plan } from './mutations.js';
 import type { Credentials } from './namespace.js';
 import { checkName, checkPathLength, findLiveDirectory, findNode, livePath, lockName } from './resolve.js';
@@ -25,22 +20,14 @@ interface AttributesReply {
 type Signal = () => AbortSignal;
 
 const MAX_SNAPSHOT_NODES = 4_194_304;
-const MAX_REVOCATIONS_AT_ONCE = 64;
-const MAX_ATTEMPTS = 16;
 
 export interface CuttingParts {
   readonly state: LoggedState;
   readonly allocator: Allocator;
   readonly mutations: Mutations;
   readonly nodes: NodeMutations;
-  readonly leases: Leases;
-  readonly chunkservers: ChunkserverTable;
-  /** As {@link GrantParts.gates}. */
-  readonly gates: LockManager;
+  readonly gatekeeper: Gatekeeper;
 }
-
-/** What the gates were closed for is not what it was, now that the locks are taken. */
-class TreeChanged extends Error {}
 
 export class Cutting {
   readonly #parts: CuttingParts;
@@ -56,16 +43,17 @@ export class Cutting {
     origin: Origin,
     signal: Signal,
   ): Promise<AttributesReply> {
-    const { mutations, nodes } = this.#parts;
+    const { mutations, nodes, gatekeeper } = this.#parts;
     const { size } = body.changes;
     if (size === undefined) return mutations.run(nodes.setAttributes(body, caller), origin, signal);
     const plan = nodes.setAttributes(body, caller);
-    return this.#attempts(() =>
-      this.#behindGates([body.id], signal, async () => {
-        await this.#endLeases(this.#cutChunks(body.id, size));
+    return gatekeeper.attempts(() =>
+      gatekeeper.behindGates([body.id], signal, async () => {
+        await gatekeeper.endLeases(this.#cutChunks(body.id, size));
         const validate = (): Decision<AttributesReply> => {
           // The file may have grown since, so that the same length cuts it now.
-          if (this.#cutChunks(body.id, size).some((chunk) => this.#isLeased(chunk))) throw new TreeChanged();
+          if (this.#cutChunks(body.id, size).some((chunk) => gatekeeper.isLeased(chunk)))
+            throw new TreeChanged();
           return plan.validate();
         };
         return mutations.run({ locks: plan.locks, validate }, origin, signal);
@@ -78,7 +66,7 @@ export class Cutting {
     const node = findNode(this.#parts.state, id);
     if (size > node.size) return [];
     const handles = node.chunks?.handles(Math.floor(size / this.#parts.state.chunkBytes)) ?? [];
-    return this.#chunksOf(handles);
+    return this.#parts.gatekeeper.chunksOf(handles);
   }
 
   /** Paper §3.4: leases revoked, logged, metadata duplicated. */
@@ -87,26 +75,15 @@ export class Cutting {
     origin: Origin,
     signal: Signal,
   ): Promise<AttributesReply> {
-    const { state, mutations } = this.#parts;
-    return this.#attempts(() => {
+    const { state, mutations, gatekeeper } = this.#parts;
+    return gatekeeper.attempts(() => {
       const files = this.#filesUnder(findNode(state, body.id));
-      return this.#behindGates([...files], signal, async () => {
+      return gatekeeper.behindGates([...files], signal, async () => {
         const handles = [...files].flatMap((id) => state.nodes.get(id)?.chunks?.handles() ?? []);
-        await this.#endLeases(this.#chunksOf(handles));
+        await gatekeeper.endLeases(gatekeeper.chunksOf(handles));
         return mutations.run(this.#planSnapshot(body, files), origin, signal);
       });
     });
-  }
-
-  async #attempts<T>(attempt: () => Promise<T>): Promise<T> {
-    for (let count = 0; count < MAX_ATTEMPTS; count++) {
-      try {
-        return await attempt();
-      } catch (error) {
-        if (!(error instanceof TreeChanged)) throw error;
-      }
-    }
-    throw new GfsError('OVERLOADED', 'the files keep changing');
   }
 
   #planSnapshot(body: ValueOf<typeof Snapshot.request>, gated: ReadonlySet<number>): Plan<AttributesReply> {
@@ -163,36 +140,5 @@ export class Cutting {
     const files: number[] = [];
     for (const node of walk(this.#parts.state, source)) if (node.isRegular) files.push(node.id);
     return new Set(files.sort((a, b) => a - b));
-  }
-
-  async #behindGates<T>(ids: readonly number[], signal: Signal, run: () => Promise<T>): Promise<T> {
-    const set = new LockSet();
-    for (const id of ids) set.addNode(id, true);
-    const held = await this.#parts.gates.acquire(set, signal);
-    try {
-      return await run();
-    } finally {
-      held.release();
-    }
-  }
-
-  /** @throws NOT_READY, CHUNK_UNAVAILABLE: a lease may still run */
-  async #endLeases(chunks: readonly ChunkState[]): Promise<void> {
-    const { leases, chunkservers } = this.#parts;
-    const held = chunks.filter((chunk) => this.#isLeased(chunk));
-    if (held.length > 0 && !chunkservers.ready)
-      throw new GfsError('NOT_READY', 'not all chunkservers are back');
-    for (let at = 0; at < held.length; at += MAX_REVOCATIONS_AT_ONCE) {
-      await Promise.all(held.slice(at, at + MAX_REVOCATIONS_AT_ONCE).map((chunk) => leases.end(chunk)));
-    }
-  }
-
-  /** A chunk that several files share has no lease: whoever writes it gets a copy. */
-  #isLeased(chunk: ChunkState): boolean {
-    return chunk.references === 1 && this.#parts.leases.mayBeHeld(chunk);
-  }
-
-  #chunksOf(handles: readonly number[]): ChunkState[] {
-    return handles.flatMap((handle) => this.#parts.state.chunks.get(handle) ?? []);
   }
 }

@@ -7,6 +7,7 @@ import { ChunkPool } from './chunk-pool.js';
 import { ChunkserverTable } from './chunkservers.js';
 import { Cutting } from './cutting.js';
 import { GarbageCollector } from './garbage.js';
+import { Gatekeeper } from './gatekeeper.js';
 import { Gauges } from './gauges.js';
 import { Grants } from './grants.js';
 import { Journal } from './journal.js';
@@ -23,6 +24,7 @@ import { recover } from './recovery.js';
 import { Replicas } from './replicas.js';
 import { SentVersions } from './sent-versions.js';
 import { ClientSessions } from './sessions.js';
+import { Sharing } from './sharing.js';
 import type { LoggedState } from './state.js';
 import { Status } from './status.js';
 import { openSuperblock, type Superblock } from './superblock.js';
@@ -38,6 +40,7 @@ export interface MasterParts {
   readonly namespace: Namespace;
   readonly nodes: NodeMutations;
   readonly cutting: Cutting;
+  readonly sharing: Sharing;
   readonly reads: Reads;
   readonly sessions: ClientSessions;
   readonly chunkservers: ChunkserverTable;
@@ -100,6 +103,7 @@ export async function assemble(
   const leases = new Leases(state, journal, replicas, sent, clock, (serverId) => chunkservers.byId(serverId));
   chunkservers.attach(leases);
   const raiser = new Raiser(state, journal, replicas, leases, sent, environment, options.leaseDurationMs);
+  const gatekeeper = new Gatekeeper(state, leases, chunkservers, gates);
   const pool = new ChunkPool(state, allocator, chunkservers, environment, options);
   const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
@@ -113,7 +117,8 @@ export async function assemble(
     mutations,
     namespace: new Namespace(state, allocator, options.parentLock),
     nodes,
-    cutting: new Cutting({ state, allocator, mutations, nodes, leases, chunkservers, gates }),
+    cutting: new Cutting({ state, allocator, mutations, nodes, gatekeeper }),
+    sharing: new Sharing(state, mutations, gatekeeper),
     reads: new Reads(state, locks),
     sessions,
     chunkservers,

@@ -83,7 +83,7 @@ function registerReads(service: MasterService, { reads }: MasterParts): void {
 }
 
 function registerMutations(service: MasterService, parts: MasterParts): void {
-  const { namespace, nodes, cutting, sessions, mutations, trash } = parts;
+  const { namespace, nodes, cutting, sharing, sessions, mutations, trash } = parts;
   /** A mutation that is one plan: done once per sequence. */
   const mutation = <Request, Reply>(
     method: Method<Request, Reply>,
@@ -114,6 +114,12 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
     )
     .answer(m.Snapshot, (body, request) =>
       sessions.once(m.Snapshot, request, (origin) => cutting.snapshot(body, origin, () => request.signal)),
+    )
+    .answer(m.ShareChunks, (body, request) =>
+      sessions.once(m.ShareChunks, request, (origin) => sharing.share(body, origin, () => request.signal)),
+    )
+    .answer(m.PunchHole, (body, request) =>
+      sessions.once(m.PunchHole, request, (origin) => sharing.punch(body, origin, () => request.signal)),
     );
 }
 

@@ -135,6 +135,13 @@ export const eventCodec = variant({
   },
   /** A deleted node has a name again. */
   undeleted: { number: 91, body: struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }) },
+  /** File `id` has the chunks of `source` from `index` on, `bytes` of them, at `toIndex`; its own there are gone. */
+  chunksShared: {
+    number: 100,
+    body: struct({ source: nodeIdCodec, index: u53, id: nodeIdCodec, toIndex: u53, bytes: u53 }),
+  },
+  /** The chunks from `index` to before `end` have left the file: a hole. */
+  punched: { number: 101, body: struct({ id: nodeIdCodec, index: u53, end: u53 }) },
 });
 export type LogEvent = ValueOf<typeof eventCodec>;
 export type LogEventOf<T extends LogEvent['type']> = Extract<LogEvent, { type: T }>;

@@ -232,6 +232,29 @@ export const Snapshot = method(
   entryReply,
 );
 
+/**
+ * copy_file_range(2) by metadata alone: `bytes` from the beginning of chunk `index` of file `source` go to
+ * the beginning of chunk `toIndex` of file `id`, whose chunks there are replaced. Both files have the
+ * chunks afterwards, and whoever writes one gets a copy of it (paper §3.4). What is left of the last chunk
+ * is shared only where it becomes the end of `id`.
+ * @returns the bytes that were shared; fewer than asked, or none, is no error
+ * @throws STALE_NODE, IS_DIRECTORY, INVALID, FILE_TOO_BIG, CHUNK_UNAVAILABLE
+ */
+export const ShareChunks = method(
+  180,
+  'shareChunks',
+  struct({ source: nodeIdCodec, index: u53, id: nodeIdCodec, toIndex: u53, bytes: u53 }),
+  struct({ bytes: u53, attributes: attributesCodec }),
+);
+
+/** Whole chunks of a file become holes, all zeros; its length stays. @throws STALE_NODE, IS_DIRECTORY, INVALID */
+export const PunchHole = method(
+  181,
+  'punchHole',
+  struct({ id: nodeIdCodec, index: u53, count: u53 }),
+  entryReply,
+);
+
 const serverStatus = struct({
   server: serverCodec,
   state: oneOf('alive', 'silent', 'unknown'),

@@ -1,6 +1,6 @@
 /** Parts of files: holes, preallocation, copies on the server's side, maps, ioctl. */
 import { randomBytes } from 'node:crypto';
-import { open, readFile, stat, writeFile } from 'node:fs/promises';
+import { appendFile, open, readFile, stat, truncate, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Case } from './suite.js';
 
@@ -103,6 +103,117 @@ const copying: Case = {
   },
 };
 
+const independent: Case = {
+  name: 'extents: copies are independent of each other ever after',
+  async run(t, directory, python) {
+    const path = (name: string) => join(directory, name);
+    const original = randomBytes(3 * MIB + 12_345);
+    await writeFile(path('a'), original);
+    const copy = (source: string, target: string) =>
+      python.run(
+        `
+          a, b = os.open(source, os.O_RDONLY), os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+          try:
+              while os.copy_file_range(a, b, 1 << 30): pass
+              os.fsync(b)
+          finally:
+              os.close(a); os.close(b)
+        `,
+        { source, target },
+      );
+    await copy(path('a'), path('b'));
+    await copy(path('b'), path('c'));
+    const contents = new Map<string, Buffer>(['a', 'b', 'c'].map((name) => [name, Buffer.from(original)]));
+    const check = async (what: string) => {
+      for (const [name, expected] of contents)
+        t.ok((await readFile(path(name))).equals(expected), `${what}: ${name}`);
+    };
+    await check('copied');
+    const change = async (name: string, data: string, offset: number) => {
+      const file = await open(path(name), 'r+');
+      await file.write(data, offset);
+      await file.close();
+      (contents.get(name) as Buffer).write(data, offset);
+    };
+    await change('a', 'changed in a', MIB - 5);
+    await check('written');
+    await change('b', 'changed in b', MIB - 5);
+    await change('c', 'changed in c', 3 * MIB + 100);
+    await check('all written');
+    await truncate(path('b'), 1_500_000);
+    contents.set('b', (contents.get('b') as Buffer).subarray(0, 1_500_000));
+    await check('one cut');
+    await appendFile(path('c'), 'more');
+    contents.set('c', Buffer.concat([contents.get('c') as Buffer, Buffer.from('more')]));
+    await truncate(path('a'), 3 * MIB + 20_000);
+    contents.set('a', Buffer.concat([contents.get('a') as Buffer, Buffer.alloc(20_000 - 12_345)]));
+    await check('grown');
+    await unlink(path('a'));
+    contents.delete('a');
+    await change('c', 'again', 17);
+    await check('one gone');
+    // What was short of a chunk's end stays so, whatever the file it came from does.
+    await writeFile(path('small'), 'small');
+    await copy(path('small'), path('small copy'));
+    await truncate(path('small copy'), 10);
+    await appendFile(path('small'), ' but growing');
+    t.equal((await readFile(path('small copy'))).toString('latin1'), 'small\0\0\0\0\0');
+    t.equal(await readFile(path('small'), 'utf8'), 'small but growing');
+  },
+};
+
+const punching: Case = {
+  name: 'extents: a punched hole is zeros and a hole, around it nothing changes',
+  needs: ['fallocate', 'lseek'],
+  async run(t, directory, python) {
+    const path = join(directory, 'file');
+    const data = randomBytes(6 * MIB);
+    await writeFile(path, data);
+    const run = (code: string) =>
+      python.run<number>(
+        `
+          libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+          fd = os.open(path, os.O_RDWR)
+          try:
+              result = ${code}
+          finally: os.close(fd)
+        `,
+        { path },
+      );
+    const KEEP_SIZE_PUNCH = 3;
+    const ZERO_RANGE = 16;
+    const KEEP_SIZE_ZERO = 17;
+    await run(`check(libc.fallocate(fd, ${KEEP_SIZE_PUNCH}, 1500000, 3000000))`);
+    data.fill(0, 1_500_000, 4_500_000);
+    t.ok((await readFile(path)).equals(data), 'punched');
+    t.equal((await stat(path)).size, 6 * MIB);
+    t.ok((await run('os.lseek(fd, 0, os.SEEK_HOLE)')) < 4_500_000, 'a hole is there');
+    t.equal(
+      await run('os.lseek(fd, 2 * 1024 * 1024 + 5, os.SEEK_HOLE)'),
+      2 * MIB + 5,
+      'the middle is a hole',
+    );
+    const file = await open(path, 'r+');
+    await file.write('in the hole', 3 * MIB);
+    await file.close();
+    data.write('in the hole', 3 * MIB);
+    t.ok((await readFile(path)).equals(data), 'written to again');
+    await run(`check(libc.fallocate(fd, ${KEEP_SIZE_ZERO}, 5 * 1024 * 1024, 4 * 1024 * 1024))`);
+    data.fill(0, 5 * MIB);
+    t.ok((await readFile(path)).equals(data), 'zeroed up to the end, which stays');
+    await run(`check(libc.fallocate(fd, ${ZERO_RANGE}, 5 * 1024 * 1024, 4 * 1024 * 1024))`);
+    t.equal((await stat(path)).size, 9 * MIB, 'zeroed beyond the end, which moves');
+    await run(`check(libc.fallocate(fd, ${KEEP_SIZE_PUNCH}, 0, 1 << 40))`);
+    t.ok((await readFile(path)).equals(Buffer.alloc(9 * MIB)), 'all of it');
+    await t.rejects(run('os.lseek(fd, 0, os.SEEK_DATA)'), { code: 'ENXIO' });
+    await t.rejects(
+      run('check(libc.fallocate(fd, 2, 0, 1))'),
+      { code: /^E(OPNOT|NOT)SUPP?$/ },
+      'without KEEP_SIZE',
+    );
+  },
+};
+
 const mapping: Case = {
   name: 'extents: a map reads the file, and what is stored into a shared one is written',
   async run(t, directory, python) {
@@ -161,4 +272,12 @@ const unknownIoctl: Case = {
   },
 };
 
-export const extentCases: readonly Case[] = [seeking, allocating, copying, mapping, unknownIoctl];
+export const extentCases: readonly Case[] = [
+  seeking,
+  allocating,
+  punching,
+  copying,
+  independent,
+  mapping,
+  unknownIoctl,
+];

@@ -1,0 +1,121 @@
+/**
+ * What an fsync has to cover of a file that got chunks from another one: they may have been written and
+ * not flushed there. They are flushed where they are, without a lease, for under a lease the master would
+ * copy them first.
+ */
+import type { Environment } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
+import { type Chunk, SyncChunk } from '../protocol/messages/index.js';
+import type { ChunkserverConnections } from './connections.js';
+import type { Locations } from './locations.js';
+import { type CallContext, type Deadline, retrying } from './retry.js';
+import type { MasterSession } from './session.js';
+import { coversAll, type Verifiers } from './unsynced.js';
+
+/** Chunks that are remembered; above it the oldest file's are flushed without being asked for. */
+const MAX_CHUNKS = 65_536;
+const SYNCS_IN_FLIGHT = 8;
+const SYNC_TIMEOUT_MS = 9_000;
+
+export class SharedChunks {
+  readonly #environment: Environment;
+  readonly #session: MasterSession;
+  readonly #locations: Locations;
+  readonly #connections: ChunkserverConnections;
+  /** File → index → the boot ids of the replicas that took the writes that are in it, as far as they were ours. */
+  readonly #files = new Map<number, Map<number, Verifiers>>();
+  #count = 0;
+
+  constructor(
+    environment: Environment,
+    session: MasterSession,
+    locations: Locations,
+    connections: ChunkserverConnections,
+  ) {
+    this.#environment = environment;
+    this.#session = session;
+    this.#locations = locations;
+    this.#connections = connections;
+  }
+
+  note(id: number, index: number, verifiers: Verifiers): void {
+    const chunks = this.#files.get(id) ?? new Map<number, Verifiers>();
+    this.#files.set(id, chunks);
+    if (!chunks.has(index)) this.#count++;
+    chunks.set(index, verifiers);
+    if (this.#count > MAX_CHUNKS) this.#flushOldest();
+  }
+
+  /** What is known of a chunk that was itself shared. */
+  of(id: number, index: number): Verifiers {
+    return this.#files.get(id)?.get(index) ?? [];
+  }
+
+  /** The file has none of these chunks any more, from `from` to before `to`. */
+  cut(id: number, from: number, to = Number.POSITIVE_INFINITY): void {
+    const chunks = this.#files.get(id);
+    if (chunks === undefined) return;
+    for (const index of [...chunks.keys()])
+      if (index >= from && index < to && chunks.delete(index)) this.#count--;
+    if (chunks.size === 0) this.#files.delete(id);
+  }
+
+  /** Flushes what the file shares to disk, on every replica. @throws REPLICA_FAILED when something is lost */
+  async sync(id: number, context: CallContext): Promise<void> {
+    const chunks = [...(this.#files.get(id) ?? [])];
+    const deadline = this.#session.deadline();
+    while (chunks.length > 0) {
+      const some = chunks.splice(0, SYNCS_IN_FLIGHT);
+      await Promise.all(
+        some.map(async ([index, verifiers]) => {
+          const flushedBy = await this.#flush(id, index, context, deadline);
+          if (this.#files.get(id)?.get(index) === verifiers) this.cut(id, index, index + 1);
+          if (!coversAll(verifiers, flushedBy))
+            throw new GfsError(
+              'REPLICA_FAILED',
+              `every replica of chunk ${index} lost its memory before the flush`,
+            );
+        }),
+      );
+    }
+  }
+
+  #flush(id: number, index: number, context: CallContext, deadline: Deadline): Promise<number[]> {
+    return retrying(this.#environment.timers, deadline, context.signal, async () => {
+      const chunk = await this.#locations.chunk(id, index, context, deadline);
+      // Punched or cut since, perhaps elsewhere.
+      if (chunk.handle === 0) return [];
+      try {
+        return await this.#flushReplicas(chunk, context, deadline);
+      } catch (error) {
+        this.#locations.dropChunk(id, index);
+        throw error;
+      }
+    });
+  }
+
+  async #flushReplicas(
+    { handle, version, replicas }: Chunk,
+    { signal }: CallContext,
+    deadline: Deadline,
+  ): Promise<number[]> {
+    if (replicas.length === 0) throw new GfsError('CHUNK_UNAVAILABLE', `chunk ${handle}`);
+    const options = { session: this.#session.id, deadlineMs: deadline.within(SYNC_TIMEOUT_MS), signal };
+    const flushed = await Promise.all(
+      replicas.map(async (server) => {
+        const peer = await this.#connections.to(server);
+        return (await peer.call(SyncChunk, { handle, version, secondaries: [] }, options)).body.verifiers;
+      }),
+    );
+    return flushed.flat();
+  }
+
+  #flushOldest(): void {
+    const [oldest] = this.#files.keys();
+    if (oldest === undefined) return;
+    const { logger } = this.#environment;
+    this.sync(oldest, {}).catch((error) =>
+      logger.warn({ err: error, id: oldest }, 'a chunk could not be flushed'),
+    );
+  }
+}
