@@ -65,7 +65,10 @@ export class DataService {
       .on(ReadChunk, (body) => this.#read(body))
       .on(PushData, (body, request) => this.#push(body, request))
       .on(WriteChunk, async (body, request) => {
-        const verifiers = await this.#watched(body.handle, this.#c.primary.write(body, request));
+        const verifiers = await this.#watched(
+          body.handle,
+          this.#c.primary.write(body, request, body.sync ? () => this.#flush(body.handle) : undefined),
+        );
         this.#writtenBytes.add(body.length);
         return { body: { verifiers } };
       })
@@ -76,6 +79,7 @@ export class DataService {
       })
       .on(ApplyMutation, async (body, request) => {
         await this.#watched(body.handle, this.#c.secondary.apply(body, request));
+        if (body.sync) await this.#flush(body.handle);
         this.#writtenBytes.add(body.length);
         return { body: { verifier: this.#c.bootId } };
       })
@@ -140,9 +144,12 @@ export class DataService {
   }
 
   #sync(body: ValueOf<typeof SyncChunk.request>): Promise<number[]> {
-    const chunk = this.#exactly(body.handle, body.version);
-    const flush = (): Promise<void> => (this.#c.sync === 'disk' ? chunk.sync() : Promise.resolve());
-    return this.#c.primary.sync(body, flush);
+    this.#exactly(body.handle, body.version);
+    return this.#c.primary.sync(body, () => this.#flush(body.handle));
+  }
+
+  #flush(handle: number): Promise<void> {
+    return this.#c.sync === 'disk' ? this.#c.store.get(handle).sync() : Promise.resolve();
   }
 
   async #checksums(handle: number, version: number): Promise<Outcome<ValueOf<typeof GetChecksums.reply>>> {

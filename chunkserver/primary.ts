@@ -24,6 +24,7 @@ const SECONDARY_SYNC_TIMEOUT_MS = 8_000;
 /** A record is at most this part of a chunk (paper §3.3). */
 const RECORD_FRACTION = 4;
 
+type Flush = () => Promise<void>;
 type WriteBody = ValueOf<typeof WriteChunk.request>;
 type AppendBody = ValueOf<typeof AppendChunk.request>;
 
@@ -34,6 +35,8 @@ interface Ordered {
   /** How many of the data's bytes. */
   readonly length: number;
   readonly dataId?: DataId | undefined;
+  /** Flushes the chunk here; then every replica flushes. */
+  readonly flush?: Flush | undefined;
   readonly session: number;
   readonly sequence: number;
 }
@@ -54,8 +57,11 @@ export class Primary {
     this.#c = components;
   }
 
-  /** @throws NOT_PRIMARY, STALE_CHUNK_VERSION, REPLICA_FAILED, DATA_NOT_BUFFERED, NO_SPACE, INVALID */
-  async write(body: WriteBody, request: IncomingRequest): Promise<number[]> {
+  /**
+   * @param flush flushes the chunk here, for a write that is to be flushed
+   * @throws NOT_PRIMARY, STALE_CHUNK_VERSION, REPLICA_FAILED, DATA_NOT_BUFFERED, NO_SPACE, INVALID
+   */
+  async write(body: WriteBody, request: IncomingRequest, flush?: Flush): Promise<number[]> {
     const { handle, version, offset, length, dataId } = body;
     if (length === 0 || offset + length > this.#c.store.chunkBytes)
       throw new GfsError('INVALID', 'write outside the chunk');
@@ -63,11 +69,15 @@ export class Primary {
       throw new GfsError('INVALID', 'payload');
     const lease = this.#c.leases.check(handle, version);
     await this.#prepare(lease, length);
+    let isFlushed = flush === undefined;
     await this.#once(lease, request, async ({ session, sequence }) => {
       const data = dataId === undefined ? takePayload(request) : this.#takePushed(dataId, length);
-      await this.#order(lease, { kind: 'write', offset, data, length, dataId, session, sequence });
+      await this.#order(lease, { kind: 'write', offset, data, length, dataId, flush, session, sequence });
+      isFlushed = true;
       return { offset, length };
     });
+    if (flush !== undefined && !isFlushed)
+      return this.sync({ ...body, secondaries: [...lease.secondaries] }, flush);
     return this.#verifiers(lease);
   }
 
@@ -165,7 +175,8 @@ export class Primary {
     lease.plannedLength = Math.max(lease.plannedLength, offset + length);
     // The data's one user so far is the local application; each secondary is one more.
     const remote = lease.secondaries.map((secondary) => this.#forward(lease, secondary, serial, ordered));
-    const local = this.#applyHere(lease, serial, ordered);
+    const applied = this.#applyHere(lease, serial, ordered);
+    const local = ordered.flush === undefined ? applied : applied.then(ordered.flush);
     try {
       await Promise.all([local, ...remote]);
     } catch (error) {
@@ -204,6 +215,7 @@ export class Primary {
       length,
       session,
       sequence,
+      sync: ordered.flush !== undefined,
     };
     try {
       let verifier: number;
@@ -230,7 +242,7 @@ export class Primary {
     body: ValueOf<typeof ApplyMutation.request>,
     data: SharedPayload | undefined,
   ): Promise<number> {
-    const options: CallOptions = { deadlineMs: SECONDARY_TIMEOUT_MS };
+    const options: CallOptions = { deadlineMs: body.sync ? SECONDARY_SYNC_TIMEOUT_MS : SECONDARY_TIMEOUT_MS };
     if (data === undefined)
       return (await this.#c.peers.call(secondary, ApplyMutation, body, options)).body.verifier;
     data.retain();

@@ -145,7 +145,7 @@ export class OpenFile {
 
   /** {@link flush}, and on every replica's disk. */
   async sync(context: CallContext): Promise<void> {
-    await this.#writes.drain();
+    await this.#writes.drainForSync();
     // The master's disk and the chunkservers' flush at the same time.
     await Promise.all([
       this.#changed ? this.#tellLength(context) : undefined,

@@ -21,6 +21,8 @@ import type { MasterSession } from './session.js';
 
 /** A server that has not answered by then is reported to the master, and the mutation repeated elsewhere. */
 const ATTEMPT_TIMEOUT_MS = 3_000;
+/** A flush takes longer on a busy disk. */
+const SYNC_TIMEOUT_MS = 3 * ATTEMPT_TIMEOUT_MS;
 
 /** Where a file's chunk is written to. */
 export interface ChunkOfFile {
@@ -67,11 +69,15 @@ export class Replicas {
     this.#locations.lease(id, index, {}, deadline).catch(() => undefined);
   }
 
-  /** Writes `data` at `offset` of the chunk on every replica. */
+  /**
+   * Writes `data` at `offset` of the chunk on every replica.
+   * @param sync flushes the chunk on each of them as well
+   */
   async write(
     chunk: ChunkOfFile,
     offset: number,
     data: Uint8Array,
+    sync: boolean,
     context: CallContext,
     deadline: Deadline,
   ): Promise<Written> {
@@ -100,11 +106,13 @@ export class Replicas {
       if (inline) sending++;
       const { body } = await primary.call(
         WriteChunk,
-        inline ? { handle, version, offset, length } : { handle, version, offset, length, dataId },
+        inline
+          ? { handle, version, offset, length, sync }
+          : { handle, version, offset, length, sync, dataId },
         {
           session,
           sequence,
-          deadlineMs: deadline.within(ATTEMPT_TIMEOUT_MS),
+          deadlineMs: deadline.within(sync ? SYNC_TIMEOUT_MS : ATTEMPT_TIMEOUT_MS),
           ...(inline ? payload : {}),
         },
       );
@@ -148,7 +156,7 @@ export class Replicas {
       const { body } = await primary.call(
         SyncChunk,
         { handle, version, secondaries },
-        { session: this.#session.id, deadlineMs: deadline.within(3 * ATTEMPT_TIMEOUT_MS) },
+        { session: this.#session.id, deadlineMs: deadline.within(SYNC_TIMEOUT_MS) },
       );
       return body.verifiers;
     });

@@ -38,6 +38,12 @@ export class UnsyncedChunks {
     return [...(this.#files.get(id) ?? [])];
   }
 
+  /** These replicas have flushed all that was written before. */
+  noteFlushed(id: number, index: number, flushedBy: readonly number[]): void {
+    const verifiers = this.#files.get(id)?.get(index);
+    if (verifiers !== undefined && coversAll(verifiers, flushedBy)) this.forget(id, index, verifiers);
+  }
+
   /** They were flushed; what was written meanwhile stays. */
   forget(id: number, index: number, verifiers: Verifiers): void {
     const chunks = this.#files.get(id);

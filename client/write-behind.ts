@@ -56,6 +56,8 @@ interface Segment {
   readonly offset: number;
   length: number;
   memory: Payload;
+  /** To be flushed to disk along with its writing. */
+  sync: boolean;
 }
 
 export interface WriteBehindParts {
@@ -114,6 +116,13 @@ export class WriteBehind {
     this.#throwFailure();
   }
 
+  /** {@link drain} for an fsync. What is all that waits goes out as a write and flush in one. */
+  drainForSync(): Promise<void> {
+    const [only, ...others] = this.#growing.values();
+    if (only !== undefined && others.length === 0 && this.#unfinished.size === 0) only.sync = true;
+    return this.drain();
+  }
+
   /** As {@link drain}, for one who only reads: an error stays for the writer to hear. */
   async settle(): Promise<void> {
     this.#completeAll();
@@ -152,7 +161,7 @@ export class WriteBehind {
     if (segment === undefined || !joins) {
       if (segment !== undefined) this.#complete(stretch, segment);
       const capacity = Math.max(SMALLEST_SEGMENT_BYTES, bytes.byteLength);
-      segment = { index, offset, length: 0, memory: this.#parts.pool.take(capacity) };
+      segment = { index, offset, length: 0, memory: this.#parts.pool.take(capacity), sync: false };
       this.#growing.set(stretch, segment);
       this.#prepare(index);
     }
@@ -218,8 +227,16 @@ export class WriteBehind {
     const chunk = { id: this.#id, index: segment.index };
     const data = segment.memory.bytes.subarray(0, segment.length);
     try {
-      const { verifiers, memoryIsFree } = await replicas.write(chunk, segment.offset, data, {}, deadline());
+      const { verifiers, memoryIsFree } = await replicas.write(
+        chunk,
+        segment.offset,
+        data,
+        segment.sync,
+        {},
+        deadline(),
+      );
       unsynced.note(this.#id, segment.index, verifiers);
+      if (segment.sync) unsynced.noteFlushed(this.#id, segment.index, verifiers);
       if (memoryIsFree) segment.memory.release();
     } catch (thrown) {
       this.#failure ??= toGfsError(thrown);

@@ -47,6 +47,8 @@ export const WriteChunk = method(
     offset: u53,
     length: u32,
     dataId: optional(dataIdCodec),
+    /** Flush the chunk as well, on every replica, as SyncChunk does: a small write and its fsync are one round. */
+    sync: optional(bool),
   }),
   struct({ verifiers: list(u53, MAX_REPLICAS) }),
 );
@@ -106,6 +108,8 @@ export const ApplyMutation = method(
     /** Whose mutation it is, for the chunk's table of what was done. */
     session: u53,
     sequence: u53,
+    /** Flush the chunk before the reply. */
+    sync: optional(bool),
   }),
   struct({ verifier: u53 }),
 );

@@ -1,4 +1,5 @@
 import t, { type Test } from 'tap';
+import type { Disk, Environment } from '../../environment/ports/index.js';
 import {
   AppendChunk,
   ApplyMutation,
@@ -34,7 +35,7 @@ async function threeServers(t: Test): Promise<Cluster & { primary: Peer }> {
     temporaryDirectory((end) => t.teardown(end)),
   );
   t.teardown(() => cluster.stop());
-  return { ...cluster, primary: cluster.clients[0] as Peer };
+  return Object.assign(cluster, { primary: cluster.clients[0] as Peer });
 }
 
 async function read(peer: Peer, handle: number, version = 1): Promise<Buffer> {
@@ -58,6 +59,20 @@ function write(
 ) {
   const body = { handle, version, offset, length: bytes.byteLength };
   return peer.call(WriteChunk, body, withPayload(bytes, options));
+}
+
+/** The environment with every flush of a file counted. */
+function countingFlushes(environment: Environment, onFlush: () => void): Environment {
+  const open: Disk['open'] = async (path, mode) => {
+    const file = await environment.disk.open(path, mode);
+    const sync = file.sync.bind(file);
+    file.sync = () => {
+      onFlush();
+      return sync();
+    };
+    return file;
+  };
+  return { ...environment, disk: Object.assign(Object.create(environment.disk) as Disk, { open }) };
 }
 
 function append(
@@ -102,6 +117,33 @@ t.test('write: inline and pushed data, overwrites and gaps reach every replica',
   await assertReplicas(t, cluster, 1, Buffer.concat([expected, Buffer.alloc(100_000), tail]));
   t.equal((await primary.call(GetChunkLength, { handle: 1, version: 1 })).body.lengthBytes, 500_011);
 });
+
+t.test(
+  'write: one that is to be flushed is on every disk when it is answered, also when it is repeated',
+  async (t) => {
+    const cluster = await threeServers(t);
+    const { master, ids } = cluster;
+    const flushes = [0, 0, 0];
+    for (const index of flushes.keys()) {
+      const environment = countingFlushes(quietEnvironment(), () => (flushes[index] as number)++);
+      await cluster.restart(index, environment);
+    }
+    await master.grant(1, 1, ids);
+    const primary = cluster.clients[0] as Peer;
+    await write(primary, 1, 1, 0, pattern(4_096));
+    const before = [...flushes];
+    await write(primary, 1, 1, 0, pattern(4_096, 2));
+    t.same(flushes, before, 'others are not flushed');
+    const body = { handle: 1, version: 1, offset: 100, length: 4_096, sync: true };
+    const options = mutation();
+    const bytes = pattern(4_096, 3);
+    const first = await primary.call(WriteChunk, body, withPayload(bytes, options));
+    const after = [...flushes];
+    for (const [index, count] of after.entries()) t.ok(count > (before[index] as number), `replica ${index}`);
+    const again = await primary.call(WriteChunk, body, withPayload(bytes, options));
+    t.strictSame(again.body, first.body);
+  },
+);
 
 t.test('write: data that a secondary has lost is sent again by the primary', async (t) => {
   const cluster = await threeServers(t);

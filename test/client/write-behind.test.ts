@@ -13,7 +13,7 @@ const CHUNK_BYTES = 4 * MIB;
 /** Chunks in memory, which take writes after a random while. */
 class MemoryReplicas {
   readonly chunks = new Map<number, Buffer>();
-  readonly writes: { index: number; offset: number; length: number }[] = [];
+  readonly writes: { index: number; offset: number; length: number; sync: boolean }[] = [];
   inFlight = 0;
   mostInFlight = 0;
   failure: GfsError | undefined;
@@ -25,7 +25,7 @@ class MemoryReplicas {
 
   prepare(): void {}
 
-  async write({ index }: { index: number }, offset: number, data: Uint8Array) {
+  async write({ index }: { index: number }, offset: number, data: Uint8Array, sync: boolean) {
     this.mostInFlight = Math.max(this.mostInFlight, ++this.inFlight);
     await new Promise<void>((resolve) => {
       this.#world.scheduler.after(this.#world.random.between(0, 20), resolve);
@@ -35,7 +35,7 @@ class MemoryReplicas {
     const chunk = this.chunks.get(index) ?? Buffer.alloc(CHUNK_BYTES);
     this.chunks.set(index, chunk);
     chunk.set(data, offset);
-    this.writes.push({ index, offset, length: data.byteLength });
+    this.writes.push({ index, offset, length: data.byteLength, sync });
     return { verifiers: [7], memoryIsFree: true };
   }
 }
@@ -109,7 +109,7 @@ t.test('write-behind: data that nobody flushes is sent after a moment', async (t
   const { world, replicas, writes } = setUp();
   await writes.write(10, Buffer.from('hello'));
   await world.runFor(1_000);
-  t.same(replicas.writes, [{ index: 0, offset: 10, length: 5 }]);
+  t.same(replicas.writes, [{ index: 0, offset: 10, length: 5, sync: false }]);
 });
 
 t.test('write-behind: an error reaches the next drain, once', async (t) => {
@@ -179,6 +179,30 @@ t.test(
     t.same(unsynced.of(1), [], 'what was cut off needs no flush');
   },
 );
+
+t.test('fsync: one small write goes out together with its flush, and several do not', async (t) => {
+  const { world, writes, replicas, unsynced } = setUp();
+  await writes.write(10, Buffer.alloc(4_096));
+  await world.until(writes.drainForSync());
+  t.same(
+    replicas.writes.map(({ sync }) => sync),
+    [true],
+  );
+  t.same(unsynced.of(1), [], 'nothing is left to flush');
+
+  unsynced.note(1, 0, [8]);
+  await writes.write(10, Buffer.alloc(4_096));
+  await world.until(writes.drainForSync());
+  t.equal(unsynced.of(1).length, 1, 'an earlier write that another replica took is not covered');
+
+  await writes.write(0, Buffer.alloc(10));
+  await writes.write(2 * MIB, Buffer.alloc(10));
+  await world.until(writes.drainForSync());
+  t.same(
+    replicas.writes.slice(2).map(({ sync }) => sync),
+    [false, false],
+  );
+});
 
 t.test('unsynced: a flush covers a write only by a replica that took it', async (t) => {
   const unsynced = new UnsyncedChunks(() => undefined);
