@@ -2,7 +2,8 @@
 import type { LogEventOf } from '../protocol/records.js';
 import type { Effects } from './apply.js';
 import { assert } from './assert.js';
-import type { ChunkList } from './chunk-list.js';
+import type { NewChunk } from './chunk-table.js';
+import type { FileChunks } from './file-chunks.js';
 import type { ChunkState, LoggedState } from './state.js';
 
 function chunkOf(state: LoggedState, handle: number): ChunkState {
@@ -11,27 +12,25 @@ function chunkOf(state: LoggedState, handle: number): ChunkState {
   return chunk;
 }
 
-function listOf(state: LoggedState, id: number): ChunkList {
+function listOf(state: LoggedState, id: number): FileChunks {
   const node = state.nodes.get(id);
   assert(node !== undefined, `node ${id} is not there`);
   assert(node.isRegular, `node ${id} is not a file`);
-  return state.chunkListOf(node);
+  return node.chunkList;
 }
 
 /** One file fewer has the chunk; with the last the chunk is gone. */
 export function dropReference(state: LoggedState, handle: number, effects: Effects): void {
   const chunk = chunkOf(state, handle);
   chunk.references--;
-  assert(chunk.references >= 0, `chunk ${handle} has fewer than no references`);
   if (chunk.references > 0) return;
   state.chunks.delete(handle);
   effects.chunkRemoved(handle);
 }
 
-function addChunk(state: LoggedState, chunk: ChunkState): void {
-  assert(!state.chunks.has(chunk.handle), `chunk ${chunk.handle} twice`);
+function addChunk(state: LoggedState, chunk: NewChunk): void {
   assert(chunk.handle <= state.reservedHandles, `chunk ${chunk.handle} was not reserved`);
-  state.chunks.set(chunk.handle, chunk);
+  state.chunks.add(chunk);
 }
 
 export function applyChunkAdded(state: LoggedState, event: LogEventOf<'chunkAdded'>): object {

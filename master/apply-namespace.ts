@@ -7,7 +7,7 @@ import { assert } from './assert.js';
 import type { Directory, Entry } from './directory.js';
 import { isDirectory, Mode } from './mode.js';
 import { inheritRetention } from './retention.js';
-import { type LoggedState, Node, type Timestamp } from './state.js';
+import type { Link, LoggedState, NewNode, Node, Timestamp } from './state.js';
 
 interface AttributesReply {
   readonly attributes: Attributes;
@@ -35,29 +35,23 @@ export function entryOf(
 }
 
 export function setChanged(node: Node, time: Timestamp): void {
-  node.ctimeSec = time.timeSec;
-  node.ctimeNsec = time.timeNsec;
+  node.setCtime(time.timeSec, time.timeNsec);
 }
 
 export function setModified(node: Node, time: Timestamp): void {
-  node.mtimeSec = time.timeSec;
-  node.mtimeNsec = time.timeNsec;
+  node.setMtime(time.timeSec, time.timeNsec);
   setChanged(node, time);
 }
 
-/** Makes a new node known, under its first name. */
+/** Makes a new node, under its first name. */
 export function addNode(
   state: LoggedState,
-  node: Node,
+  fields: NewNode,
   parent: Node & { readonly entries: Directory },
   name: string,
-): void {
-  assert(!state.nodes.has(node.id), `node ${node.id} twice`);
-  assert(parent.entries.get(name) === undefined, `node ${parent.id} has that name already`);
-  node.parent = parent.id;
-  node.name = name;
-  state.nodes.set(node.id, node);
-  parent.entries.add(name, node.id, state.nextCookie++);
+): Node {
+  const node = state.nodes.add(fields);
+  giveName(state, parent, name, node);
   state.nextNodeId = Math.max(state.nextNodeId, node.id + 1);
   if (node.isDirectory) {
     parent.nlink++;
@@ -65,6 +59,20 @@ export function addNode(
   } else {
     state.fileCount++;
   }
+  return node;
+}
+
+/** An entry for a node: its first name, or one more. The link count is the caller's business. */
+export function giveName(
+  state: LoggedState,
+  parent: Node & { readonly entries: Directory },
+  name: string,
+  node: Node,
+): void {
+  assert(parent.entries.get(name) === undefined, `node ${parent.id} has that name already`);
+  const entry = parent.entries.add(name, node.id, state.nextCookie++);
+  if (node.firstEntry === 0) node.firstEntry = entry.row;
+  else node.otherLinks = [...(node.otherLinks ?? []), { parent: parent.id, name }];
 }
 
 export function applyCreated(
@@ -73,12 +81,12 @@ export function applyCreated(
   time: Timestamp,
 ): AttributesReply & { readonly created: true } {
   const parent = directoryOf(state, event.parent);
-  const node = new Node(event.id, event.mode, event.uid, event.gid, event.rdev, time);
-  if (event.target !== undefined) {
-    node.target = event.target;
-    node.size = event.target.length;
+  const { id, mode, uid, gid, rdev, target } = event;
+  const node = addNode(state, { id, mode, uid, gid, rdev, time }, parent, event.name);
+  if (target !== undefined) {
+    node.target = target;
+    node.size = target.length;
   }
-  addNode(state, node, parent, event.name);
   inheritRetention(state, parent.id, node);
   setModified(parent, time);
   return { attributes: node.attributes(), created: true };
@@ -91,10 +99,7 @@ export function applyLinked(
 ): AttributesReply {
   const node = nodeOf(state, event.id);
   const parent = directoryOf(state, event.parent);
-  assert(parent.entries.get(event.name) === undefined, `node ${parent.id} has that name already`);
-  parent.entries.add(event.name, node.id, state.nextCookie++);
-  node.otherLinks ??= [];
-  node.otherLinks.push({ parent: parent.id, name: event.name });
+  giveName(state, parent, event.name, node);
   node.nlink++;
   setChanged(node, time);
   setModified(parent, time);
@@ -108,67 +113,63 @@ export function applyUnlinked(
 ): { readonly id: number } {
   const parent = directoryOf(state, event.parent);
   const entry = entryOf(parent, event.name);
+  loseName(state, parent, nodeOf(state, entry.node), entry, time);
   parent.entries.remove(entry);
-  loseName(state, parent, nodeOf(state, entry.node), event.name, time);
   setModified(parent, time);
   return { id: entry.node };
 }
 
-/** A node has lost the name `name` in `parent`; the directory's entry is the caller's business. */
-export function loseName(state: LoggedState, parent: Node, node: Node, name: string, time: Timestamp): void {
+/** A node loses the name `entry` in `parent`; then the caller removes the entry, or has it lead elsewhere. */
+export function loseName(state: LoggedState, parent: Node, node: Node, entry: Entry, time: Timestamp): void {
   const parentPath = state.pathOf(parent);
   assert(parentPath !== undefined, `node ${parent.id} has no path`);
   setChanged(node, time);
   if (node.isDirectory) {
     parent.nlink--;
     node.nlink = 0;
-    node.cachedPath = undefined;
+    node.firstEntry = 0;
+    if (node.entries !== undefined) node.entries.cachedPath = undefined;
   } else {
-    forgetLink(node, parent.id, name);
+    forgetLink(state, node, parent.id, entry);
     node.nlink--;
   }
   if (node.nlink > 0) return;
-  node.parent = 0;
-  node.name = '';
   if (node.isDirectory) state.directoryCount--;
   else state.fileCount--;
   state.deleted.set(node.id, {
     id: node.id,
     timeSec: time.timeSec,
     timeNsec: time.timeNsec,
-    path: `${parentPath}/${name}`,
+    path: `${parentPath}/${entry.name}`,
   });
 }
 
-function forgetLink(node: Node, parent: number, name: string): void {
-  const others = node.otherLinks;
-  if (node.parent === parent && node.name === name) {
-    const next = others?.shift();
-    node.parent = next?.parent ?? 0;
-    node.name = next?.name ?? '';
+function forgetLink(state: LoggedState, node: Node, parent: number, entry: Entry): void {
+  const others = [...(node.otherLinks ?? [])];
+  if (node.firstEntry === entry.row) {
+    const next = others.shift();
+    node.firstEntry = next === undefined ? 0 : entryOf(directoryOf(state, next.parent), next.name).row;
   } else {
-    const at = others?.findIndex((link) => link.parent === parent && link.name === name) ?? -1;
-    assert(at >= 0, `node ${node.id} does not know one of its names`);
-    others?.splice(at, 1);
+    others.splice(placeOf(node, others, parent, entry.name), 1);
   }
-  if (others?.length === 0) node.otherLinks = undefined;
+  node.otherLinks = others.length === 0 ? undefined : others;
 }
 
-/** One of a node's names becomes another. */
-export function changeLink(
-  node: Node,
-  from: { parent: number; name: string },
-  to: { parent: number; name: string },
-): void {
-  if (node.parent === from.parent && node.name === from.name) {
-    node.parent = to.parent;
-    node.name = to.name;
+/** One of a node's names becomes another: `from`, in the directory `parent`, becomes `to`, in `newParent`. */
+export function changeLink(node: Node, parent: number, from: Entry, newParent: number, to: Entry): void {
+  if (node.firstEntry === from.row) {
+    node.firstEntry = to.row;
     return;
   }
-  const at =
-    node.otherLinks?.findIndex((link) => link.parent === from.parent && link.name === from.name) ?? -1;
+  const others = [...(node.otherLinks ?? [])];
+  others[placeOf(node, others, parent, from.name)] = { parent: newParent, name: to.name };
+  node.otherLinks = others;
+}
+
+function placeOf(node: Node, links: readonly Link[], parent: number, name: string): number {
+  const at = links.findIndex((link) => link.parent === parent && link.name === name);
   assert(at >= 0, `node ${node.id} does not know one of its names`);
-  (node.otherLinks as { parent: number; name: string }[])[at] = to;
+  return at;
 }
 
 export function applyAttributesSet(
@@ -189,14 +190,8 @@ export function applyAttributesSet(
     node.dataVersion++;
     setModified(node, time);
   }
-  if (atimeSec !== undefined) {
-    node.atimeSec = atimeSec;
-    node.atimeNsec = atimeNsec ?? 0;
-  }
-  if (mtimeSec !== undefined) {
-    node.mtimeSec = mtimeSec;
-    node.mtimeNsec = mtimeNsec ?? 0;
-  }
+  if (atimeSec !== undefined) node.setAtime(atimeSec, atimeNsec ?? 0);
+  if (mtimeSec !== undefined) node.setMtime(mtimeSec, mtimeNsec ?? 0);
   return { attributes: node.attributes() };
 }
 
@@ -259,10 +254,10 @@ export function applyReclaimed(state: LoggedState, event: LogEventOf<'reclaimed'
     const node = nodeOf(state, id);
     assert(node.nlink === 0 && state.deleted.has(id), `node ${id} is not deleted`);
     assert(!isDirectory(node.mode) || node.entries?.size === 0, `directory ${id} is not empty`);
+    for (const handle of node.chunks?.handles() ?? []) dropReference(state, handle, effects);
     state.deleted.delete(id);
     state.nodes.delete(id);
     state.retentions.delete(id);
-    for (const handle of node.chunks?.handles() ?? []) dropReference(state, handle, effects);
   }
   return {};
 }

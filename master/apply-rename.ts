@@ -26,17 +26,19 @@ function replace(state: LoggedState, event: LogEventOf<'renamed'>, time: Timesta
   const target = to.entries.get(event.newName);
   if (target !== undefined) {
     const replaced = nodeOf(state, target.node);
-    assert(replaced !== moved, `node ${moved.id} renamed onto itself`);
-    loseName(state, to, replaced, event.newName, time);
+    assert(replaced.id !== moved.id, `node ${moved.id} renamed onto itself`);
+    loseName(state, to, replaced, target, time);
+    to.entries.retarget(target, moved.id);
+    changeLink(moved, from.id, entry, to.id, target);
     from.entries.remove(entry);
-    target.node = moved.id;
-  } else if (from === to) {
+  } else if (from.id === to.id) {
     from.entries.rename(entry, event.newName);
+    changeLink(moved, from.id, entry, to.id, { ...entry, name: event.newName });
   } else {
+    const added = to.entries.add(event.newName, moved.id, state.nextCookie++);
+    changeLink(moved, from.id, entry, to.id, added);
     from.entries.remove(entry);
-    to.entries.add(event.newName, moved.id, state.nextCookie++);
   }
-  changeLink(moved, { parent: from.id, name: event.name }, { parent: to.id, name: event.newName });
   if (moved.isDirectory) moveDirectory(state, from, to);
   setChanged(moved, time);
   setModified(from, time);
@@ -50,10 +52,10 @@ function exchange(state: LoggedState, event: LogEventOf<'renamed'>, time: Timest
   const second = entryOf(to, event.newName);
   const firstNode = nodeOf(state, first.node);
   const secondNode = nodeOf(state, second.node);
-  first.node = secondNode.id;
-  second.node = firstNode.id;
-  changeLink(firstNode, { parent: from.id, name: event.name }, { parent: to.id, name: event.newName });
-  changeLink(secondNode, { parent: to.id, name: event.newName }, { parent: from.id, name: event.name });
+  from.entries.retarget(first, secondNode.id);
+  to.entries.retarget(second, firstNode.id);
+  changeLink(firstNode, from.id, first, to.id, second);
+  changeLink(secondNode, to.id, second, from.id, first);
   if (firstNode.isDirectory) moveDirectory(state, from, to);
   if (secondNode.isDirectory) moveDirectory(state, to, from);
   setChanged(firstNode, time);

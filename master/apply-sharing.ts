@@ -5,7 +5,7 @@ import type { Effects } from './apply.js';
 import { dropReference } from './apply-chunks.js';
 import { nodeOf, setModified } from './apply-namespace.js';
 import { assert } from './assert.js';
-import type { ChunkList } from './chunk-list.js';
+import type { FileChunks } from './file-chunks.js';
 import type { LoggedState, Node, Timestamp } from './state.js';
 
 /** One file more has the chunk: nobody writes it any more without a copy. */
@@ -17,10 +17,10 @@ export function addReference(state: LoggedState, handle: number): void {
   chunk.durationMs = 0;
 }
 
-function fileOf(state: LoggedState, id: number): { readonly node: Node; readonly chunks: ChunkList } {
+function fileOf(state: LoggedState, id: number): { readonly node: Node; readonly chunks: FileChunks } {
   const node = nodeOf(state, id);
   assert(node.isRegular, `node ${id} is not a file`);
-  return { node, chunks: state.chunkListOf(node) };
+  return { node, chunks: node.chunkList };
 }
 
 export function applyChunksShared(

@@ -1,11 +1,11 @@
 /** A snapshot on logged state: metadata is duplicated, chunks get one reference more (paper §3.4). */
 import type { Attributes } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
-import { addNode, directoryOf, nodeOf, setChanged, setModified } from './apply-namespace.js';
+import { addNode, directoryOf, giveName, nodeOf, setModified } from './apply-namespace.js';
 import { addReference } from './apply-sharing.js';
 import type { Directory } from './directory.js';
 import { inheritRetention } from './retention.js';
-import { type LoggedState, Node, type Timestamp } from './state.js';
+import type { LoggedState, Node, Timestamp } from './state.js';
 
 export function applySnapshotTaken(
   state: LoggedState,
@@ -66,37 +66,33 @@ class Copier {
   #copyName(source: Node, parent: Node & { readonly entries: Directory }, name: string): Node {
     const earlier = source.isDirectory ? undefined : this.#linked.get(source.id);
     if (earlier !== undefined) {
-      parent.entries.add(name, earlier.id, this.#state.nextCookie++);
-      earlier.otherLinks ??= [];
-      earlier.otherLinks.push({ parent: parent.id, name });
+      giveName(this.#state, parent, name, earlier);
       earlier.nlink++;
       return earlier;
     }
-    const copy = this.#copyNode(source);
-    addNode(this.#state, copy, parent, name);
+    const copy = this.#copyNode(source, parent, name);
     if (!source.isDirectory && source.nlink > 1) this.#linked.set(source.id, copy);
     return copy;
   }
 
-  #copyNode(source: Node): Node {
-    const copy = new Node(this.#nextId++, source.mode, source.uid, source.gid, source.rdev, this.#time);
+  #copyNode(source: Node, parent: Node & { readonly entries: Directory }, name: string): Node {
+    const { mode, uid, gid, rdev } = source;
+    const fields = { id: this.#nextId++, mode, uid, gid, rdev, time: this.#time };
+    const copy = addNode(this.#state, fields, parent, name);
     copyTimes(source, copy);
-    setChanged(copy, this.#time);
     copy.size = source.size;
     copy.target = source.target;
     if (source.xattrs !== undefined) copy.xattrs = new Map(source.xattrs);
     inheritRetention(this.#state, source.id, copy);
     if (source.chunks !== undefined) {
-      copy.chunks = source.chunks.copy();
-      for (const handle of copy.chunks.handles()) addReference(this.#state, handle);
+      copy.chunkList.copyFrom(source.chunks);
+      for (const handle of source.chunks.handles()) addReference(this.#state, handle);
     }
     return copy;
   }
 }
 
 function copyTimes(from: Node, to: Node): void {
-  to.atimeSec = from.atimeSec;
-  to.atimeNsec = from.atimeNsec;
-  to.mtimeSec = from.mtimeSec;
-  to.mtimeNsec = from.mtimeNsec;
+  to.setAtime(from.atimeSec, from.atimeNsec);
+  to.setMtime(from.mtimeSec, from.mtimeNsec);
 }

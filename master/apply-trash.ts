@@ -1,7 +1,7 @@
 /** How records change what is deleted, and how long it is kept. Called by apply alone. */
 import type { Attributes } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
-import { directoryOf, nodeOf, setChanged, setModified } from './apply-namespace.js';
+import { directoryOf, giveName, nodeOf, setChanged, setModified } from './apply-namespace.js';
 import { assert } from './assert.js';
 import type { LoggedState, Timestamp } from './state.js';
 
@@ -27,10 +27,7 @@ export function applyUndeleted(
   const node = nodeOf(state, event.id);
   const parent = directoryOf(state, event.parent);
   assert(state.deleted.delete(node.id), `node ${node.id} is not deleted`);
-  assert(parent.entries.get(event.name) === undefined, `node ${parent.id} has that name already`);
-  parent.entries.add(event.name, node.id, state.nextCookie++);
-  node.parent = parent.id;
-  node.name = event.name;
+  giveName(state, parent, event.name, node);
   node.nlink = 1;
   state.fileCount++;
   setChanged(node, time);

@@ -85,6 +85,10 @@ export class ChunkList {
     this.#pendingTruncations?.delete(index);
   }
 
+  get hasPendingTruncations(): boolean {
+    return this.#pendingTruncations !== undefined && this.#pendingTruncations.size > 0;
+  }
+
   pendingTruncations(): [number, number][] {
     return [...(this.#pendingTruncations ?? [])].sort((a, b) => a[0] - b[0]);
   }

@@ -1,43 +1,52 @@
-/** A name in a directory. */
+import type { EntryTable } from './entry-table.js';
+import { RowOrder } from './tables/row-order.js';
+
+/** A name in a directory, as it is now: do not keep it. */
 export interface Entry {
-  name: string;
-  node: number;
+  /** Its row in the table of entries. */
+  readonly row: number;
+  readonly name: string;
+  /** The node that it leads to. */
+  readonly node: number;
   /** Its place in the listing. Grows with creation and never changes while the entry lives. */
   readonly cookie: number;
 }
 
-const SLACK = 32;
-
-/**
- * The entries of one directory, by name and in the order of their cookies. The order is an array with
- * gaps, closed when they outnumber the entries: adding, removing and going on from a cookie cost the
- * same in a directory of a hundred thousand as in one of ten, whatever happens between two pages.
- */
+/** The entries of one directory, by name and in the order of their cookies. */
 export class Directory {
-  readonly #byName = new Map<string, Entry>();
-  #cookies: number[] = [];
-  #inOrder: (Entry | undefined)[] = [];
+  readonly #table: EntryTable;
+  /** Of the directory, in the table of nodes. */
+  readonly #nodeRow: number;
+  readonly #order: RowOrder;
+  /** The full path as of `cachedPathMoves`; derived, never compared or dumped. */
+  cachedPath: string | undefined;
+  cachedPathMoves = 0;
+
+  constructor(table: EntryTable, nodeRow: number) {
+    this.#table = table;
+    this.#nodeRow = nodeRow;
+    this.#order = new RowOrder((row) => table.cookie(row));
+  }
 
   get size(): number {
-    return this.#byName.size;
+    return this.#order.size;
   }
 
   get(name: string): Entry | undefined {
-    return this.#byName.get(name);
+    const row = this.#table.find(this.#nodeRow, name);
+    return row === 0 ? undefined : this.#table.entry(row, name);
   }
 
   /** INVARIANT: the name is free, and `cookie` is above every other one. */
-  add(name: string, node: number, cookie: number): void {
-    const entry: Entry = { name, node, cookie };
-    this.#byName.set(name, entry);
-    this.#cookies.push(cookie);
-    this.#inOrder.push(entry);
+  add(name: string, node: number, cookie: number): Entry {
+    const row = this.#table.add(this.#nodeRow, name, node, cookie);
+    this.#order.push(row);
+    return { row, name, node, cookie };
   }
 
   remove(entry: Entry): void {
-    this.#byName.delete(entry.name);
-    this.#inOrder[this.#firstFrom(entry.cookie)] = undefined;
-    if (this.#inOrder.length > 2 * this.#byName.size + SLACK) this.#closeGaps();
+    this.#order.remove(entry.row);
+    this.#table.remove(entry.row);
   }
 
   /**
@@ -45,38 +54,20 @@ export class Directory {
    * lists does not meet the same file for ever.
    */
   rename(entry: Entry, newName: string): void {
-    this.#byName.delete(entry.name);
-    entry.name = newName;
-    this.#byName.set(newName, entry);
+    this.#table.rename(entry.row, newName);
+  }
+
+  /** Has an entry lead to another node. */
+  retarget(entry: Entry, node: number): void {
+    this.#table.retarget(entry.row, node);
   }
 
   /** Up to `limit` entries after `cookie`. */
   page(cookie: number, limit: number): Entry[] {
-    const out: Entry[] = [];
-    for (let at = this.#firstFrom(cookie + 1); at < this.#inOrder.length && out.length < limit; at++) {
-      const entry = this.#inOrder[at];
-      if (entry !== undefined) out.push(entry);
-    }
-    return out;
+    return this.#order.page(cookie, limit).map((row) => this.#table.entry(row));
   }
 
   *[Symbol.iterator](): IterableIterator<Entry> {
-    for (const entry of this.#inOrder) if (entry !== undefined) yield entry;
-  }
-
-  #firstFrom(cookie: number): number {
-    let low = 0;
-    let high = this.#cookies.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#cookies[middle] as number) < cookie) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  #closeGaps(): void {
-    this.#inOrder = this.#inOrder.filter((entry) => entry !== undefined);
-    this.#cookies = this.#inOrder.map((entry) => (entry as Entry).cookie);
+    for (const row of this.#order) yield this.#table.entry(row);
   }
 }

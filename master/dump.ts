@@ -1,6 +1,6 @@
 /** Logged state as plain data, in one order: equal states give equal dumps, whatever happened in memory. */
 import { checksum } from '../protocol/checksum.js';
-import type { LoggedState, Node } from './state.js';
+import type { ChunkState, LoggedState, Node } from './state.js';
 
 function dumpNode(node: Node): unknown {
   return {
@@ -21,6 +21,18 @@ function dumpNode(node: Node): unknown {
   };
 }
 
+function dumpChunk({
+  handle,
+  version,
+  references,
+  goal,
+  replicas,
+  holder,
+  durationMs,
+}: ChunkState): Record<string, unknown> {
+  return { handle, version, references, goal, replicas, holder, durationMs };
+}
+
 function byId<T extends { readonly id: number }>(items: Iterable<T>): T[] {
   return [...items].sort((a, b) => a.id - b.id);
 }
@@ -30,7 +42,7 @@ export function dumpState(state: LoggedState): Record<string, unknown> {
   return {
     chunkBytes: state.chunkBytes,
     nodes: byId(state.nodes.values()).map(dumpNode),
-    chunks: [...state.chunks.values()].sort((a, b) => a.handle - b.handle).map((chunk) => ({ ...chunk })),
+    chunks: [...state.chunks.values()].sort((a, b) => a.handle - b.handle).map(dumpChunk),
     sessions: byId(state.sessions.values()).map((session) => ({
       ...session,
       results: [...session.results].sort((a, b) => a[0] - b[0]),

@@ -181,13 +181,13 @@ export class Namespace {
       if (target === undefined) throw new GfsError('NOT_FOUND');
       if (target.isDirectory && this.#isInside(from, target))
         throw new GfsError('INVALID', 'into its own subtree');
-    } else if (target !== undefined && target !== moved) {
+    } else if (target !== undefined && target.id !== moved.id) {
       checkReplaceable(moved, target, this.#isInside(from, target));
     }
     // rename(2): two names of one file stay as they are.
-    if (target === moved) return { reply: {} };
+    if (target?.id === moved.id) return { reply: {} };
     checkPathLength(this.#state, to, body.newName);
-    if (moved.isDirectory && from !== to && to.nlink >= MAX_LINKS) throw new GfsError('TOO_MANY_LINKS');
+    if (moved.isDirectory && from.id !== to.id && to.nlink >= MAX_LINKS) throw new GfsError('TOO_MANY_LINKS');
     const { parent, name, newParent, newName, mode } = body;
     return { event: { type: 'renamed', parent, name, newParent, newName, exchange: mode === 'exchange' } };
   }

@@ -3,11 +3,15 @@
  * on, byte for byte. Only `apply` writes it. Where replicas are, who is alive and what is under way is
  * soft state, and lives in other types.
  */
-import type { Attributes } from '../protocol/messages/index.js';
 import { ROOT_ID } from '../protocol/messages/index.js';
-import { ChunkList } from './chunk-list.js';
-import { Directory } from './directory.js';
-import { isDirectory, isRegular, Mode } from './mode.js';
+import { assert } from './assert.js';
+import { ChunkTable } from './chunk-table.js';
+import { Mode } from './mode.js';
+import type { Node } from './node.js';
+import { NodeTable } from './node-table.js';
+
+export { ChunkState } from './chunk-table.js';
+export { Node } from './node.js';
 
 export interface Link {
   readonly parent: number;
@@ -20,93 +24,15 @@ export interface Timestamp {
   readonly timeNsec: number;
 }
 
-/** A file, directory or other node. Its id is stable and never reused, so that handles outlive names. */
-export class Node {
+/** What a new node begins with; everything else of it is 0 or missing. */
+export interface NewNode {
   readonly id: number;
-  mode: number;
-  /** 0 once it is deleted. */
-  nlink: number;
-  uid: number;
-  gid: number;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
   readonly rdev: number;
-  size = 0;
-  atimeSec: number;
-  atimeNsec: number;
-  mtimeSec: number;
-  mtimeNsec: number;
-  ctimeSec: number;
-  ctimeNsec: number;
-  dataVersion = 0;
-  /** The first of its names; `parent` is 0 when it has none. */
-  parent = 0;
-  name = '';
-  /** Its other names, of a file with hard links. */
-  otherLinks: Link[] | undefined;
-  /** Of a directory. */
-  readonly entries: Directory | undefined;
-  /** Of a regular file that has or had chunks. */
-  chunks: ChunkList | undefined;
-  /** Of a symbolic link. */
-  target: string | undefined;
-  xattrs: Map<string, Uint8Array> | undefined;
-  /** The full path of a directory as of `pathMoves`; derived, never compared or dumped. */
-  cachedPath: string | undefined;
-  cachedPathMoves = 0;
-
-  constructor(id: number, mode: number, uid: number, gid: number, rdev: number, time: Timestamp) {
-    this.id = id;
-    this.mode = mode;
-    this.uid = uid;
-    this.gid = gid;
-    this.rdev = rdev;
-    this.nlink = isDirectory(mode) ? 2 : 1;
-    this.atimeSec = this.mtimeSec = this.ctimeSec = time.timeSec;
-    this.atimeNsec = this.mtimeNsec = this.ctimeNsec = time.timeNsec;
-    this.entries = isDirectory(mode) ? new Directory() : undefined;
-  }
-
-  get isDirectory(): boolean {
-    return this.entries !== undefined;
-  }
-
-  get isRegular(): boolean {
-    return isRegular(this.mode);
-  }
-
-  attributes(): Attributes {
-    return {
-      id: this.id,
-      mode: this.mode,
-      nlink: this.nlink,
-      uid: this.uid,
-      gid: this.gid,
-      rdev: this.rdev,
-      size: this.entries === undefined ? this.size : DIRECTORY_SIZE,
-      atimeSec: this.atimeSec,
-      atimeNsec: this.atimeNsec,
-      mtimeSec: this.mtimeSec,
-      mtimeNsec: this.mtimeNsec,
-      ctimeSec: this.ctimeSec,
-      ctimeNsec: this.ctimeNsec,
-      dataVersion: this.dataVersion,
-    };
-  }
-}
-
-const DIRECTORY_SIZE = 4096;
-
-/** A chunk as the master logs it. Where it is, is soft. */
-export interface ChunkState {
-  readonly handle: number;
-  version: number;
-  /** The files that it belongs to; above 1 the next write copies it (paper §3.4). */
-  references: number;
-  readonly goal: number;
-  /** How many replicas have the version: after a start the next lease waits a while for all of them. */
-  replicas: number;
-  /** The last lease at `version`, empty when it was granted without. Whether it has run out is not logged. */
-  holder: string;
-  durationMs: number;
+  /** Of all three times. */
+  readonly time: Timestamp;
 }
 
 /** The reply to a mutation, for its retry. */
@@ -137,8 +63,8 @@ export interface DeletedNode {
 
 export class LoggedState {
   readonly chunkBytes: number;
-  readonly nodes = new Map<number, Node>();
-  readonly chunks = new Map<number, ChunkState>();
+  readonly nodes: NodeTable;
+  readonly chunks = new ChunkTable();
   readonly sessions = new Map<number, Session>();
   /** In the order of deletion. */
   readonly deleted = new Map<number, DeletedNode>();
@@ -154,29 +80,27 @@ export class LoggedState {
   /** Grows when a directory's path changes, and with it the paths below. Derived. */
   pathMoves = 0;
 
-  constructor(chunkBytes: number) {
+  /** @param hashSeed of this process alone, so that nobody can choose names that all fall together */
+  constructor(chunkBytes: number, hashSeed = 0) {
     this.chunkBytes = chunkBytes;
-    const root = new Node(ROOT_ID, Mode.DIRECTORY | 0o755, 0, 0, 0, { timeSec: 0, timeNsec: 0 });
-    root.cachedPath = '';
-    root.cachedPathMoves = Number.POSITIVE_INFINITY;
-    this.nodes.set(ROOT_ID, root);
+    this.nodes = new NodeTable(hashSeed);
+    const time = { timeSec: 0, timeNsec: 0 };
+    this.nodes.add({ id: ROOT_ID, mode: Mode.DIRECTORY | 0o755, uid: 0, gid: 0, rdev: 0, time });
   }
 
   /** The full path of a directory, '' for the root, undefined when it (or one above) was removed. */
   pathOf(directory: Node): string | undefined {
-    if (directory.cachedPathMoves >= this.pathMoves && directory.cachedPath !== undefined)
-      return directory.cachedPath;
+    if (directory.id === ROOT_ID) return '';
+    const { entries } = directory;
+    assert(entries !== undefined, `node ${directory.id} is not a directory`);
+    if (entries.cachedPathMoves >= this.pathMoves && entries.cachedPath !== undefined)
+      return entries.cachedPath;
     const parent = this.nodes.get(directory.parent);
     if (parent === undefined) return undefined;
     const above = this.pathOf(parent);
     if (above === undefined) return undefined;
-    directory.cachedPath = `${above}/${directory.name}`;
-    directory.cachedPathMoves = this.pathMoves;
-    return directory.cachedPath;
-  }
-
-  chunkListOf(file: Node): ChunkList {
-    file.chunks ??= new ChunkList();
-    return file.chunks;
+    entries.cachedPath = `${above}/${directory.name}`;
+    entries.cachedPathMoves = this.pathMoves;
+    return entries.cachedPath;
   }
 }
