@@ -71,3 +71,12 @@ export async function loadWith(
     ],
   });
 }
+
+/** For commands that ask the master in a session. */
+export function addMasterFlags(command: Command): Command {
+  return addConfigurationFlags(command).option(
+    '-m, --master <host:port>',
+    'the master (default: that of the mount, or of the configuration)',
+    collect,
+  );
+}

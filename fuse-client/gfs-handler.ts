@@ -63,10 +63,14 @@ export class GfsHandler implements FuseHandler {
   readonly #files: GfsFiles;
   readonly #directories: GfsDirectories;
 
+  /** The directory of the cluster that the mount shows. */
+  readonly rootId: number;
+
   private constructor(environment: Environment, client: GfsClient, options: HandlerOptions, rootId: number) {
     this.#environment = environment;
     this.#client = client;
     this.#options = options;
+    this.rootId = rootId;
     this.#inodes = new InodeMap(rootId);
     this.#powers = new Powers(client, options, this.#inodes);
     this.#files = new GfsFiles(client, this.#powers);

@@ -3,6 +3,7 @@ import { GfsClient } from '../client/index.js';
 import { nodeEnvironment } from '../environment/node/index.js';
 import { type Daemon, type ProcessOptions, runDaemon } from '../environment/node/process.js';
 import type { Environment } from '../environment/ports/index.js';
+import { withDotGfs } from './dot-gfs/index.js';
 import { fuseNativeBinding } from './fuse-native/index.js';
 import { GfsHandler } from './gfs-handler.js';
 import type { Mount } from './handler.js';
@@ -33,7 +34,9 @@ class MountDaemon implements Daemon {
     try {
       const handler = await GfsHandler.create(environment, this.#client, this.#options);
       const chosen = binding === 'kernel' ? kernelBinding(environment) : fuseNativeBinding(environment);
-      this.#mount = await chosen.mount(handler, this.#options);
+      const identity = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: process.pid };
+      const served = withDotGfs(handler, environment, this.#client, this.#options, identity, handler.rootId);
+      this.#mount = await chosen.mount(served, this.#options);
       handler.attach(this.#mount);
     } catch (error) {
       await this.#client.shutdown();

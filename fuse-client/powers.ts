@@ -15,6 +15,7 @@ import { Access, requireAccess } from './access.js';
 import { type ByteString, type Context, FileType, type Mount } from './handler.js';
 import type { InodeMap } from './inodes.js';
 import type { HandlerOptions } from './options.js';
+import { clusterPath } from './user-paths.js';
 
 const MAX_REMEMBERED_APPENDS = 65_536;
 const CHUNKS_PER_QUESTION = 64;
@@ -149,21 +150,9 @@ export class Powers {
 
   /** The path in the cluster that a user means. @throws CROSS_DEVICE when it is not on this mount */
   async #clusterPath(source: number, destination: ByteString, call: CallContext): Promise<ByteString> {
-    const root = this.#options.path;
-    let names: string[];
-    if (destination.startsWith('/')) {
-      const mountPoint = splitPath(Buffer.from(this.#options.directory).toString('latin1'));
-      names = resolveDots(splitPath(destination));
-      if (!mountPoint.every((name, at) => names[at] === name)) {
-        throw new GfsError('CROSS_DEVICE', `not below ${this.#options.directory}`);
-      }
-      names = names.slice(mountPoint.length);
-    } else {
-      const { path } = await this.#client.master.query(GetPath, { id: source }, call);
-      const below = splitPath(path).slice(splitPath(root).length, -1);
-      names = resolveDots([...below, ...splitPath(destination)]);
-    }
-    return `/${[...splitPath(root), ...names].join('/')}`;
+    if (destination.startsWith('/')) return clusterPath(this.#options, destination, '');
+    const { path } = await this.#client.master.query(GetPath, { id: source }, call);
+    return clusterPath(this.#options, destination, path.slice(0, path.lastIndexOf('/')));
   }
 }
 
@@ -182,19 +171,4 @@ export function requireRegular(attributes: Attributes): void {
   const type = attributes.mode & FileType.MASK;
   if (type === FileType.DIRECTORY) throw new GfsError('IS_DIRECTORY');
   if (type !== FileType.REGULAR) throw new GfsError('INVALID', 'not a regular file');
-}
-
-function splitPath(path: ByteString): string[] {
-  return path.split('/').filter((name) => name !== '');
-}
-
-/** @throws CROSS_DEVICE when `..` leads out */
-function resolveDots(names: readonly string[]): string[] {
-  const resolved: string[] = [];
-  for (const name of names) {
-    if (name === '.') continue;
-    if (name !== '..') resolved.push(name);
-    else if (resolved.pop() === undefined) throw new GfsError('CROSS_DEVICE', 'out of the mount');
-  }
-  return resolved;
 }

@@ -1,4 +1,5 @@
 /** What a configuration value may be: how it is written in TOML, and what it means inside. */
+import { DURATION_UNITS } from '../../protocol/duration.js';
 import { GIB, KIB, MIB } from '../../protocol/limits.js';
 import type { Location } from '../../protocol/messages/types.js';
 
@@ -80,13 +81,6 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
   MiB: MIB,
   GiB: GIB,
   TiB: 1024 * GIB,
-};
-const DURATION_UNITS: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
 };
 
 /** The largest unit that leaves a whole number. */
