@@ -11,6 +11,18 @@ const MAX_VERSIONS = 8;
 interface PageVersion {
   readonly bytes: Uint8Array;
   readonly fileSizeBytes: number;
+  /** Which write it is from, counted over the file's life. */
+  readonly write: number;
+}
+
+/** A flush under way: what it is going to make durable, as it was when the flush began. */
+interface Flush {
+  /** The newest write that it covers. */
+  readonly upToWrite: number;
+  readonly pages: Map<number, Uint8Array>;
+  sizeBytes: number;
+  /** A cut that nobody had flushed when it began is durable with it. */
+  readonly coversCut: boolean;
 }
 
 /** What is durable, and what was written since. INVARIANT: the bytes of a page never change once they are in here. */
@@ -30,32 +42,50 @@ class WriteBack {
     return new WriteBack(new Map(this.base), this.baseSizeBytes, versions);
   }
 
-  add(page: number, bytes: Uint8Array, fileSizeBytes: number): void {
+  add(page: number, bytes: Uint8Array, fileSizeBytes: number, write: number): void {
     const list = this.versions.get(page) ?? [];
     if (list.length === MAX_VERSIONS) list.shift();
-    list.push({ bytes, fileSizeBytes });
+    list.push({ bytes, fileSizeBytes, write });
     this.versions.set(page, list);
+  }
+
+  /** What a flush covered is durable; newer states of its pages may follow it or not. */
+  settle({ pages, sizeBytes, upToWrite }: Flush): void {
+    for (const [page, bytes] of pages) {
+      this.base.set(page, bytes);
+      const newer = (this.versions.get(page) ?? []).filter(({ write }) => write > upToWrite);
+      if (newer.length === 0) this.versions.delete(page);
+      else this.versions.set(page, newer);
+    }
+    this.baseSizeBytes = sizeBytes;
   }
 
   /** As if everything had been cut before it was written back. */
   cut(sizeBytes: number): void {
     const cutPage = Math.floor(sizeBytes / PAGE_BYTES);
     const within = sizeBytes % PAGE_BYTES;
-    for (const page of [...this.base.keys()]) {
-      if (page > cutPage || (page === cutPage && within === 0)) this.base.delete(page);
-      else if (page === cutPage) this.base.set(page, zeroedFrom(this.base.get(page) as Uint8Array, within));
-    }
+    cutPages(this.base, sizeBytes);
     for (const [page, list] of [...this.versions]) {
       if (page > cutPage || (page === cutPage && within === 0)) this.versions.delete(page);
       else if (page === cutPage) {
-        const zeroed = list.map(({ bytes }) => ({
+        const zeroed = list.map(({ bytes, write }) => ({
           bytes: zeroedFrom(bytes, within),
           fileSizeBytes: sizeBytes,
+          write,
         }));
         this.versions.set(page, zeroed);
       }
     }
     this.baseSizeBytes = Math.min(this.baseSizeBytes, sizeBytes);
+  }
+}
+
+function cutPages(pages: Map<number, Uint8Array>, sizeBytes: number): void {
+  const cutPage = Math.floor(sizeBytes / PAGE_BYTES);
+  const within = sizeBytes % PAGE_BYTES;
+  for (const page of [...pages.keys()]) {
+    if (page > cutPage || (page === cutPage && within === 0)) pages.delete(page);
+    else if (page === cutPage) pages.set(page, zeroedFrom(pages.get(page) as Uint8Array, within));
   }
 }
 
@@ -71,6 +101,9 @@ export class FileContent {
   #writeBack = new WriteBack(new Map(), 0, new Map());
   /** The state before a cut that nobody flushed yet: the cut may be lost. */
   #beforeCut: { writeBack: WriteBack; sizeBytes: number } | undefined;
+  #writes = 0;
+  /** Those under way when it was cut have a state of their own for either outcome of the cut. */
+  readonly #flushes = new Set<{ readonly now: Flush; readonly uncut: Flush }>();
 
   get sizeBytes(): number {
     return this.#sizeBytes;
@@ -105,6 +138,7 @@ export class FileContent {
 
   write(bytes: Uint8Array, position: number): void {
     this.#sizeBytes = Math.max(this.#sizeBytes, position + bytes.byteLength);
+    this.#writes++;
     for (let done = 0; done < bytes.byteLength; ) {
       const at = position + done;
       const within = at % PAGE_BYTES;
@@ -113,7 +147,7 @@ export class FileContent {
       const page = this.#pages.get(index)?.slice() ?? new Uint8Array(PAGE_BYTES);
       page.set(bytes.subarray(done, done + take), within);
       this.#pages.set(index, page);
-      this.#writeBack.add(index, page, Math.min(this.#sizeBytes, (index + 1) * PAGE_BYTES));
+      this.#writeBack.add(index, page, Math.min(this.#sizeBytes, (index + 1) * PAGE_BYTES), this.#writes);
       done += take;
     }
   }
@@ -121,25 +155,42 @@ export class FileContent {
   truncate(sizeBytes: number): void {
     if (sizeBytes < this.#sizeBytes) {
       this.#beforeCut ??= { writeBack: this.#writeBack.clone(), sizeBytes: this.#sizeBytes };
-      const cutPage = Math.floor(sizeBytes / PAGE_BYTES);
-      const within = sizeBytes % PAGE_BYTES;
-      for (const page of [...this.#pages.keys()]) {
-        if (page > cutPage || (page === cutPage && within === 0)) this.#pages.delete(page);
-        else if (page === cutPage)
-          this.#pages.set(page, zeroedFrom(this.#pages.get(page) as Uint8Array, within));
-      }
+      cutPages(this.#pages, sizeBytes);
       this.#writeBack.cut(sizeBytes);
+      for (const { now } of this.#flushes) {
+        cutPages(now.pages, sizeBytes);
+        now.sizeBytes = Math.min(now.sizeBytes, sizeBytes);
+      }
     }
     this.#sizeBytes = sizeBytes;
   }
 
-  /** fdatasync. */
+  /**
+   * fdatasync begins. Until the returned function is called nothing of it is durable for certain: a host
+   * that crashes meanwhile may have flushed a part.
+   */
+  beginSync(): () => void {
+    const flush = (): Flush => ({
+      upToWrite: this.#writes,
+      pages: new Map(
+        [...this.#writeBack.versions.keys()].map((page) => [page, this.#pages.get(page) as Uint8Array]),
+      ),
+      sizeBytes: this.#sizeBytes,
+      coversCut: this.#beforeCut !== undefined,
+    });
+    const flushes = { now: flush(), uncut: flush() };
+    this.#flushes.add(flushes);
+    return () => {
+      if (!this.#flushes.delete(flushes)) return;
+      this.#writeBack.settle(flushes.now);
+      if (flushes.now.coversCut) this.#beforeCut = undefined;
+      else this.#beforeCut?.writeBack.settle(flushes.uncut);
+    };
+  }
+
+  /** A whole fdatasync, at once. */
   sync(): void {
-    const { base, versions } = this.#writeBack;
-    for (const page of versions.keys()) base.set(page, this.#pages.get(page) as Uint8Array);
-    versions.clear();
-    this.#writeBack.baseSizeBytes = this.#sizeBytes;
-    this.#beforeCut = undefined;
+    this.beginSync()();
   }
 
   /** A copy that shares the pages; nothing of it is flushed. */
@@ -147,7 +198,7 @@ export class FileContent {
     const copy = new FileContent();
     copy.#pages = new Map(this.#pages);
     copy.#sizeBytes = this.#sizeBytes;
-    for (const [page, bytes] of this.#pages) copy.#writeBack.add(page, bytes, this.#sizeBytes);
+    for (const [page, bytes] of this.#pages) copy.#writeBack.add(page, bytes, this.#sizeBytes, 0);
     return copy;
   }
 
@@ -187,5 +238,6 @@ export class FileContent {
     this.#sizeBytes = sizeBytes;
     this.#writeBack = new WriteBack(new Map(pages), sizeBytes, new Map());
     this.#beforeCut = undefined;
+    this.#flushes.clear();
   }
 }

@@ -26,9 +26,13 @@ class Directory {
     applyStep(this.entries, step);
   }
 
-  sync(): void {
-    this.#unflushed = [];
-    this.#durable = new Map(this.entries);
+  /** As {@link FileContent.beginSync}: what is in here now is durable once the returned function is called. */
+  beginSync(): () => void {
+    const covered = new Set(this.#unflushed);
+    return () => {
+      for (const step of this.#unflushed) if (covered.has(step)) applyStep(this.#durable, step);
+      this.#unflushed = this.#unflushed.filter((step) => !covered.has(step));
+    };
   }
 
   /** The host lost its memory: the steps survive in order, up to one of them. */
@@ -234,8 +238,8 @@ export class FakeDisk {
     // Between directories the journal keeps both halves together; flushing them at once is one way to.
     target.directory.change([[target.name, node]]);
     source.directory.change([[source.name, undefined]]);
-    target.directory.sync();
-    source.directory.sync();
+    target.directory.beginSync()();
+    source.directory.beginSync()();
   }
 
   remove(path: string): void {
@@ -251,11 +255,11 @@ export class FakeDisk {
     directory.change([[name, this.file(from).copy()]]);
   }
 
-  syncDirectory(path: string): void {
+  beginSyncDirectory(path: string): () => void {
     const node = this.#find(path);
     if (node === undefined) throw failure('ENOENT', path);
     if (!(node instanceof Directory)) throw failure('ENOTDIR', path);
-    node.sync();
+    return node.beginSync();
   }
 
   lock(path: string, process: FakeProcess): () => void {
@@ -344,8 +348,8 @@ class ProcessDisk implements Disk {
   }
 
   async syncDirectory(path: string): Promise<void> {
-    this.#disk.syncDirectory(path);
-    await this.#disk.perform(this.#process, 'sync', path, () => undefined);
+    const finish = this.#disk.beginSyncDirectory(path);
+    await this.#disk.perform(this.#process, 'sync', path, finish);
   }
 
   async space(): Promise<DiskSpace> {
@@ -390,9 +394,9 @@ class ProcessDiskFile implements DiskFile {
   /** Flushes what was written before the call, and nothing that is written while it lasts. */
   async sync(): Promise<void> {
     if (this.#poison !== undefined) throw this.#poison;
-    this.#content.sync();
+    const finish = this.#content.beginSync();
     try {
-      await this.#perform('sync', () => undefined);
+      await this.#perform('sync', finish);
     } catch (thrown) {
       this.#poison = thrown as Error;
       throw thrown;

@@ -1,7 +1,9 @@
 /**
  * TCP between simulated hosts: bytes arrive in order, after a while, cut in any pieces. A link that is
  * cut holds what is sent until it heals; a process that dies resets its connections; a host that dies
- * says nothing, and answers with a reset once it is back.
+ * says nothing, and answers with a reset once it is back. TCP neither loses nor reorders bytes, so loss is
+ * a connection that is reset or falls silent, and a duplicate or reordered request is one that is sent
+ * again over a new connection while the old one still delivers it ({@link FakeNetwork.abandon}).
  */
 import type { Listener, Network, Socket, SocketEvents } from '../../environment/ports/index.js';
 import type { FakeHost, FakeProcess } from './host.js';
@@ -42,7 +44,11 @@ export class FakeNetwork {
   readonly #hostOf: (name: string) => FakeHost | undefined;
   readonly #listening = new Map<string, Listening>();
   readonly #cuts = new Set<string>();
+  /** `from > to` → what is added to the latency. */
+  readonly #slow = new Map<string, number>();
   readonly #directions = new Set<Direction>();
+  /** Both ends of each connection that has one open. */
+  readonly #open = new Map<number, readonly [near: Endpoint, far: Endpoint]>();
   #nextPort = FIRST_FREE_PORT;
   #connections = 0;
 
@@ -78,9 +84,59 @@ export class FakeNetwork {
     this.onLinksChanged();
   }
 
+  /** Packets between the two take about `extraMs` longer, each way; 0: as they did. */
+  slow(a: string, b: string, extraMs: number): void {
+    this.scheduler.trace(`slow ${a} <> ${b} ${extraMs}`);
+    this.#slow.set(`${a} > ${b}`, extraMs);
+    this.#slow.set(`${b} > ${a}`, extraMs);
+  }
+
+  /** Their connections are reset, as a firewall that forgets them does: what is on its way is lost. */
+  reset(a: string, b: string): void {
+    this.scheduler.trace(`reset ${a} <> ${b}`);
+    for (const [near, far] of this.#between(a, b)) {
+      near.fail();
+      far.fail();
+    }
+  }
+
+  /** Their connections deliver nothing any more, and neither end is told. New ones work. */
+  hang(a: string, b: string): void {
+    this.scheduler.trace(`hang ${a} <> ${b}`);
+    for (const [near, far] of this.#between(a, b)) {
+      near.silence();
+      far.silence();
+    }
+  }
+
+  /**
+   * `from` loses its connections to `to`, where what it has sent arrives `lateMs` later: after whatever it
+   * sends over new ones meanwhile.
+   */
+  abandon(from: string, to: string, lateMs: number): void {
+    this.scheduler.trace(`abandon ${from} > ${to}`);
+    for (const ends of this.#between(from, to)) {
+      for (const end of ends) if (end.hostName === from) end.abandon(lateMs);
+    }
+  }
+
+  #between(a: string, b: string): (readonly [Endpoint, Endpoint])[] {
+    return [...this.#open.values()].filter(([near, far]) => {
+      const hosts = [near.hostName, far.hostName];
+      return hosts.includes(a) && hosts.includes(b) && a !== b;
+    });
+  }
+
+  /** One end is closed. */
+  forget(connection: number): void {
+    const ends = this.#open.get(connection);
+    if (ends?.every((end) => end.isClosed)) this.#open.delete(connection);
+  }
+
   healAll(): void {
     this.scheduler.trace('heal all');
     this.#cuts.clear();
+    this.#slow.clear();
     this.onLinksChanged();
   }
 
@@ -95,7 +151,9 @@ export class FakeNetwork {
 
   delayMs(from: string, to: string): number {
     const [low, high] = this.latencyMs;
-    const usual = this.random.between(low, high) * (from === to ? 0.1 : 1);
+    const extraMs = this.#slow.get(`${from} > ${to}`) ?? 0;
+    const usual =
+      this.random.between(low, high) * (from === to ? 0.1 : 1) + extraMs * this.random.between(0.5, 1.5);
     return this.random.chance(this.spikeChance) ? usual + this.random.between(1, 50) : usual;
   }
 
@@ -165,6 +223,7 @@ export class FakeNetwork {
     const connection = this.#connections++;
     near.connectTo(far, connection);
     far.connectTo(near, connection);
+    this.#open.set(connection, [near, far]);
     this.scheduler.after(0, () => listening.process.enter(() => listening.onSocket(far)));
     return near;
   }
@@ -175,8 +234,10 @@ class Direction {
   readonly #network: FakeNetwork;
   readonly #from: string;
   readonly #to: Endpoint;
-  readonly #packets: Packet[] = [];
+  #packets: Packet[] = [];
   #armed = false;
+  /** Takes nothing any more. */
+  #closed = false;
 
   constructor(network: FakeNetwork, from: string, to: Endpoint) {
     this.#network = network;
@@ -187,6 +248,7 @@ class Direction {
   send(
     packet: { readonly kind: 'data'; readonly bytes: Uint8Array } | { readonly kind: 'end' | 'reset' },
   ): void {
+    if (this.#closed) return;
     const dueMs = this.#network.scheduler.nowMs + this.#network.delayMs(this.#from, this.#to.hostName);
     this.#packets.push({ ...packet, dueMs } as Packet);
     this.#network.track(this, true);
@@ -199,6 +261,19 @@ class Direction {
     this.#network.track(this, false);
   }
 
+  /** Nothing comes through any more. */
+  silence(): void {
+    this.#closed = true;
+    this.drop();
+  }
+
+  /** What is on its way comes `lateMs` later, and then a reset. */
+  abandon(lateMs: number): void {
+    this.send({ kind: 'reset' });
+    this.#packets = this.#packets.map((packet) => ({ ...packet, dueMs: packet.dueMs + lateMs }));
+    this.#closed = true;
+  }
+
   arm(): void {
     const first = this.#packets[0];
     if (first === undefined) this.#network.track(this, false);
@@ -206,7 +281,10 @@ class Direction {
     this.#armed = true;
     this.#network.scheduler.after(first.dueMs - this.#network.scheduler.nowMs, () => {
       this.#armed = false;
-      if (!this.#network.isOpen(this.#from, this.#to.hostName)) return;
+      const due = this.#packets[0];
+      if (due === undefined || !this.#network.isOpen(this.#from, this.#to.hostName)) return;
+      // What was first when this was set may have been put off, or been lost.
+      if (due.dueMs > this.#network.scheduler.nowMs) return this.arm();
       const packet = this.#packets.shift();
       if (packet !== undefined) this.#to.onPacket(packet);
       this.arm();
@@ -253,6 +331,27 @@ class Endpoint implements Socket {
 
   get hostName(): string {
     return this.#process.host.name;
+  }
+
+  get isClosed(): boolean {
+    return this.#state === 'closed';
+  }
+
+  /** Reset from outside. */
+  fail(): void {
+    this.#outgoing.silence();
+    this.#process.enter(() => this.#finish(failure('ECONNRESET', `connection to ${this.remote} was reset`)));
+  }
+
+  silence(): void {
+    this.#outgoing.silence();
+  }
+
+  /** Reset here alone, for now: what was sent is still on its way. */
+  abandon(lateMs: number): void {
+    this.#outgoing.abandon(lateMs);
+    this.#peer.#outgoing.silence();
+    this.#process.enter(() => this.#finish(failure('ECONNRESET', `connection to ${this.remote} was reset`)));
   }
 
   connectTo(peer: Endpoint, connection: number): void {
@@ -428,6 +527,7 @@ class Endpoint implements Socket {
     this.#later(0, () => {
       if (this.#state === 'closed') return;
       this.#state = 'closed';
+      this.#network.forget(this.#connection);
       this.#received.length = 0;
       this.#forget();
       this.#events?.onClose(this.#closeError);
@@ -438,5 +538,6 @@ class Endpoint implements Socket {
     if (how === 'host') this.#outgoing.drop();
     else if (this.#state !== 'closed') this.#outgoing.send({ kind: 'reset' });
     this.#state = 'closed';
+    this.#network.forget(this.#connection);
   }
 }
