@@ -34,6 +34,12 @@ const SWEEP_INTERVAL_MS = 100;
 /** Urgent requests that may be outstanding above the credit: those that keep sessions alive. */
 const URGENT_ALLOWANCE = 8;
 const NO_AUTHENTICATION = new Uint8Array(0);
+/**
+ * Nobody's method: whoever lives answers UNKNOWN_MESSAGE at once. So a side whose call had no answer finds
+ * out whether the other is slow, or the connection dead without anyone having said so.
+ */
+const PROBE_METHOD = 0;
+const PROBE_TIMEOUT_MS = 2_000;
 
 export interface PeerOptions {
   readonly role: Role;
@@ -55,6 +61,7 @@ interface PendingCall {
   readonly options: CallOptions;
   readonly payloadBytes: number;
   readonly expiresAtMs: number;
+  sentAtMs: number;
   /** It was given up: what is left is to see its response and take its credit back. */
   abandoned: boolean;
   readonly resolve: (result: CallResult<unknown>) => void;
@@ -94,6 +101,11 @@ export class Peer implements Caller {
   readonly #parked: (() => void)[] = [];
   readonly #sweeper: Timer;
   readonly #startedAtMs: number;
+  /** When something arrived last. */
+  #heardMs: number;
+  /** When the probe was sent that has not been answered. */
+  #probedMs: number | undefined;
+  readonly #probes = new Set<number>();
   #closedWith: GfsError | undefined;
   readonly #closeCallbacks: ((error: Error | undefined) => void)[] = [];
 
@@ -103,6 +115,7 @@ export class Peer implements Caller {
     this.#options = options;
     this.#reader = new FrameReader(options.pool);
     this.#startedAtMs = options.clock.monotonicMs();
+    this.#heardMs = this.#startedAtMs;
     this.#ready = new Promise<Hello>((resolve, reject) => {
       this.#onReady = resolve;
       this.#onNotReady = reject;
@@ -160,6 +173,7 @@ export class Peer implements Caller {
         resolve: resolve as (result: CallResult<unknown>) => void,
         reject,
         body,
+        sentAtMs: 0,
         abandoned: false,
         onAbort: undefined,
       };
@@ -230,6 +244,7 @@ export class Peer implements Caller {
       return;
     }
     call.body = undefined;
+    call.sentAtMs = this.#options.clock.monotonicMs();
     this.#pending.set(id, call);
     this.#outstandingBytes += call.payloadBytes;
     this.#socket.write(frame, options.onSent);
@@ -266,15 +281,50 @@ export class Peer implements Caller {
       this.#goodbye(new GfsError('UNREACHABLE', `no hello within ${HELLO_TIMEOUT_MS} ms`));
       return;
     }
+    if (this.#isDead(nowMs)) {
+      this.#shutDown(
+        new GfsError('DISCONNECTED', `the connection to ${this.remote} carries nothing any more`),
+      );
+      this.#socket.destroy();
+      return;
+    }
     for (const calls of [this.#pending, this.#waiting]) {
       for (const [id, call] of calls) {
         if (call.abandoned || call.expiresAtMs > nowMs) continue;
+        if (calls === this.#pending && this.#heardMs < call.sentAtMs) this.#probe(nowMs);
         this.#abandon(id, new GfsError('DEADLINE_EXCEEDED', `${call.method.name} to ${this.remote}`));
       }
     }
     for (const [id, serving] of this.#serving) {
       if (serving.expiresAtMs <= nowMs) this.#abortServing(id, 'DEADLINE_EXCEEDED');
     }
+  }
+
+  /** Not a call: it needs no credit, and its answer is that anything arrives. */
+  #probe(nowMs: number): void {
+    if (this.#probedMs !== undefined) return;
+    this.#probedMs = nowMs;
+    const header: RequestHeader = {
+      id: this.#nextId++,
+      method: PROBE_METHOD,
+      session: 0,
+      sequence: 0,
+      term: this.#options.term(),
+      deadlineMs: PROBE_TIMEOUT_MS,
+      traceId: 0,
+      priority: 'client',
+      uid: 0,
+      gids: [],
+      authentication: NO_AUTHENTICATION,
+    };
+    this.#probes.add(header.id);
+    this.#socket.write(encodeFrame(FrameKind.request, [requestHeaderCodec.encode(header), null]));
+  }
+
+  #isDead(nowMs: number): boolean {
+    if (this.#probedMs === undefined) return false;
+    if (this.#heardMs >= this.#probedMs) this.#probedMs = undefined;
+    return this.#probedMs !== undefined && nowMs - this.#probedMs > PROBE_TIMEOUT_MS;
   }
 
   #sendHello(): void {
@@ -293,6 +343,7 @@ export class Peer implements Caller {
 
   #onData(chunk: Uint8Array): void {
     if (this.#closedWith !== undefined) return;
+    this.#heardMs = this.#options.clock.monotonicMs();
     try {
       this.#reader.push(chunk, (frame) => this.#onFrame(frame));
     } catch (thrown) {
@@ -456,6 +507,7 @@ export class Peer implements Caller {
     const parts = frame.header;
     if (!Array.isArray(parts)) throw new GfsError('MALFORMED', 'response');
     const header = responseHeaderCodec.decode(parts[0], 'response');
+    if (this.#probes.delete(header.id)) return;
     const call = this.#pending.get(header.id);
     if (call === undefined) throw new GfsError('MALFORMED', `response to ${header.id}, which was not asked`);
     this.#pending.delete(header.id);

@@ -371,6 +371,24 @@ t.test('peer: who does not know its cluster yet is let in', async (t) => {
 });
 
 /** A peer, and opposite to it a bare socket that the test speaks for. */
+t.test('peer: a connection that carries nothing any more is found out, a slow peer is not', async (t) => {
+  const slow = await makePair();
+  const late = slow.a.peer.call(Wait, {}, { deadlineMs: 1_000 });
+  await t.rejects(slow.world.until(late), { code: 'DEADLINE_EXCEEDED' });
+  await slow.world.runFor(10_000);
+  t.notOk(slow.a.peer.closed, 'it answers the probe');
+
+  const { world, a } = await makePair();
+  world.network.hang('a', 'b');
+  const waits = a.peer.call(Wait, {}, { deadlineMs: 60_000 });
+  const lost = a.peer.call(Wait, {}, { deadlineMs: 1_000 });
+  waits.catch(() => undefined);
+  await t.rejects(world.until(lost), { code: 'DEADLINE_EXCEEDED' });
+  await t.rejects(world.until(waits), { code: 'DISCONNECTED' });
+  t.ok(a.peer.closed);
+  t.ok(world.scheduler.nowMs < 5_000);
+});
+
 async function makeStranger() {
   const world = new SimulatedWorld(seed++);
   const [near, far] = [world.process('a'), world.process('stranger')];
