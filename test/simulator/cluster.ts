@@ -3,9 +3,9 @@ import { Chunkserver } from '../../chunkserver/chunkserver.js';
 import { chunkserverDefaults } from '../../chunkserver/options.js';
 import { clientDefaults, GfsClient } from '../../client/index.js';
 import { Master } from '../../master/master.js';
-import { masterDefaults } from '../../master/options.js';
+import { type MasterOptions, masterDefaults } from '../../master/options.js';
 import { KIB, MIB } from '../../protocol/limits.js';
-import type { FakeHost, FakeProcess, SimulatedWorld } from '../fakes/index.js';
+import type { FakeHost, FakeProcess, FakeRandom, SimulatedWorld } from '../fakes/index.js';
 
 export const MASTER_DIRECTORY = '/master';
 const MASTER_PORT = 5000;
@@ -22,6 +22,12 @@ export interface ClusterOptions {
   readonly clients: number;
   readonly chunkBytes: number;
   readonly leaseDurationMs: number;
+  /** How long clients believe a location; next to nothing is a cache of one. */
+  readonly locationTtlMs: number;
+  readonly writeBehindBytes: number;
+  readonly logSegmentBytes: number;
+  readonly retentionMs: number;
+  readonly parentLock: MasterOptions['parentLock'];
 }
 
 export const clusterDefaults: ClusterOptions = {
@@ -29,7 +35,27 @@ export const clusterDefaults: ClusterOptions = {
   clients: 2,
   chunkBytes: 256 * KIB,
   leaseDurationMs: 10_000,
+  locationTtlMs: 60_000,
+  writeBehindBytes: 2 * MIB,
+  logSegmentBytes: 64 * KIB,
+  retentionMs: masterDefaults.retentionMs,
+  parentLock: masterDefaults.parentLock,
 };
+
+/** Limits and sizes differ from seed to seed, so that each is met by some. */
+export function drawCluster(random: FakeRandom): Partial<ClusterOptions> {
+  return {
+    chunkservers: random.pick([3, 3, 4, 5]),
+    clients: random.pick([2, 2, 3]),
+    chunkBytes: random.pick([256, 256, 512, 1_024]) * KIB,
+    leaseDurationMs: random.pick([1_000, 2_500, 10_000, 60_000]),
+    locationTtlMs: random.pick([1, 500, 60_000]),
+    writeBehindBytes: random.pick([64 * KIB, 2 * MIB]),
+    logSegmentBytes: random.pick([4 * KIB, 64 * KIB, MIB]),
+    retentionMs: random.pick([2_000, masterDefaults.retentionMs]),
+    parentLock: random.pick(['shared', 'exclusive']),
+  };
+}
 
 /** Something that can be killed and started again on its host. */
 export interface Member {
@@ -54,7 +80,7 @@ export class MasterMember implements Member {
 
   start(): void {
     const process = this.host.start('master');
-    const { chunkBytes, leaseDurationMs } = this.#options;
+    const { chunkBytes, leaseDurationMs, logSegmentBytes, retentionMs, parentLock } = this.#options;
     const master = new Master(
       process.environment,
       {
@@ -64,7 +90,9 @@ export class MasterMember implements Member {
         port: MASTER_PORT,
         chunkBytes,
         leaseDurationMs,
-        logSegmentBytes: 64 * KIB,
+        logSegmentBytes,
+        retentionMs,
+        parentLock,
       },
       (error) => process.fail(error),
     );
@@ -125,11 +153,17 @@ export class ClientMember implements Member {
   process: FakeProcess | undefined;
   /** How often it was started. */
   life = 0;
+  readonly #options: ClusterOptions;
   readonly #run: (client: GfsClient, member: ClientMember) => Promise<void>;
 
   /** @param run what it does while it lives */
-  constructor(host: FakeHost, run: (client: GfsClient, member: ClientMember) => Promise<void>) {
+  constructor(
+    host: FakeHost,
+    options: ClusterOptions,
+    run: (client: GfsClient, member: ClientMember) => Promise<void>,
+  ) {
     this.host = host;
+    this.#options = options;
     this.#run = run;
   }
 
@@ -138,20 +172,24 @@ export class ClientMember implements Member {
     this.process = process;
     this.life++;
     begin(process, async () => {
-      await this.#run(await connectClient(process), this);
+      await this.#run(await connectClient(process, this.#options), this);
     });
   }
 }
 
 /** Keeps trying: the master may be away for longer than one attempt lasts. */
-export async function connectClient(process: FakeProcess): Promise<GfsClient> {
+export async function connectClient(
+  process: FakeProcess,
+  { locationTtlMs, writeBehindBytes }: Partial<ClusterOptions> = {},
+): Promise<GfsClient> {
   for (;;) {
     try {
       return await GfsClient.connect(process.environment, {
         ...clientDefaults,
         masters,
         hostname: process.host.name,
-        writeBehindBytes: 2 * MIB,
+        locationTtlMs: locationTtlMs ?? clusterDefaults.locationTtlMs,
+        writeBehindBytes: writeBehindBytes ?? clusterDefaults.writeBehindBytes,
       });
     } catch (thrown) {
       if ((thrown as { code?: unknown }).code !== 'UNREACHABLE') throw thrown;
@@ -199,7 +237,7 @@ export class SimulatedCluster {
     this.chunkservers = numbered(options.chunkservers, 'chunkserver', (host) => {
       return new ChunkserverMember(host, random.pick(CHECKPOINT_BYTES));
     });
-    this.clients = numbered(options.clients, 'client', (host) => new ClientMember(host, run));
+    this.clients = numbered(options.clients, 'client', (host) => new ClientMember(host, options, run));
   }
 
   get members(): readonly Member[] {
@@ -216,6 +254,7 @@ export class SimulatedCluster {
     for (const { host } of this.members) if (!host.up) host.boot();
     for (const member of this.members) {
       member.host.disk.limitBytes = undefined;
+      member.host.disk.slowness = 1;
       member.process?.resume();
       if (member.process?.alive !== true) member.start();
     }

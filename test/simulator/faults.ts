@@ -2,13 +2,25 @@
 import type { FakeHost, FakeRandom, SimulatedWorld } from '../fakes/index.js';
 import type { Member, SimulatedCluster } from './cluster.js';
 
-export const FAULTS = ['stop', 'kill', 'crash', 'blackout', 'cut', 'cutOneWay', 'pause', 'full'] as const;
-/**
- * A bit of a replica changes on a disk. Not mixed with faults that leave a chunk with fewer replicas: the
- * damaged one may then be the last.
- */
-export const LONE_FAULTS = ['flip'] as const;
-export type Fault = (typeof FAULTS | typeof LONE_FAULTS)[number];
+export const FAULTS = [
+  'stop',
+  'kill',
+  'crash',
+  'blackout',
+  'cut',
+  'cutOneWay',
+  'slowLink',
+  'reset',
+  'hang',
+  'late',
+  'pause',
+  'full',
+  'slowDisk',
+  'flip',
+] as const;
+export type Fault = (typeof FAULTS)[number];
+/** Those that make a host forget what was not flushed. */
+export const POWER_FAULTS: readonly Fault[] = ['crash', 'blackout'];
 
 export interface FaultOptions {
   readonly faults: readonly Fault[];
@@ -16,7 +28,11 @@ export interface FaultOptions {
   readonly meanIntervalMs: number;
   /** Called when a chunkserver's host lost its memory. */
   readonly onMemoryLost: () => void;
+  /** Called when a bit of a replica of this chunk changed. */
+  readonly onFlip: (handle: number) => void;
 }
+
+type Cause = (member: Member, other: Member) => void;
 
 export class Faults {
   readonly #cluster: SimulatedCluster;
@@ -55,36 +71,60 @@ export class Faults {
     const { members } = this.#cluster;
     const member = this.#random.pick(members);
     const other = this.#random.pick(members.filter((candidate) => candidate !== member));
-    if (fault === 'stop') this.#stop(member);
-    if (fault === 'kill') this.#kill(member);
-    if (fault === 'crash') this.#crash([member]);
-    if (fault === 'blackout') this.#blackout();
-    if (fault === 'cut' || fault === 'cutOneWay') this.#cut(fault, member.host, other.host);
-    if (fault === 'pause') this.#pause(member);
-    if (fault === 'full') this.#fill(member);
-    if (fault === 'flip') this.#flip();
+    this.#causes[fault](member, other);
   }
 
-  /** Long enough, now and then, for sessions and leases to end. */
+  readonly #causes: Readonly<Record<Fault, Cause>> = {
+    stop: (member) => this.#stop(member),
+    kill: (member) => this.#kill(member),
+    crash: (member) => this.#crash([member]),
+    // DESIGN: whole cluster killed at once.
+    blackout: () => this.#crash([this.#cluster.master, ...this.#cluster.chunkservers]),
+    cut: ({ host }, other) => this.#cut('cut', host, other.host),
+    cutOneWay: ({ host }, other) => this.#cut('cutOneWay', host, other.host),
+    slowLink: ({ host }, other) => this.#slowLink(host, other.host),
+    reset: ({ host }, other) => this.#world.network.reset(host.name, other.host.name),
+    hang: ({ host }, other) => this.#world.network.hang(host.name, other.host.name),
+    late: ({ host }, other) => {
+      this.#world.network.abandon(host.name, other.host.name, this.#durationMs());
+    },
+    pause: (member) => this.#pause(member),
+    full: (member) => this.#fill(member),
+    slowDisk: (member) => this.#slowDisk(member),
+    flip: () => this.#flip(),
+  };
+
+  /** Long enough, now and then, for sessions and leases to end; and sometimes until all is repaired. */
   #durationMs(): number {
+    if (this.#random.chance(0.05)) return Number.POSITIVE_INFINITY;
     return this.#random.chance(0.7) ? this.#random.between(10, 1_500) : this.#random.between(1_500, 8_000);
   }
 
   #later(delayMs: number, run: () => void): void {
+    if (delayMs === Number.POSITIVE_INFINITY) return;
     this.#world.scheduler.after(delayMs, () => {
       if (!this.#stopped) run();
     });
   }
 
-  /** In a chunk file or sidecar, always of the same chunkserver. */
+  /** In a chunk file or sidecar, always of the same chunkserver: the others have good ones. */
   #flip(): void {
     const { disk } = (this.#cluster.chunkservers[0] as Member).host;
     const shards = disk.namesIn('/data/chunks').map((shard) => `/data/chunks/${shard}`);
-    const files = shards.flatMap((shard) => disk.namesIn(shard).map((name) => `${shard}/${name}`));
+    const files = shards.flatMap((shard) => {
+      return disk.namesIn(shard).flatMap((name) => {
+        const handle = /^([0-9a-f]+)\.(chunk|sums)$/.exec(name)?.[1];
+        return handle === undefined
+          ? []
+          : [{ path: `${shard}/${name}`, handle: Number.parseInt(handle, 16) }];
+      });
+    });
     if (files.length === 0) return;
-    const path = this.#random.pick(files);
+    const { path, handle } = this.#random.pick(files);
     const sizeBytes = disk.contentOf(path)?.byteLength ?? 0;
-    if (sizeBytes > 0) disk.flipBit(path, this.#random.below(sizeBytes));
+    if (sizeBytes === 0) return;
+    disk.flipBit(path, this.#random.below(sizeBytes));
+    this.#options.onFlip(handle);
   }
 
   #stop(member: Member): void {
@@ -100,11 +140,6 @@ export class Faults {
 
   #restart(member: Member): void {
     if (member.process?.alive !== true && member.host.up) member.start();
-  }
-
-  /** Everything at once (DESIGN: whole cluster killed at once). */
-  #blackout(): void {
-    this.#crash([this.#cluster.master, ...this.#cluster.chunkservers]);
   }
 
   #crash(members: readonly Member[]): void {
@@ -128,6 +163,19 @@ export class Faults {
     if (fault === 'cut') network.cut(a.name, b.name);
     else network.cutOneWay(a.name, b.name);
     this.#later(this.#durationMs(), () => network.heal(a.name, b.name));
+  }
+
+  #slowLink(a: FakeHost, b: FakeHost): void {
+    const { network } = this.#world;
+    network.slow(a.name, b.name, this.#random.pick([20, 200, 1_000]));
+    this.#later(this.#durationMs(), () => network.slow(a.name, b.name, 0));
+  }
+
+  #slowDisk({ host }: Member): void {
+    host.disk.slowness = this.#random.pick([10, 100, 500]);
+    this.#later(this.#durationMs(), () => {
+      host.disk.slowness = 1;
+    });
   }
 
   /** A few bytes more, and its disk is full; somebody makes room later. */

@@ -46,6 +46,8 @@ export class Ledger {
   failed = 0;
   /** How often a chunkserver's host has lost its memory. */
   crashes = 0;
+  /** Chunks of which one replica was damaged on its disk. */
+  readonly flipped = new Set<number>();
 
   constructor(calm: boolean) {
     this.calm = calm;

@@ -4,7 +4,7 @@
  * N + C - 1 for S seconds of virtual time each, and stops at the first that breaks a contract.
  */
 import { parseArgs } from 'node:util';
-import { FAULTS, type Fault, LONE_FAULTS } from './faults.js';
+import { FAULTS, type Fault } from './faults.js';
 import { type SimulationResult, simulate } from './simulation.js';
 
 const { values } = parseArgs({
@@ -28,7 +28,7 @@ function parseFaults(text: string | undefined): readonly Fault[] | undefined {
   if (text === undefined) return undefined;
   if (text === 'none') return [];
   const faults = text.split(',');
-  const known: readonly string[] = [...FAULTS, ...LONE_FAULTS];
+  const known: readonly string[] = FAULTS;
   const unknown = faults.find((fault) => !known.includes(fault));
   if (unknown !== undefined) throw new Error(`no fault ${unknown}: ${known.join(', ')}, or none`);
   return faults as Fault[];

@@ -1,7 +1,7 @@
 /** One run: a cluster, its users, what goes wrong, and the checks, all from one seed. */
 import { clientDefaults, type GfsClient } from '../../client/index.js';
 import { Create, ROOT_ID } from '../../protocol/messages/index.js';
-import { type FakeRandom, formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
+import { formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
 import { AppendModel } from './append-model.js';
 import { auditFiles, logMatchesState } from './audit.js';
 import {
@@ -9,6 +9,7 @@ import {
   type ClusterOptions,
   clusterDefaults,
   connectClient,
+  drawCluster,
   SimulatedCluster,
 } from './cluster.js';
 import { FAULTS, type Fault, Faults } from './faults.js';
@@ -66,15 +67,6 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
     process.off('unhandledRejection', onUnhandled);
   }
   return simulation.result();
-}
-
-/** Limits and sizes differ from seed to seed. */
-function drawCluster(random: FakeRandom): Partial<ClusterOptions> {
-  return {
-    chunkservers: random.pick([3, 3, 4, 5]),
-    clients: random.pick([2, 2, 3]),
-    leaseDurationMs: random.pick([2_500, 10_000, 60_000]),
-  };
 }
 
 function describe(thrown: unknown): string {
@@ -145,10 +137,12 @@ class Simulation {
     await this.#makeAppendFiles();
     for (const client of this.#cluster.clients) client.start();
     await this.#runFor(1_000);
+    const random = this.#world.random.fork('fault interval');
     this.#faults = new Faults(this.#cluster, {
       faults: this.#faultKinds,
-      meanIntervalMs: 1_500,
+      meanIntervalMs: random.pick([400, 1_500, 4_000]),
       onMemoryLost: () => this.#ledger.hostCrashed(),
+      onFlip: (handle) => this.#ledger.flipped.add(handle),
     });
     await this.#runFor(durationMs);
     this.#faults.stop();

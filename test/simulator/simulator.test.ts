@@ -1,6 +1,6 @@
 /** Short runs of whole clusters; longer ones by `npm run sim`. A seed that fails here fails there. */
 import t, { type Test } from 'tap';
-import { FAULTS, LONE_FAULTS } from './faults.js';
+import { FAULTS } from './faults.js';
 import { type SimulationOptions, simulate } from './simulation.js';
 
 /** On a busy machine. */
@@ -28,7 +28,7 @@ t.test('simulator: where nothing breaks nothing fails', async (t) => {
 });
 
 t.test('simulator: each kind of fault alone breaks no contract', async (t) => {
-  for (const [index, fault] of [...FAULTS, ...LONE_FAULTS].entries())
+  for (const [index, fault] of FAULTS.entries())
     await check(t, { ...short, seed: 201 + index, faults: [fault] });
 });
 
