@@ -3,6 +3,7 @@ import type { Environment } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { type Chunk, ReadChunk, ReportCorrupt, type Server } from '../protocol/messages/index.js';
 import type { ChunkserverConnections } from './connections.js';
+import { Hedge } from './hedge.js';
 import type { Locations } from './locations.js';
 import { type CallContext, type Deadline, retrying } from './retry.js';
 import type { MasterSession } from './session.js';
@@ -28,6 +29,7 @@ export class Reader {
   readonly #session: MasterSession;
   readonly #locations: Locations;
   readonly #connections: ChunkserverConnections;
+  readonly #hedge: Hedge<ReadResult>;
 
   constructor(
     environment: Environment,
@@ -39,6 +41,7 @@ export class Reader {
     this.#session = session;
     this.#locations = locations;
     this.#connections = connections;
+    this.#hedge = new Hedge(environment, (late) => late.release());
   }
 
   /**
@@ -84,27 +87,26 @@ export class Reader {
     );
   }
 
-  /** Each replica once, best first. @throws the last one's error */
-  async #readReplicas(
-    chunk: Chunk,
-    piece: Piece,
-    context: CallContext,
-    deadline: Deadline,
-  ): Promise<ReadResult> {
+  /** Each replica once, best first; the next one beside it when it takes long. @throws the last one's error */
+  #readReplicas(chunk: Chunk, piece: Piece, context: CallContext, deadline: Deadline): Promise<ReadResult> {
     const wanted = Math.max(0, Math.min(piece.length, chunk.validBytes - piece.offset));
-    if (wanted === 0) return { buffers: zeros(piece.length), release: () => undefined };
-    let lastError: GfsError | undefined;
-    for (const server of this.#connections.preferReachable(chunk.replicas)) {
-      try {
-        return await this.#readFrom(server, chunk, piece, wanted, context, deadline);
-      } catch (thrown) {
-        lastError = toGfsError(thrown);
-        if (lastError.code === 'CANCELLED') throw lastError;
-        if (lastError.code === 'DEADLINE_EXCEEDED') this.#connections.avoid(server);
-        if (lastError.code === 'CHUNK_CORRUPT') this.#report(chunk, server);
-      }
+    if (wanted === 0) return Promise.resolve({ buffers: zeros(piece.length), release: () => undefined });
+    const servers = this.#connections.preferReachable(chunk.replicas);
+    if (servers.length === 0) {
+      const error = new GfsError('CHUNK_UNAVAILABLE', `no replica of chunk ${chunk.handle} is known now`);
+      return Promise.reject(error);
     }
-    throw lastError ?? new GfsError('CHUNK_UNAVAILABLE', `no replica of chunk ${chunk.handle} is known now`);
+    const ask = async (server: Server, signal: AbortSignal): Promise<ReadResult> => {
+      try {
+        return await this.#readFrom(server, chunk, piece, wanted, { ...context, signal }, deadline);
+      } catch (thrown) {
+        const error = toGfsError(thrown);
+        if (error.code === 'DEADLINE_EXCEEDED') this.#connections.avoid(server);
+        if (error.code === 'CHUNK_CORRUPT') this.#report(chunk, server);
+        throw error;
+      }
+    };
+    return this.#hedge.run(servers, context.signal, ask, (slow) => this.#connections.avoid(slow));
   }
 
   async #readFrom(

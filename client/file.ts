@@ -1,0 +1,117 @@
+/** One open file of the client library. */
+import { GfsError } from '../protocol/errors.js';
+import { MIB } from '../protocol/limits.js';
+import type { GfsClient } from './index.js';
+import type { OpenFile } from './open-file.js';
+import type { CallContext } from './retry.js';
+
+/** What {@link GfsFile.readStream} asks for at once, and how many such questions it has under way at most. */
+const READ_BYTES = 1 * MIB;
+const MAX_READAHEAD = 8;
+
+export class GfsFile {
+  readonly #client: GfsClient;
+  readonly #file: OpenFile;
+  readonly #caller: CallContext;
+  #closed = false;
+
+  /** @internal use FileSystem.open */
+  constructor(client: GfsClient, file: OpenFile, caller: CallContext) {
+    this.#client = client;
+    this.#file = file;
+    this.#caller = caller;
+  }
+
+  /** Bytes, as far as this client knows: what it wrote is counted. */
+  get sizeBytes(): number {
+    return this.#file.size;
+  }
+
+  /** Up to `length` bytes from `offset`, fewer only at the end of the file. */
+  async read(offset: number, length: number): Promise<Buffer> {
+    this.#check();
+    const { buffers, release } = await this.#file.read(offset, length, this.#caller);
+    try {
+      return Buffer.concat(buffers);
+    } finally {
+      release();
+    }
+  }
+
+  /**
+   * The bytes from `start` on, in order. The first piece is asked for alone; while the reader keeps
+   * taking them, twice as many are under way each time, up to 8 MiB ahead.
+   * @param end where to stop; the end of the file as it is now when it is left out
+   */
+  async *readStream(start = 0, end: number = this.sizeBytes): AsyncGenerator<Buffer> {
+    const underWay: Promise<Buffer>[] = [];
+    let next = start;
+    let ahead = 1;
+    try {
+      while (next < end || underWay.length > 0) {
+        for (; next < end && underWay.length < ahead; next += READ_BYTES) {
+          const piece = this.read(next, Math.min(READ_BYTES, end - next));
+          // One that nobody comes to wait for must not end the process.
+          piece.catch(() => undefined);
+          underWay.push(piece);
+        }
+        const piece = await (underWay.shift() as Promise<Buffer>);
+        if (piece.byteLength === 0) return;
+        yield piece;
+        ahead = Math.min(2 * ahead, MAX_READAHEAD);
+      }
+    } finally {
+      await Promise.allSettled(underWay);
+    }
+  }
+
+  /** Takes a copy. The bytes are on their way; {@link flush} or {@link sync} tell that they have arrived. */
+  write(offset: number, data: Uint8Array): Promise<void> {
+    this.#check();
+    return this.#file.write(offset, data);
+  }
+
+  /** Appends at the exact end, whole up to 1 MiB − 4 KiB, among whatever others append. @returns the offset */
+  append(data: Uint8Array): Promise<number> {
+    this.#check();
+    return this.#file.append(data);
+  }
+
+  /** Record append (paper §3.3): whole, at one offset, which is returned. @throws TOO_BIG over a quarter of a chunk */
+  recordAppend(record: Uint8Array): Promise<number> {
+    this.#check();
+    return this.#file.appendRecord(record, this.#caller);
+  }
+
+  async truncate(sizeBytes: number): Promise<void> {
+    this.#check();
+    await this.#file.setAttributes({ size: sizeBytes }, this.#caller);
+  }
+
+  /** Until what was written is on every replica. @throws what an earlier write met */
+  flush(): Promise<void> {
+    this.#check();
+    return this.#file.flush(this.#caller);
+  }
+
+  /** {@link flush}, and on every replica's disk. */
+  sync(): Promise<void> {
+    this.#check();
+    return this.#file.sync(this.#caller);
+  }
+
+  /** Flushes and closes. @throws what an earlier write met; it is closed then, too */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    try {
+      await this.#file.flush(this.#caller);
+    } finally {
+      await this.#client.close(this.#file);
+    }
+  }
+
+  #check(): void {
+    if (this.#closed) throw new GfsError('INVALID', 'the file is closed');
+  }
+}
