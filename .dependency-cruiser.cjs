@@ -4,7 +4,7 @@
  */
 const ROLES = ['master', 'chunkserver', 'client'];
 /** The programs' entry points, which put a role and the real environment together. */
-const MAIN = '^(master|chunkserver|fuse-client)/main\\.ts$';
+const MAIN = '^(master|chunkserver|client|fuse-client)/main\\.ts$';
 const OURS = '^(environment|protocol|master|chunkserver|client|fuse-client|cli|test|bench|scripts)/';
 
 function only(name, comment, from, allowed) {
@@ -37,7 +37,7 @@ module.exports = {
         [`^${role}/`, '^protocol/', '^environment/ports/'],
       ),
     ),
-    ...['master', 'chunkserver'].map((role) =>
+    ...ROLES.map((role) =>
       only(
         `main-${role}`,
         'An entry point puts its role and the real environment together.',
