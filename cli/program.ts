@@ -177,13 +177,33 @@ function addFiles(program: Command): void {
     .argument('<file>', 'a file on a mounted GFS')
     .argument('[record]', 'the record (default: all of standard input)')
     .option('-n, --newline', 'end the record with a newline')
+    .option(
+      '--records',
+      'append each line of standard input as a self-describing record, for `gfs cat --records`',
+    )
     .option('--offset', 'print where the record went')
     .option('--json', 'print {file, offset, length}')
     .addHelpText(
       'after',
       "\nExamples:\n  gfs append -n /mnt/gfs/log 'a line'\n  gfs append --offset /mnt/gfs/blobs <blob",
     )
-    .action(async (file, record, flags) => (await import('./commands/files.js')).append(file, record, flags));
+    .action(async (file, record, flags) => {
+      if (flags.records === true)
+        await (await import('./commands/records.js')).appendRecords(file, record, flags);
+      else await (await import('./commands/files.js')).append(file, record, flags);
+    });
+
+  program
+    .command('cat')
+    .summary('print files, or the records in them')
+    .description(
+      'Prints files. With --records it prints what `gfs append --records` or the client library put there, a line ' +
+        'each: padding is skipped, and a record that was appended twice is printed once.',
+    )
+    .argument('<files...>', 'files')
+    .option('--records', 'print the records')
+    .option('--json', 'with --records: a JSON line each, with offset, length and data in base64')
+    .action(async (files, flags) => (await import('./commands/records.js')).cat(files, flags));
 }
 
 function addConfig(program: Command): void {

@@ -25,7 +25,7 @@ import type { ChunkState, LoggedState, Node } from './state.js';
 
 const MAX_ATTEMPTS = 3;
 /** A grant is shared by all who wait for it: no one of them can cancel it. */
-export const UNINTERRUPTED = new AbortController().signal;
+export const UNINTERRUPTED: AbortSignal = new AbortController().signal;
 
 export interface GrantParts {
   readonly state: LoggedState;
