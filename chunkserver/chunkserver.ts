@@ -115,7 +115,7 @@ export class Chunkserver {
     const leases = new LeaseTable(clock, inTouch);
     const peers = new Peers(environment, { identity: store, service, pool: this.#pool, term });
     const secondary = new Secondary(timers, store, pushed);
-    const primary = new Primary({ clock, store, leases, peers, pushed, bootId });
+    const primary = new Primary({ clock, store, leases, peers, pushed, bootId, master: session });
     const cloner = new Cloner({ clock, timers, store, peers, term, inTouch, onDamage });
     cloner.register(service);
     const masterService = new MasterService({ store, leases, secondary, peers, cloner, term });

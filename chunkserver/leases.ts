@@ -28,6 +28,8 @@ export class Lease {
   readonly underWay = new Map<string, Promise<MutationResult>>();
   /** Boot ids of the secondaries, as they last told. */
   readonly verifiers = new Map<string, number>();
+  /** A secondary failed: the master is being asked for a version without it. */
+  dropping: Promise<Lease> | undefined;
   #nextSerial: number;
   #ended: GfsError | undefined;
   #mutations = 0;
@@ -46,6 +48,16 @@ export class Lease {
 
   get ended(): GfsError | undefined {
     return this.#ended;
+  }
+
+  get isDrained(): boolean {
+    return this.#mutations === 0;
+  }
+
+  /** A replica failed a mutation: they may differ until the next version has made them equal. */
+  fail(): void {
+    this.end('a replica failed');
+    if (this.chunk.agreedVersion === this.version) this.chunk.agreedVersion = 0;
   }
 
   /** Refuses everything from now on. What is under way may still end well. */
@@ -110,6 +122,7 @@ export class LeaseTable {
     const former = this.#leases.get(chunk.handle);
     if (former?.version === version) return;
     former?.end('a newer lease was given');
+    chunk.agreedVersion = version;
     this.#leases.set(chunk.handle, new Lease(chunk, version, terms, this.#clock.monotonicMs()));
   }
 
@@ -124,7 +137,16 @@ export class LeaseTable {
 
   endAll(reason: string): void {
     for (const lease of this.#leases.values()) lease.end(reason);
-    this.#leases.clear();
+    this.#forgetOver();
+  }
+
+  /** Those with mutations under way are kept: a revocation has to wait for them. */
+  #forgetOver(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const [handle, lease] of this.#leases) {
+      const isOver = lease.ended !== undefined || nowMs >= lease.expiresAtMs;
+      if (isOver && lease.isDrained) this.#leases.delete(handle);
+    }
   }
 
   extend(handle: number, expiresAtMs: number): void {
@@ -140,10 +162,10 @@ export class LeaseTable {
   /** Leases worth extending: used within half their duration. Those that are over are forgotten. */
   inUse(): Lease[] {
     const nowMs = this.#clock.monotonicMs();
+    this.#forgetOver();
     const used: Lease[] = [];
-    for (const [handle, lease] of this.#leases) {
-      if (lease.ended !== undefined || nowMs >= lease.expiresAtMs) this.#leases.delete(handle);
-      else if (nowMs - lease.lastUsedMs < lease.durationMs / 2) used.push(lease);
+    for (const lease of this.#leases.values()) {
+      if (this.remainingMs(lease) > 0 && nowMs - lease.lastUsedMs < lease.durationMs / 2) used.push(lease);
     }
     return used;
   }

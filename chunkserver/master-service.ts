@@ -54,7 +54,8 @@ export class MasterService {
         if (chunk.state.version > version) throw staleVersion(chunk);
         await this.#c.leases.revoke(handle, 'the lease was revoked');
         const { length, serial } = chunk.state;
-        return { body: { lengthBytes: length, appliedSerial: serial } };
+        const agreed = chunk.agreedVersion === version && chunk.state.version === version;
+        return { body: { lengthBytes: length, appliedSerial: serial, agreed } };
       })
       .on(DeleteChunks, async ({ handles }, request) => {
         this.#checkMaster(request);

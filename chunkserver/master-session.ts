@@ -16,7 +16,7 @@ import {
 } from '../protocol/messages/index.js';
 import type { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
-import type { Service } from '../protocol/rpc.js';
+import type { Method, Service } from '../protocol/rpc.js';
 import type { LeaseTable } from './leases.js';
 import type { Address, ChunkserverOptions } from './options.js';
 import type { Store } from './store/store.js';
@@ -97,6 +97,17 @@ export class MasterSession {
     this.#damaged.add(handle);
     this.#environment.logger.error({ handle }, 'a replica does not match its checksum');
     if (this.#peer !== undefined && this.inTouch) void this.#sendDamage(this.#peer, handle);
+  }
+
+  /** Asks the master, which must be in touch. @throws UNREACHABLE, and what the method throws */
+  async ask<Request, Reply>(
+    method: Method<Request, Reply>,
+    body: Request,
+    deadlineMs: number,
+  ): Promise<Reply> {
+    if (this.#peer === undefined || !this.inTouch)
+      throw new GfsError('UNREACHABLE', 'no session with the master');
+    return (await this.#peer.call(method, body, { deadlineMs })).body;
   }
 
   async #run(): Promise<void> {

@@ -1,6 +1,7 @@
 /** Connections to other chunkservers: one each, made when needed, closed when idle. */
 import type { Environment, Timer } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
+import { SILENCE_MS } from '../protocol/limits.js';
 import type { Server } from '../protocol/messages/index.js';
 import type { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
@@ -120,6 +121,7 @@ export class Peers {
         clock,
         timers,
         logger,
+        silenceMs: SILENCE_MS,
       });
       const leftMs = Math.max(1, CONNECT_TIMEOUT_MS - (clock.monotonicMs() - startedMs));
       timeout = timers.after(leftMs, () => peer.close());

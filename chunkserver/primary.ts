@@ -4,6 +4,7 @@ import { GfsError, toGfsError } from '../protocol/errors.js';
 import {
   type AppendChunk,
   ApplyMutation,
+  DropSecondary,
   type Server,
   SyncChunk,
   type WriteChunk,
@@ -11,6 +12,7 @@ import {
 import type { CallOptions, IncomingRequest } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Lease, LeaseTable } from './leases.js';
+import type { MasterSession } from './master-session.js';
 import type { Peers } from './peers.js';
 import type { DataId, PushBuffer } from './push-buffer.js';
 import { SharedPayload } from './shared-payload.js';
@@ -19,6 +21,8 @@ import type { Store } from './store/store.js';
 
 /** A secondary that has not answered by then has failed. */
 const SECONDARY_TIMEOUT_MS = 2_000;
+/** The master asks the other replicas for the new version meanwhile. */
+const DROP_TIMEOUT_MS = 5_000;
 /** A flush takes longer than that on a busy disk. */
 const SECONDARY_SYNC_TIMEOUT_MS = 8_000;
 /** A record is at most this part of a chunk (paper §3.3). */
@@ -41,6 +45,21 @@ interface Ordered {
   readonly sequence: number;
 }
 
+/** A secondary that did not do its part. */
+class SecondaryFailure extends GfsError {
+  readonly serverId: string;
+  /** It did not even refuse. */
+  readonly silent: boolean;
+
+  constructor(serverId: string, cause: GfsError) {
+    super('REPLICA_FAILED', `${serverId}: ${cause.message}`, { cause });
+    this.serverId = serverId;
+    // A port that nobody listens on is an answer: the server may be starting again.
+    const isRefused = (cause.cause as { code?: unknown } | undefined)?.code === 'ECONNREFUSED';
+    this.silent = cause.code === 'DEADLINE_EXCEEDED' || (cause.code === 'UNREACHABLE' && !isRefused);
+  }
+}
+
 export interface PrimaryComponents {
   readonly clock: Clock;
   readonly store: Store;
@@ -48,6 +67,7 @@ export interface PrimaryComponents {
   readonly peers: Peers;
   readonly pushed: PushBuffer;
   readonly bootId: number;
+  readonly master: Pick<MasterSession, 'ask'>;
 }
 
 export class Primary {
@@ -177,16 +197,49 @@ export class Primary {
     const remote = lease.secondaries.map((secondary) => this.#forward(lease, secondary, serial, ordered));
     const applied = this.#applyHere(lease, serial, ordered);
     const local = ordered.flush === undefined ? applied : applied.then(ordered.flush);
+    // A straggler may still fail, which changes nothing any more.
+    void Promise.allSettled([local, ...remote]).then(() => lease.finish());
     try {
       await Promise.all([local, ...remote]);
     } catch (error) {
       // Replicas may differ now. A new version begins with making them equal.
-      lease.end('a replica failed');
-      throw error;
-    } finally {
-      // A straggler may still fail, which changes nothing any more.
-      void Promise.allSettled([local, ...remote]).then(() => lease.finish());
+      lease.fail();
+      if (!(error instanceof SecondaryFailure)) throw error;
+      await local;
+      await this.#goOnWithout(lease, error, ordered.flush);
     }
+  }
+
+  /**
+   * Has the master drop a secondary that failed. When this is the primary of the new version too, every
+   * replica of that version has what was applied here under the one before: the mutation is done, and its
+   * client need not send it again.
+   * @param flush as {@link write} has it: what a repair wrote is not flushed yet
+   * @throws `failure` when it was not to be
+   */
+  async #goOnWithout(lease: Lease, failure: SecondaryFailure, flush: Flush | undefined): Promise<void> {
+    lease.dropping ??= this.#drop(lease, failure);
+    try {
+      const { chunk, version, secondaries } = await lease.dropping;
+      if (flush === undefined) return;
+      await this.sync({ handle: chunk.handle, version, secondaries: [...secondaries] }, flush);
+    } catch {
+      throw failure;
+    }
+  }
+
+  async #drop(lease: Lease, { serverId, silent }: SecondaryFailure): Promise<Lease> {
+    const { handle } = lease.chunk;
+    const body = { handle, version: lease.version, failed: [{ serverId, silent }] };
+    const { primary, version } = await this.#c.master.ask(DropSecondary, body, DROP_TIMEOUT_MS);
+    const next = this.#c.leases.find(handle);
+    if (primary !== this.#c.store.serverId || next?.version !== version)
+      throw new GfsError('NOT_PRIMARY', `chunk ${handle} has another primary`);
+    for (const { serverId: id } of next.secondaries) {
+      const verifier = lease.verifiers.get(id);
+      if (verifier !== undefined && !next.verifiers.has(id)) next.verifiers.set(id, verifier);
+    }
+    return next;
   }
 
   async #applyHere(lease: Lease, serial: number, ordered: Ordered): Promise<void> {
@@ -229,9 +282,7 @@ export class Primary {
       }
       lease.verifiers.set(secondary.serverId, verifier);
     } catch (error) {
-      throw new GfsError('REPLICA_FAILED', `${secondary.serverId}: ${toGfsError(error).message}`, {
-        cause: error,
-      });
+      throw new SecondaryFailure(secondary.serverId, toGfsError(error));
     } finally {
       data?.release();
     }
@@ -258,7 +309,9 @@ export class Primary {
   }
 
   /** Boot ids of all replicas, this one first. */
-  async #verifiers(lease: Lease): Promise<number[]> {
+  async #verifiers(asked: Lease): Promise<number[]> {
+    // A secondary may have been dropped meanwhile.
+    const lease = (await asked.dropping?.catch(() => undefined)) ?? asked;
     const missing = lease.secondaries.filter(({ serverId }) => !lease.verifiers.has(serverId));
     // The result of an earlier attempt: these have not answered under this lease yet.
     await Promise.all(
@@ -288,9 +341,7 @@ export class Primary {
       this.#c.leases.find(handle)?.verifiers.set(secondary.serverId, verifier);
       return verifier;
     } catch (error) {
-      throw new GfsError('REPLICA_FAILED', `${secondary.serverId}: ${toGfsError(error).message}`, {
-        cause: error,
-      });
+      throw new SecondaryFailure(secondary.serverId, toGfsError(error));
     }
   }
 }

@@ -1,6 +1,7 @@
 /** Connections to chunkservers: one for each, made when it is first needed (paper §2.5: persistent TCP). */
 import type { Environment, Timer } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
+import { SILENCE_MS } from '../protocol/limits.js';
 import type { Server } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
@@ -84,6 +85,7 @@ export class ChunkserverConnections {
   async #connect(server: Server): Promise<Peer> {
     const { network, clock, timers, logger } = this.#environment;
     let peer: Peer | undefined;
+    let timeout: Timer | undefined;
     try {
       const socket = await network.connect(server.host, server.port, CONNECT_TIMEOUT_MS);
       peer = new Peer(socket, {
@@ -96,14 +98,20 @@ export class ChunkserverConnections {
         clock,
         timers,
         logger,
+        silenceMs: SILENCE_MS,
       });
-      await peer.ready();
-      return peer;
+      const opened = peer;
+      // A process that hangs lets its kernel accept connections.
+      timeout = timers.after(CONNECT_TIMEOUT_MS, () => opened.close());
+      await opened.ready();
+      return opened;
     } catch (cause) {
       peer?.close();
       throw new GfsError('UNREACHABLE', `chunkserver ${server.serverId} at ${server.host}:${server.port}`, {
         cause,
       });
+    } finally {
+      timeout?.cancel();
     }
   }
 

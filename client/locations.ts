@@ -5,7 +5,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../environment/ports/index.js';
-import { type Chunk, GetChunks, GetLease, type Lease } from '../protocol/messages/index.js';
+import { type Chunk, GetChunks, GetLease, type Lease, type Server } from '../protocol/messages/index.js';
 import type { CallContext, Deadline } from './retry.js';
 import type { MasterSession } from './session.js';
 
@@ -19,6 +19,8 @@ const LEASE_MARGIN_MS = 1_000;
 interface HeldLease {
   readonly lease: Lease;
   readonly expiresAtMs: number;
+  /** One of its servers has failed since: it is asked for anew before it is used. */
+  readonly failed?: string;
 }
 
 interface FileLocations {
@@ -91,13 +93,15 @@ export class Locations {
   ): Promise<Lease> {
     const file = this.#of(id);
     const held = file.leases.get(index);
+    let known = failed;
     if (held !== undefined) {
-      if (held.expiresAtMs > this.#clock.monotonicMs()) return held.lease;
+      if (held.failed === undefined && held.expiresAtMs > this.#clock.monotonicMs()) return held.lease;
       file.leases.delete(index);
+      if (held.failed !== undefined) known = { version: held.lease.version, servers: [held.failed] };
     }
     const underWay = file.granting.get(index);
     if (underWay !== undefined) return underWay;
-    const granted = this.#requestLease(file, id, index, context, deadline, failed);
+    const granted = this.#requestLease(file, id, index, context, deadline, known);
     file.granting.set(index, granted);
     try {
       return await granted;
@@ -119,6 +123,20 @@ export class Locations {
   dropLease(id: number, lease: Lease): void {
     const file = this.#files.get(id);
     if (file?.leases.get(lease.index)?.lease.version === lease.version) file.leases.delete(lease.index);
+  }
+
+  /**
+   * A server hangs or is gone: what names it is not used as it is. The next one to need such a lease tells
+   * the master, which by then knows it too, or finds out.
+   */
+  distrust(serverId: string): void {
+    for (const { chunks, leases } of this.#files.values()) {
+      for (const [index, { replicas }] of chunks) if (names(replicas, serverId)) chunks.delete(index);
+      for (const [index, held] of leases) {
+        const { primary, secondaries } = held.lease;
+        if (names([primary, ...secondaries], serverId)) leases.set(index, { ...held, failed: serverId });
+      }
+    }
   }
 
   dropAll(): void {
@@ -182,6 +200,10 @@ export class Locations {
     });
     return lease;
   }
+}
+
+function names(servers: readonly Server[], serverId: string): boolean {
+  return servers.some((server) => server.serverId === serverId);
 }
 
 /** Keeps the map within its bound by forgetting what was learnt first. */

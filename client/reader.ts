@@ -101,7 +101,8 @@ export class Reader {
         return await this.#readFrom(server, chunk, piece, wanted, { ...context, signal }, deadline);
       } catch (thrown) {
         const error = toGfsError(thrown);
-        if (error.code === 'DEADLINE_EXCEEDED') this.#connections.avoid(server);
+        if (error.code === 'DEADLINE_EXCEEDED' || error.code === 'UNREACHABLE')
+          this.#connections.avoid(server);
         if (error.code === 'CHUNK_CORRUPT') this.#report(chunk, server);
         throw error;
       }

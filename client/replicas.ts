@@ -181,13 +181,15 @@ export class Replicas {
       } catch (thrown) {
         const error = toGfsError(thrown);
         if (error.code === 'CHUNK_FULL') throw new ChunkFull();
-        if (error.code === 'DEADLINE_EXCEEDED') failing.add(lease.primary);
+        if (error.code === 'DEADLINE_EXCEEDED' || error.code === 'UNREACHABLE') failing.add(lease.primary);
+        if (error.code === 'REPLICA_FAILED') addNamed(lease, error, failing);
         if (error.reaction !== 'never' || failing.size > 0) {
           this.#environment.logger.debug(
             { err: error, id, index, version: lease.version },
             'a mutation is tried again',
           );
           this.#locations.dropLease(id, lease);
+          for (const { serverId } of failing) this.#locations.distrust(serverId);
           failed = { version: lease.version, servers: [...failing].map((server) => server.serverId) };
         }
         throw error;
@@ -206,6 +208,12 @@ export class Replicas {
       throw error;
     }
   }
+}
+
+/** The message of REPLICA_FAILED begins with the server that failed, as whoever noticed has named it. */
+function addNamed({ primary, secondaries }: Lease, { message }: GfsError, failing: Set<Server>): void {
+  const named = [primary, ...secondaries].find(({ serverId }) => message.startsWith(`${serverId}:`));
+  if (named !== undefined) failing.add(named);
 }
 
 /** Ends the retrying of an append: not a failure, but the answer. */

@@ -11,6 +11,7 @@ import { LockSet } from './locks.js';
 import type { Decision, Mutations, Plan } from './mutations.js';
 import type { Credentials } from './namespace.js';
 import { checkName, checkPathLength, findLiveDirectory, findNode, livePath, lockName } from './resolve.js';
+import type { Settling } from './settling.js';
 import type { ChunkState, LoggedState, Node } from './state.js';
 
 interface AttributesReply {
@@ -80,7 +81,7 @@ export class Cutting {
       const files = this.#filesUnder(findNode(state, body.id));
       return gatekeeper.behindGates([...files], signal, async () => {
         const handles = [...files].flatMap((id) => state.nodes.get(id)?.chunks?.handles() ?? []);
-        await gatekeeper.endLeases(gatekeeper.chunksOf(handles));
+        await gatekeeper.settle(gatekeeper.chunksOf(handles));
         return mutations.run(this.#planSnapshot(body, files), origin, signal);
       });
     });

@@ -7,6 +7,7 @@ import { GfsError } from '../protocol/errors.js';
 import type { ChunkserverTable } from './chunkservers.js';
 import type { Leases } from './leases.js';
 import { type LockManager, LockSet } from './locks.js';
+import type { Settling } from './settling.js';
 import type { ChunkState, LoggedState } from './state.js';
 
 const MAX_REVOCATIONS_AT_ONCE = 64;
@@ -18,13 +19,21 @@ export class TreeChanged extends Error {}
 export class Gatekeeper {
   readonly #state: LoggedState;
   readonly #leases: Leases;
+  readonly #settling: Settling;
   readonly #chunkservers: ChunkserverTable;
   readonly #gates: LockManager;
 
   /** @param gates as {@link GrantParts.gates} */
-  constructor(state: LoggedState, leases: Leases, chunkservers: ChunkserverTable, gates: LockManager) {
+  constructor(
+    state: LoggedState,
+    leases: Leases,
+    settling: Settling,
+    chunkservers: ChunkserverTable,
+    gates: LockManager,
+  ) {
     this.#state = state;
     this.#leases = leases;
+    this.#settling = settling;
     this.#chunkservers = chunkservers;
     this.#gates = gates;
   }
@@ -56,10 +65,23 @@ export class Gatekeeper {
   /** @throws NOT_READY, CHUNK_UNAVAILABLE: a lease may still run */
   async endLeases(chunks: readonly ChunkState[]): Promise<void> {
     const held = chunks.filter((chunk) => this.isLeased(chunk));
-    if (held.length > 0 && !this.#chunkservers.ready)
+    await this.#each(held, (chunk) => this.#leases.end(chunk));
+  }
+
+  /**
+   * For chunks that are about to be shared: their leases are over, and their replicas equal for good.
+   * @throws as {@link endLeases}
+   */
+  async settle(chunks: readonly ChunkState[]): Promise<void> {
+    const unsettled = chunks.filter((chunk) => chunk.references === 1 && !this.#settling.isSettled(chunk));
+    await this.#each(unsettled, ({ handle }) => this.#settling.settle(handle));
+  }
+
+  async #each(chunks: readonly ChunkState[], work: (chunk: ChunkState) => Promise<void>): Promise<void> {
+    if (chunks.length > 0 && !this.#chunkservers.ready)
       throw new GfsError('NOT_READY', 'not all chunkservers are back');
-    for (let at = 0; at < held.length; at += MAX_REVOCATIONS_AT_ONCE) {
-      await Promise.all(held.slice(at, at + MAX_REVOCATIONS_AT_ONCE).map((chunk) => this.#leases.end(chunk)));
+    for (let at = 0; at < chunks.length; at += MAX_REVOCATIONS_AT_ONCE) {
+      await Promise.all(chunks.slice(at, at + MAX_REVOCATIONS_AT_ONCE).map(work));
     }
   }
 

@@ -5,7 +5,7 @@
 import type { Clock, Logger } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_FILE_BYTES } from '../protocol/limits.js';
-import { CopyChunk, type GetLease, type Lease } from '../protocol/messages/index.js';
+import { CopyChunk, type DropSecondary, type GetLease, type Lease } from '../protocol/messages/index.js';
 import type { LogEvent } from '../protocol/records.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Allocator } from './allocator.js';
@@ -84,6 +84,26 @@ export class Grants {
     } finally {
       this.#running.delete(key);
     }
+  }
+
+  /**
+   * A primary says that secondaries fail it: a new lease is granted, without those that say nothing (a
+   * server that refused has only to be made equal again). Who waits for a lease of the chunk gets the same.
+   * @throws NOT_PRIMARY: the lease is over, or another's; STALE_CHUNK_VERSION: the file has another chunk now
+   */
+  async dropSecondary(
+    { handle, version, failed }: ValueOf<typeof DropSecondary.request>,
+    from: Chunkserver,
+  ): Promise<ValueOf<typeof DropSecondary.reply>> {
+    const { leases, raiser } = this.#parts;
+    const lease = leases.find(handle);
+    if (lease?.place === undefined || lease.primary !== from || lease.version < version)
+      throw new GfsError('NOT_PRIMARY', `chunk ${handle}`);
+    for (const { serverId, silent } of failed) if (silent) raiser.strike(handle, serverId);
+    const names = failed.map(({ serverId }) => serverId);
+    const next = await this.lease({ ...lease.place, version, failed: names }, from.location);
+    if (next.handle !== handle) throw new GfsError('STALE_CHUNK_VERSION', `chunk ${handle} was copied`);
+    return { primary: next.primary.serverId, version: next.version };
   }
 
   /** A running lease, unless the client says that this very one failed it. */
@@ -278,7 +298,10 @@ export class Grants {
       length,
     );
     const secondaries = members.filter((member) => member !== primary);
-    const lease = leases.start(handle, version, primary, secondaries, sentAtMs, options.leaseDurationMs);
+    const lease = leases.start(handle, version, primary, secondaries, sentAtMs, options.leaseDurationMs, {
+      id: place.file.id,
+      index: place.index,
+    });
     return this.#describe(place.index, lease);
   }
 }

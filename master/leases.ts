@@ -27,6 +27,14 @@ export interface RunningLease {
   overAtMs: number;
   /** It is being ended, and not extended any more. */
   ending: boolean;
+  /** Where the chunk is; unknown of a lease of the master's former life. */
+  readonly place: ChunkPlace | undefined;
+}
+
+/** A chunk by the file that it belongs to. */
+export interface ChunkPlace {
+  readonly id: number;
+  readonly index: number;
 }
 
 /** A primary that lives may first have to give up a secondary that hangs; one that hangs itself is soon disconnected. */
@@ -85,9 +93,11 @@ export class Leases {
     secondaries: readonly Chunkserver[],
     sentAtMs: number,
     durationMs: number,
+    place: ChunkPlace,
   ): UsableLease {
     const lease: UsableLease = {
       handle,
+      place,
       version,
       primary,
       secondaries,
@@ -109,6 +119,7 @@ export class Leases {
       version: chunk.version,
       primary,
       secondaries: undefined,
+      place: undefined,
       safeUntilMs: nowMs + remainingMs,
       overAtMs: nowMs + remainingMs * (1 + CLOCK_DRIFT),
       ending: false,
@@ -124,6 +135,28 @@ export class Leases {
     lease.safeUntilMs = this.#clock.monotonicMs() + chunk.durationMs;
     lease.overAtMs = this.#endOf(chunk.durationMs);
     return chunk.durationMs;
+  }
+
+  /** The newest lease of a chunk that is known, running or over. */
+  find(handle: number): RunningLease | undefined {
+    return this.#running.get(handle);
+  }
+
+  /**
+   * The chunk's lease, if there is one, is not extended any more, and clients are told no more of it.
+   * @returns false when it is somebody else's than `primary`'s
+   */
+  beginEnding(chunk: ChunkState, primary: Chunkserver): boolean {
+    const lease = this.#running.get(chunk.handle);
+    if (lease === undefined || lease.version !== chunk.version) return true;
+    lease.ending = true;
+    return lease.primary === primary;
+  }
+
+  /** The primary has said that the chunk's lease is over. */
+  noteOver(handle: number): void {
+    const lease = this.#running.get(handle);
+    if (lease !== undefined) lease.overAtMs = this.#clock.monotonicMs();
   }
 
   forget(handle: number): void {

@@ -24,6 +24,7 @@ import { recover } from './recovery.js';
 import { Replicas } from './replicas.js';
 import { SentVersions } from './sent-versions.js';
 import { ClientSessions } from './sessions.js';
+import { Settling } from './settling.js';
 import { Sharing } from './sharing.js';
 import type { LoggedState } from './state.js';
 import { Status } from './status.js';
@@ -103,7 +104,9 @@ export async function assemble(
   const leases = new Leases(state, journal, replicas, sent, clock, (serverId) => chunkservers.byId(serverId));
   chunkservers.attach(leases);
   const raiser = new Raiser(state, journal, replicas, leases, sent, environment, options.leaseDurationMs);
-  const gatekeeper = new Gatekeeper(state, leases, chunkservers, gates);
+  const serverById = (serverId: string) => chunkservers.byId(serverId);
+  const settling = new Settling(state, leases, raiser, replicas, serverById);
+  const gatekeeper = new Gatekeeper(state, leases, settling, chunkservers, gates);
   const pool = new ChunkPool(state, allocator, chunkservers, environment, options);
   const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);

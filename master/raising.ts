@@ -285,14 +285,19 @@ export class Raiser {
     for (const { chunkserver } of this.#replicas.live(handle)) {
       const { serverId } = chunkserver.server;
       if (!failed.includes(serverId)) continue;
-      const key = `${handle} ${serverId}`;
-      const before = this.#strikes.get(key);
+      const before = this.#strikes.get(`${handle} ${serverId}`);
       if (before !== undefined && nowMs - before < STRIKE_MEMORY_MS) out.add(chunkserver);
-      this.#strikes.delete(key);
-      this.#strikes.set(key, nowMs);
-      if (this.#strikes.size > MAX_STRIKES) this.#strikes.delete(this.#strikes.keys().next().value as string);
+      this.strike(handle, serverId);
     }
     return out;
+  }
+
+  /** Notes that a server failed a lease of the chunk: named again soon, it is left out of the next. */
+  strike(handle: number, serverId: string): void {
+    const key = `${handle} ${serverId}`;
+    this.#strikes.delete(key);
+    this.#strikes.set(key, this.#clock.monotonicMs());
+    if (this.#strikes.size > MAX_STRIKES) this.#strikes.delete(this.#strikes.keys().next().value as string);
   }
 }
 

@@ -53,6 +53,8 @@ export class Replicas {
    * that still has that one may have missed nothing at all, and is suspect rather than stale.
    */
   readonly #adoptedFrom = new Map<number, number>();
+  /** Chunks that were shared while none of their replicas could be asked whether it equals the others. */
+  readonly #doubtful = new Set<number>();
 
   /** Notes what a server has; what was known of its replica is replaced, but damage stays damage. */
   put(
@@ -89,6 +91,7 @@ export class Replicas {
   /** Nothing refers to the chunk any more: every server that has it is to delete it. */
   removeChunk(handle: number): void {
     this.#adoptedFrom.delete(handle);
+    this.#doubtful.delete(handle);
     for (const { chunkserver } of this.#table.all(handle)) {
       this.#table.remove(chunkserver, handle);
       if (chunkserver.alive) chunkserver.deletions.add(handle);
@@ -115,6 +118,7 @@ export class Replicas {
   /** A lease has made its replicas equal, at `version`. */
   noteEqual(members: readonly Chunkserver[], handle: number, version: number, lengthBytes: number): void {
     this.#adoptedFrom.delete(handle);
+    this.#doubtful.delete(handle);
     for (const chunkserver of members) this.put(chunkserver, handle, version, lengthBytes, false);
   }
 
@@ -154,7 +158,12 @@ export class Replicas {
   }
 
   isSuspectVersion(handle: number, version: number): boolean {
-    return this.#adoptedFrom.get(handle) === version;
+    return this.#adoptedFrom.get(handle) === version || this.#doubtful.has(handle);
+  }
+
+  /** Whatever replica of the chunk comes back is compared with the others before it is read. */
+  doubt(handle: number): void {
+    this.#doubtful.add(handle);
   }
 }
 

@@ -143,7 +143,7 @@ function registerChunks(
 
 function registerChunkservers(
   service: MasterService,
-  { chunkservers, superblock, options }: MasterParts,
+  { chunkservers, grants, superblock, options }: MasterParts,
 ): void {
   service
     .answer(m.RegisterChunkserver, async (body, request) => {
@@ -172,6 +172,7 @@ function registerChunkservers(
       return {};
     })
     .answer(m.Heartbeat, (body, request) => chunkservers.heartbeat(chunkservers.require(request), body))
+    .answer(m.DropSecondary, (body, request) => grants.dropSecondary(body, chunkservers.require(request)))
     .answer(m.ReportDamage, (body, request) => {
       chunkservers.reportDamage(chunkservers.require(request), body.handle, body.version);
       return {};

@@ -42,7 +42,8 @@ export class Sharing {
         ...this.#chunks(body.id, body.toIndex, body.toIndex + count),
       ];
     };
-    return this.#withoutLeases(ids, concerned, origin, signal, () => {
+    const settle = (chunks: ChunkState[]) => this.#gatekeeper.settle(chunks);
+    return this.#withoutLeases(ids, concerned, settle, origin, signal, () => {
       const bytes = this.#shareable(body);
       if (bytes === 0) return { reply: { bytes, attributes: findNode(this.#state, body.id).attributes() } };
       return { event: { type: 'chunksShared', ...body, bytes } };
@@ -53,15 +54,21 @@ export class Sharing {
     const end = body.index + body.count;
     if (!Number.isSafeInteger(end)) throw new GfsError('FILE_TOO_BIG');
     const concerned = (): ChunkState[] => this.#chunks(body.id, body.index, end);
-    return this.#withoutLeases([body.id], concerned, origin, signal, () => ({
+    const endLeases = (chunks: ChunkState[]) => this.#gatekeeper.endLeases(chunks);
+    return this.#withoutLeases([body.id], concerned, endLeases, origin, signal, () => ({
       event: { type: 'punched', id: body.id, index: body.index, end },
     }));
   }
 
-  /** Runs a mutation of files while nobody may write the chunks concerned. @param ids ascending */
+  /**
+   * Runs a mutation of files while nobody may write the chunks concerned.
+   * @param ids ascending
+   * @param end sees to it that nobody does
+   */
   #withoutLeases<Reply>(
     ids: readonly number[],
     concerned: () => ChunkState[],
+    end: (chunks: ChunkState[]) => Promise<void>,
     origin: Origin,
     signal: Signal,
     decide: () => Decision<Reply>,
@@ -81,7 +88,7 @@ export class Sharing {
     };
     return this.#gatekeeper.attempts(() =>
       this.#gatekeeper.behindGates(ids, signal, async () => {
-        await this.#gatekeeper.endLeases(concerned());
+        await end(concerned());
         return this.#mutations.run(plan, origin, signal);
       }),
     );

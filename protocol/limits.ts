@@ -42,6 +42,9 @@ export const MAX_FILE_BYTES = Number.MAX_SAFE_INTEGER;
 export const SESSION_RESULTS = 64;
 
 /** What a peer may have outstanding at another, unless its hello says otherwise. */
+/** On the data path a server that says nothing for so long while calls wait for it hangs (protocol/peer.ts). */
+export const SILENCE_MS = 2_000;
+
 export const DEFAULT_MAX_REQUESTS = 1024;
 export const DEFAULT_MAX_REQUEST_BYTES = 64 * MIB;
 /** Calls that wait for credit before new ones are refused with OVERLOADED. */

@@ -54,6 +54,12 @@ export interface PeerOptions {
   readonly logger: Logger;
   readonly maxRequests?: number;
   readonly maxRequestBytes?: number;
+  /**
+   * For how long the other side may say nothing at all while calls wait for it; half-way it is asked for a
+   * sign of life. A process that hangs (SIGSTOP, a host that is gone) is told from one that is slow: what
+   * waits for the disk answers, what hangs does not. Undefined: calls wait for their own deadlines.
+   */
+  readonly silenceMs?: number;
 }
 
 interface PendingCall {
@@ -108,6 +114,11 @@ export class Peer implements Caller {
   readonly #probes = new Set<number>();
   #closedWith: GfsError | undefined;
   readonly #closeCallbacks: ((error: Error | undefined) => void)[] = [];
+  /**
+   * Sweeps in a row that found calls waiting and nothing said since the sweep before. Counted rather than
+   * timed, so that a pause of our own does not pass for the other side's silence.
+   */
+  #silentSweeps = 0;
 
   constructor(socket: Socket, options: PeerOptions) {
     this.remote = socket.remote;
@@ -281,6 +292,12 @@ export class Peer implements Caller {
       this.#goodbye(new GfsError('UNREACHABLE', `no hello within ${HELLO_TIMEOUT_MS} ms`));
       return;
     }
+    if (this.#isSilent(nowMs)) {
+      this.#shutDown(new GfsError('UNREACHABLE', `${this.remote} gives no sign of life`));
+      // It would not take what is queued either.
+      this.#socket.destroy();
+      return;
+    }
     if (this.#isDead(nowMs)) {
       this.#shutDown(
         new GfsError('DISCONNECTED', `the connection to ${this.remote} carries nothing any more`),
@@ -327,6 +344,19 @@ export class Peer implements Caller {
     return this.#probedMs !== undefined && nowMs - this.#probedMs > PROBE_TIMEOUT_MS;
   }
 
+  /** Whether the other side has been silent for too long; on the way there it is asked for a sign of life. */
+  #isSilent(nowMs: number): boolean {
+    const { silenceMs } = this.#options;
+    if (silenceMs === undefined || this.#pending.size === 0) {
+      this.#silentSweeps = 0;
+      return false;
+    }
+    this.#silentSweeps++;
+    const limit = Math.ceil(silenceMs / SWEEP_INTERVAL_MS);
+    if (this.#silentSweeps === Math.ceil(limit / 2)) this.#probe(nowMs);
+    return this.#silentSweeps > limit;
+  }
+
   #sendHello(): void {
     const { role, id, clusterId, term, maxRequests, maxRequestBytes } = this.#options;
     const hello: Hello = {
@@ -344,6 +374,7 @@ export class Peer implements Caller {
   #onData(chunk: Uint8Array): void {
     if (this.#closedWith !== undefined) return;
     this.#heardMs = this.#options.clock.monotonicMs();
+    this.#silentSweeps = 0;
     try {
       this.#reader.push(chunk, (frame) => this.#onFrame(frame));
     } catch (thrown) {

@@ -39,6 +39,11 @@ export class Chunk {
   /** Written past the journal since the chunk file's last flush. */
   unflushedBytes = 0;
   lastMutationMs = 0;
+  /**
+   * The version under which this replica is or was primary, with every mutation applied by all replicas so
+   * far; 0 when one failed, and when nobody knows (a secondary, a start of the process).
+   */
+  agreedVersion = 0;
   /** The checkpoint of this chunk that runs: its files must not be removed under it. */
   checkpointing: Promise<void> | undefined;
   #fileSync: Promise<void> | undefined;

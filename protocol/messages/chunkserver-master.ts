@@ -85,6 +85,23 @@ export const ReportDamage = method(
   empty,
 );
 
+/**
+ * From a primary: under `version` these secondaries did not do what they were told, `silent` ones said
+ * nothing at all. The master raises the chunk to a new version, without those that are silent, and answers
+ * when a lease of that version is logged: the mutations under way then hold, on every replica that is left.
+ * @throws NOT_PRIMARY, STALE_CHUNK_VERSION: the lease is another's; and as GetLease
+ */
+export const DropSecondary = method(
+  191,
+  'dropSecondary',
+  struct({
+    handle: chunkHandleCodec,
+    version: u53,
+    failed: list(struct({ serverId: text(64), silent: bool }), MAX_REPLICAS),
+  }),
+  struct({ primary: text(64), version: u53 }),
+);
+
 // From the master to a chunkserver.
 
 const leaseTerms = struct({
@@ -130,12 +147,16 @@ export const RepairReplicas = method(
   empty,
 );
 
-/** Ends a lease: what is under way is finished first, then NOT_PRIMARY (paper §3.4). */
+/**
+ * Ends a lease: what is under way is finished first, then NOT_PRIMARY (paper §3.4). Also asked when the
+ * lease has run out: `agreed` says that every replica applied every mutation that there was under this
+ * version, so that they are equal. Absent: nobody knows.
+ */
 export const RevokeLease = method(
   72,
   'revokeLease',
   struct({ handle: chunkHandleCodec, version: u53 }),
-  struct({ lengthBytes: u53, appliedSerial: u53 }),
+  struct({ lengthBytes: u53, appliedSerial: u53, agreed: optional(bool) }),
 );
 
 /** Copy on write: a local copy of `source` under a new handle (paper §3.4). Fields else as PrepareVersion. */

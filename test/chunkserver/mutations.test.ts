@@ -284,6 +284,49 @@ t.test('lease: a secondary that does not answer ends it, and a new version goes 
   chunkservers.pop();
 });
 
+t.test(
+  'drop secondary: the write goes on at a new version, and its client need not send it again',
+  async (t) => {
+    const cluster = await threeServers(t);
+    const { master, ids, primary, chunkservers } = cluster;
+    await master.grant(1, 1, ids);
+    await write(primary, 1, 1, 0, Buffer.from('before'));
+    const named: string[][] = [];
+    master.onDrop = async (handle, version, failed) => {
+      named.push(failed);
+      await master.grant(
+        handle,
+        version,
+        ids.filter((id) => !failed.includes(id)),
+      );
+    };
+    await chunkservers[2]?.stop();
+    const during = ['one', 'two', 'six'].map((word, i) => write(primary, 1, 1, 6 + 3 * i, Buffer.from(word)));
+    for (const { body } of await Promise.all(during)) t.equal(body.verifiers.length, 2);
+    t.strictSame(named, [[ids[2]]], 'the master is asked once for all that were under way');
+    await t.rejects(write(primary, 1, 1, 0, Buffer.from('late')), { code: 'STALE_CHUNK_VERSION' });
+    await write(primary, 1, 2, 15, Buffer.from('!'));
+    for (const peer of cluster.clients.slice(0, 2)) {
+      t.equal((await read(peer, 1, 2)).toString(), 'beforeonetwosix!');
+    }
+    chunkservers.pop();
+  },
+);
+
+t.test('drop secondary: one that is told an old version refuses, and none of its bytes change', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary, clients } = cluster;
+  await master.grant(1, 1, ids);
+  await write(primary, 1, 1, 0, Buffer.from('before'));
+  // Raised behind the primary's back: it is the secondary that knows the newer version.
+  await master.call(ids[2] as string, PrepareVersion, { handle: 1, version: 2, create: false });
+  const failed = write(primary, 1, 1, 0, Buffer.from('during'));
+  await t.rejects(failed, { code: 'REPLICA_FAILED', message: new RegExp(`^${ids[2]}: `) });
+  t.equal((await read(clients[2] as Peer, 1, 2)).toString(), 'before');
+  await master.grant(1, 3, ids);
+  await assertReplicas(t, cluster, 1, Buffer.from('during'), 3);
+});
+
 t.test('repair: replicas that differ are made equal to the primary before a lease', async (t) => {
   const cluster = await threeServers(t);
   const { master, ids, primary, clients } = cluster;
@@ -364,6 +407,22 @@ t.test('revoke: what is under way is finished first, then nothing more is accept
   await t.rejects(write(primary, 1, 1, 0, pattern(10)), { code: 'NOT_PRIMARY' });
   const again = await master.call(ids[0] as string, RevokeLease, { handle: 1, version: 1 });
   t.equal(again.body.lengthBytes, revoked.body.lengthBytes, 'asked twice it says the same');
+  t.ok(again.body.agreed, 'every replica has every mutation');
+  await cluster.restart(0);
+  const restarted = await master.call(ids[0] as string, RevokeLease, { handle: 1, version: 1 });
+  t.notOk(restarted.body.agreed, 'after a restart it does not know');
+});
+
+t.test('revoke: a primary of which a mutation failed does not vouch for the replicas', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary, chunkservers } = cluster;
+  await master.grant(1, 1, ids);
+  await write(primary, 1, 1, 0, Buffer.from('before'));
+  await chunkservers[2]?.stop();
+  await t.rejects(write(primary, 1, 1, 0, Buffer.from('during')), { code: 'REPLICA_FAILED' });
+  const { body } = await master.call(ids[0] as string, RevokeLease, { handle: 1, version: 1 });
+  t.notOk(body.agreed);
+  chunkservers.pop();
 });
 
 t.test('versions: raised durably, never lowered, truncation carried out on the way', async (t) => {

@@ -6,7 +6,9 @@ import { Chunkserver } from '../../chunkserver/chunkserver.js';
 import { type ChunkserverOptions, chunkserverDefaults } from '../../chunkserver/options.js';
 import { nodeEnvironment } from '../../environment/node/index.js';
 import type { Environment, Listener, LogFields, Logger } from '../../environment/ports/index.js';
+import { GfsError } from '../../protocol/errors.js';
 import {
+  DropSecondary,
   Heartbeat,
   PrepareVersion,
   RegisterChunkserver,
@@ -56,6 +58,8 @@ export class ScriptedMaster {
     extend: readonly { handle: number }[];
     availableBytes: number;
   }[] = [];
+  /** Grants the version that a primary asks for without a secondary. Otherwise nobody is dropped. */
+  onDrop: ((handle: number, version: number, failed: string[]) => Promise<void>) | undefined;
   /** Named in the reply to the next heartbeat. */
   drop: number[] = [];
   timeoutMs = 2_000;
@@ -109,6 +113,15 @@ export class ScriptedMaster {
         this.heartbeats.push({ serverId: from.id, extend, availableBytes });
         const drop = this.drop.splice(0);
         return { body: { extended: extend.map(({ handle }) => ({ handle, remainingMs: 60_000 })), drop } };
+      })
+      .on(DropSecondary, async ({ handle, version, failed }, { from }) => {
+        if (this.onDrop === undefined) throw new GfsError('NOT_PRIMARY');
+        await this.onDrop(
+          handle,
+          version + 1,
+          failed.map(({ serverId }) => serverId),
+        );
+        return { body: { primary: from.id, version: version + 1 } };
       })
       .on(ReportDamage, ({ handle }, { from }) => {
         this.damaged.push({ serverId: from.id, handle });

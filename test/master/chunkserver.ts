@@ -30,6 +30,8 @@ export class TestChunkserver {
   location: m.Location | undefined;
   rack: string | undefined;
   availableBytes = 100 * GIGABYTE;
+  /** What it says of mutations under leases that are revoked: whether all replicas applied them. */
+  agreed = true;
   process: FakeProcess;
   peer!: Peer;
 
@@ -145,7 +147,8 @@ export class TestChunkserver {
         const chunk = this.chunks.get(handle);
         if (chunk?.lease === undefined || chunk.version !== version) throw new GfsError('NOT_PRIMARY');
         chunk.lease = undefined;
-        return { body: { lengthBytes: chunk.lengthBytes, appliedSerial: chunk.appliedSerial } };
+        const { lengthBytes, appliedSerial } = chunk;
+        return { body: { lengthBytes, appliedSerial, agreed: this.agreed } };
       })
       .on(m.RepairReplicas, ({ handle, version, secondaries }) => {
         this.#note('repair', handle, version);

@@ -113,6 +113,75 @@ t.test(
   },
 );
 
+t.test('snapshot: replicas are made equal first where their primary does not vouch for them', async (t) => {
+  for (const how of ['failed', 'gone', 'expired'] as const) {
+    const { world, client, chunkservers, byId, lease } = await cluster();
+    const file = await client.create(m.ROOT_ID, 'f');
+    const { handle, primary, secondaries } = await lease(file);
+    const behind = byId(secondaries[0]?.serverId as string);
+    for (const chunkserver of chunkservers)
+      Object.assign(held(chunkserver, handle), { digest: 7, appliedSerial: 2, lengthBytes: 200 });
+    // A write reached all but one.
+    Object.assign(held(behind, handle), { digest: 5, appliedSerial: 1, lengthBytes: 100 });
+    byId(primary.serverId).agreed = false;
+    if (how === 'gone') byId(primary.serverId).crash();
+    if (how === 'expired') await world.runFor(70_000);
+    await client.mutate(m.Snapshot, { id: file, parent: m.ROOT_ID, name: 'copy' });
+    t.equal(held(behind, handle).digest, 7, how);
+    const copy = await client.lookup('/copy');
+    const { chunks } = await client.call(m.GetChunks, { id: copy.id, index: 0, count: 1 });
+    t.equal(chunks[0]?.handle, handle);
+    t.equal(chunks[0]?.replicas.length, how === 'gone' ? 2 : 3);
+    const asked = behind.asked.length;
+    await client.mutate(m.Snapshot, { id: file, parent: m.ROOT_ID, name: 'again' });
+    t.equal(behind.asked.length, asked, 'what is shared is equal for good');
+  }
+});
+
+t.test(
+  'drop secondary: a silent one is left out at once, one that refused is made equal again',
+  async (t) => {
+    for (const silent of [true, false]) {
+      const { client, byId, lease } = await cluster();
+      const file = await client.create(m.ROOT_ID, 'f');
+      const first = await lease(file);
+      const { handle, version } = first;
+      const [failed, other] = first.secondaries.map(({ serverId }) => serverId) as [string, string];
+      const primary = byId(first.primary.serverId);
+      const body = { handle, version, failed: [{ serverId: failed, silent }] };
+      t.equal(await codeOf(byId(other).call(m.DropSecondary, body)), 'NOT_PRIMARY', 'only the primary may');
+      const dropped = await primary.call(m.DropSecondary, body);
+      t.strictSame(dropped, { primary: primary.serverId, version: version + 1 });
+      const next = await lease(file, 0, version);
+      t.equal(next.version, version + 1, 'clients hear of the same lease');
+      t.equal(members(next).includes(failed), !silent);
+      t.strictSame(await primary.call(m.DropSecondary, body), dropped, 'asked late it hears of it too');
+    }
+  },
+);
+
+t.test('lease: ends with the session of its holder, and is granted to another replica', async (t) => {
+  const { client, byId, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  const primary = byId(first.primary.serverId);
+  primary.peer.close();
+  await client.world.runFor(50);
+  const second = await lease(file);
+  t.equal(second.version, 2, 'no client waits for the lease to run out');
+  t.not(second.primary.serverId, first.primary.serverId);
+});
+
+t.test('lease: one that nobody extends runs out, and the next has a higher version', async (t) => {
+  const { client, world, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  await world.runFor(first.remainingMs - 1_000);
+  t.equal((await lease(file)).version, 1);
+  await world.runFor(2_000);
+  t.equal((await lease(file)).version, 2);
+});
+
 t.test('lease: without chunkservers the client is told to wait', async (t) => {
   const { client, lease } = await cluster(0);
   t.equal(await codeOf(lease(await client.create(m.ROOT_ID, 'f'))), 'NO_CHUNKSERVERS');

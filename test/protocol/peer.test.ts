@@ -205,6 +205,28 @@ check('deadline: the caller hears in time, the handler by its signal', async (t,
   await a.peer.call(Echo, { word: 'still here' });
 });
 
+check(
+  'silence: a peer that hangs is given up, one that only takes long is not',
+  async (t, pair) => {
+    const { a, b } = pair;
+    const slow = a.peer.call(Wait, {}, { deadlineMs: 60_000 });
+    await until(pair, () => b.waiting.length === 1);
+    await sleep(pair, 10_000);
+    t.notOk(a.peer.closed, 'it answers pings');
+    b.waiting[0]!.finish();
+    await slow;
+    const call = a.peer.call(Wait, {}, { deadlineMs: 60_000 });
+    await until(pair, () => b.waiting.length === 2);
+    b.process.pause();
+    const startMs = a.process.environment.clock.monotonicMs();
+    await t.rejects(call, { code: 'UNREACHABLE' });
+    const tookMs = a.process.environment.clock.monotonicMs() - startMs;
+    t.ok(tookMs > 1_500 && tookMs < 2_500, `${tookMs} ms`);
+    t.ok(a.peer.closed);
+  },
+  [{ silenceMs: 2_000 }],
+);
+
 check('deadline: none is none', async (t, pair) => {
   const { a, b } = pair;
   const call = a.peer.call(Wait, {}, { deadlineMs: Number.POSITIVE_INFINITY });
