@@ -11,7 +11,6 @@ import { LockSet } from './locks.js';
 import type { Decision, Mutations, Plan } from './mutations.js';
 import type { Credentials } from './namespace.js';
 import { checkName, checkPathLength, findLiveDirectory, findNode, livePath, lockName } from './resolve.js';
-import type { Settling } from './settling.js';
 import type { ChunkState, LoggedState, Node } from './state.js';
 
 interface AttributesReply {

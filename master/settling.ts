@@ -50,17 +50,19 @@ export class Settling {
   async settle(handle: number): Promise<void> {
     const chunk = this.#state.chunks.get(handle);
     if (chunk === undefined || this.isSettled(chunk)) return;
-    if (await this.#isAgreed(chunk)) {
-      this.#leases.noteOver(handle);
-    } else if (this.#replicas.raisable(chunk).length > 0) {
-      await this.#raiser.verify(chunk);
-    } else {
-      // There is nothing to compare. What comes back is compared before anyone reads it.
-      await this.#leases.end(chunk);
-      this.#replicas.doubt(handle);
-    }
+    if (await this.#isAgreed(chunk)) this.#leases.noteOver(handle);
+    else await this.#compare(handle);
     const settled = this.#state.chunks.get(handle);
     if (settled !== undefined) this.#note(handle, settled.version);
+  }
+
+  async #compare(handle: number): Promise<void> {
+    const chunk = this.#state.chunks.get(handle);
+    if (chunk === undefined) return;
+    if (this.#replicas.raisable(chunk).length > 0) return this.#raiser.verify(chunk);
+    // There is nothing to compare. What comes back is compared before anyone reads it.
+    await this.#leases.end(chunk);
+    this.#replicas.doubt(handle);
   }
 
   /** Whether the holder of the last lease is there, and knows that all replicas did what it did. */
