@@ -1,7 +1,6 @@
 /** The data path: what clients and chunkservers ask of a chunkserver. Bytes travel as the frame's payload. */
 import { MAX_REPLICAS } from '../limits.js';
 import { method } from '../rpc.js';
-
 import { bool, bytes, list, oneOf, optional, struct, u32, u53 } from '../schema.js';
 import { chunkHandleCodec, serverCodec } from './types.js';
 
