@@ -12,6 +12,8 @@ export interface MountOptions {
   /** Not given: `kernel`, or `fuse-native` where the addon is not built. */
   readonly binding: 'kernel' | 'fuse-native' | undefined;
   readonly nonEmpty: boolean;
+  /** POSIX ACLs. */
+  readonly acls: boolean;
   readonly hard: boolean | undefined;
   readonly location: Location | undefined;
   readonly rack: string | undefined;
@@ -88,6 +90,12 @@ const READERS: Readonly<Record<string, Reader>> = {
   nodefault_permissions: flagOf((options) => {
     options.defaultPermissions = false;
   }),
+  acl: flagOf((options) => {
+    options.acls = true;
+  }),
+  noacl: flagOf((options) => {
+    options.acls = false;
+  }),
   nonempty: flagOf((options) => {
     options.nonEmpty = true;
   }),
@@ -146,6 +154,7 @@ export function parseMountOptions(texts: readonly string[], allowOther: boolean)
     defaultPermissions: true,
     binding: undefined,
     nonEmpty: false,
+    acls: true,
     hard: undefined,
     location: undefined,
     rack: undefined,

@@ -2,10 +2,10 @@
 import type { GfsClient } from '../client/index.js';
 import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
 import { type DirectoryEntry, ReadDirectory } from '../protocol/messages/index.js';
+import { callContext } from './access.js';
 import { type Context, type DirectoryEntryReply, type Entry, FileType } from './handler.js';
 import { type DirectoryHandle, HandleTable } from './handles.js';
 import type { InodeMap } from './inodes.js';
-import { callContext } from './powers.js';
 
 /** Cookies of `.` and `..`; those of the master's entries follow, moved up by two. */
 const DOT = 1;

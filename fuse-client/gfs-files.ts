@@ -2,10 +2,11 @@
 import { copyRange, type GfsClient, type OpenFile, punchHole } from '../client/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_FILE_BYTES } from '../protocol/limits.js';
+import { callContext } from './access.js';
 import type { Context, ReadReply } from './handler.js';
 import { OpenFlags } from './handler.js';
 import { type FileHandle, HandleTable } from './handles.js';
-import { callContext, type Powers } from './powers.js';
+import type { Powers } from './powers.js';
 
 /** Bits of fallocate(2)'s mode. */
 const FALLOC_KEEP_SIZE = 1;

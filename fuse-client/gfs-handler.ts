@@ -24,6 +24,7 @@ import {
   Symlink,
   Unlink,
 } from '../protocol/messages/index.js';
+import { callContext } from './access.js';
 import { GfsDirectories } from './gfs-directories.js';
 import { GfsFiles } from './gfs-files.js';
 import {
@@ -48,11 +49,11 @@ import {
 import { InodeMap } from './inodes.js';
 import { runIoctl } from './ioctls.js';
 import type { HandlerOptions } from './options.js';
-import { callContext, Powers } from './powers.js';
+import { Powers } from './powers.js';
+import { StoredXattrs } from './stored-xattrs.js';
 import { getVirtualXattr, isVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
 
 const STATFS_BLOCK_BYTES = 4096;
-const STORED_XATTRS = ['user.', 'trusted.', 'security.capability'];
 
 export class GfsHandler implements FuseHandler {
   readonly #environment: Environment;
@@ -62,6 +63,7 @@ export class GfsHandler implements FuseHandler {
   readonly #powers: Powers;
   readonly #files: GfsFiles;
   readonly #directories: GfsDirectories;
+  readonly #acls: StoredXattrs;
 
   /** The directory of the cluster that the mount shows. */
   readonly rootId: number;
@@ -73,6 +75,7 @@ export class GfsHandler implements FuseHandler {
     this.rootId = rootId;
     this.#inodes = new InodeMap(rootId);
     this.#powers = new Powers(client, options, this.#inodes);
+    this.#acls = new StoredXattrs(environment.clock, options);
     this.#files = new GfsFiles(client, this.#powers);
     this.#directories = new GfsDirectories(client, this.#inodes, ({ attributes }, askedAt) =>
       this.#entry(attributes, askedAt),
@@ -123,12 +126,23 @@ export class GfsHandler implements FuseHandler {
     return (await this.#client.master.query(ReadLink, { id }, callContext(context))).target;
   }
 
-  mknod(context: Context, parent: Inode, name: ByteString, mode: number, rdev: number): Promise<Entry> {
-    return this.#make(context, parent, name, mode, rdev);
+  mknod(
+    context: Context,
+    parent: Inode,
+    name: ByteString,
+    mode: number,
+    rdev: number,
+    umask: number,
+  ): Promise<Entry> {
+    return this.#make(context, parent, name, { mode, rdev, umask });
   }
 
-  mkdir(context: Context, parent: Inode, name: ByteString, mode: number): Promise<Entry> {
-    return this.#make(context, parent, name, FileType.DIRECTORY | (mode & ~FileType.MASK), 0);
+  mkdir(context: Context, parent: Inode, name: ByteString, mode: number, umask: number): Promise<Entry> {
+    return this.#make(context, parent, name, {
+      mode: FileType.DIRECTORY | (mode & ~FileType.MASK),
+      rdev: 0,
+      umask,
+    });
   }
 
   async symlink(context: Context, parent: Inode, name: ByteString, target: ByteString): Promise<Entry> {
@@ -176,6 +190,7 @@ export class GfsHandler implements FuseHandler {
     name: ByteString,
     mode: number,
     flags: number,
+    umask: number,
   ): Promise<CreateReply> {
     const call = callContext(context);
     const exclusive = (flags & OpenFlags.EXCL) !== 0;
@@ -186,6 +201,7 @@ export class GfsHandler implements FuseHandler {
       mode: regular,
       rdev: 0,
       exclusive,
+      umask,
     };
     const { attributes, created } = await this.#client.master.mutate(Create, request, call);
     const { file } = await this.#client.openCached(attributes.id, call, created);
@@ -305,18 +321,21 @@ export class GfsHandler implements FuseHandler {
     name: ByteString,
     value: Uint8Array,
     mode: 'either' | 'create' | 'replace',
+    dropSetgid: boolean,
   ): Promise<void> {
     const id = this.#inodes.toNode(inode);
     if (isVirtualXattr(name)) return setVirtualXattr(this.#powers, context, id, name, Uint8Array.from(value));
-    requireStored(name);
-    const request = { id, name, value: Uint8Array.from(value), mode };
+    this.#acls.requireStored(name);
+    const request = { id, name, value: Uint8Array.from(value), mode, dropSetgid };
     await this.#client.master.mutate(SetXattr, request, callContext(context));
+    this.#acls.forget(id);
   }
 
   async getxattr(context: Context, inode: Inode, name: ByteString): Promise<Uint8Array> {
     const id = this.#inodes.toNode(inode);
     if (isVirtualXattr(name)) return getVirtualXattr(this.#powers, context, id, name);
-    requireStored(name);
+    this.#acls.requireStored(name);
+    if (this.#acls.isKnownToBeAbsent(id, name)) throw new GfsError('NO_ATTRIBUTE');
     return (await this.#client.master.query(GetXattr, { id, name }, callContext(context))).value;
   }
 
@@ -327,7 +346,7 @@ export class GfsHandler implements FuseHandler {
 
   async removexattr(context: Context, inode: Inode, name: ByteString): Promise<void> {
     if (isVirtualXattr(name)) throw new GfsError('NOT_SUPPORTED', `${name} cannot be removed`);
-    requireStored(name);
+    this.#acls.requireStored(name);
     const request = { id: this.#inodes.toNode(inode), name };
     await this.#client.master.mutate(RemoveXattr, request, callContext(context));
   }
@@ -355,8 +374,14 @@ export class GfsHandler implements FuseHandler {
     return Promise.reject(new GfsError('NOT_SUPPORTED'));
   }
 
-  async #make(context: Context, parent: Inode, name: ByteString, mode: number, rdev: number): Promise<Entry> {
-    const request = { parent: this.#inodes.toNode(parent), name: checked(name), mode, rdev, exclusive: true };
+  async #make(
+    context: Context,
+    parent: Inode,
+    name: ByteString,
+    what: { readonly mode: number; readonly rdev: number; readonly umask: number },
+  ): Promise<Entry> {
+    const at = { parent: this.#inodes.toNode(parent), name: checked(name) };
+    const request = { ...at, ...what, exclusive: true };
     return this.#made((await this.#client.master.mutate(Create, request, callContext(context))).attributes);
   }
 
@@ -375,6 +400,7 @@ export class GfsHandler implements FuseHandler {
   }
 
   #shown(attributes: Attributes): Attributes {
+    this.#acls.note(attributes);
     const id = this.#inodes.toInode(attributes.id);
     return id === attributes.id ? attributes : { ...attributes, id };
   }
@@ -407,13 +433,4 @@ export class GfsHandler implements FuseHandler {
 function checked(name: ByteString): ByteString {
   if (name.length > MAX_NAME_BYTES) throw new GfsError('NAME_TOO_LONG');
   return name;
-}
-
-/**
- * POSIX ACLs and security labels are not stored. To say so saves messages: ls(1) asks every file for its
- * SELinux label until it hears EOPNOTSUPP once.
- * @throws NOT_SUPPORTED
- */
-function requireStored(name: ByteString): void {
-  if (!STORED_XATTRS.some((prefix) => name.startsWith(prefix))) throw new GfsError('NOT_SUPPORTED');
 }

@@ -15,6 +15,8 @@ export interface Context {
   readonly uid: number;
   readonly gid: number;
   readonly pid: number;
+  /** All groups of the caller, the primary one first; only that one where no more can be known. Not free: asked for where it matters. */
+  readonly groups?: readonly number[];
   /** Aborted when the kernel interrupts the request (FUSE_INTERRUPT): answer soon, with EINTR. */
   readonly signal: AbortSignal;
 }
@@ -133,8 +135,16 @@ export interface FuseHandler {
   getattr(context: Context, inode: Inode, handle: number | undefined): Promise<AttributeReply>;
   setattr(context: Context, inode: Inode, update: AttributeUpdate): Promise<AttributeReply>;
   readlink(context: Context, inode: Inode): Promise<ByteString>;
-  mknod(context: Context, parent: Inode, name: ByteString, mode: number, rdev: number): Promise<Entry>;
-  mkdir(context: Context, parent: Inode, name: ByteString, mode: number): Promise<Entry>;
+  /** `umask`: still to be taken from the mode, unless a default ACL decides; 0 where the kernel has done it. */
+  mknod(
+    context: Context,
+    parent: Inode,
+    name: ByteString,
+    mode: number,
+    rdev: number,
+    umask: number,
+  ): Promise<Entry>;
+  mkdir(context: Context, parent: Inode, name: ByteString, mode: number, umask: number): Promise<Entry>;
   symlink(context: Context, parent: Inode, name: ByteString, target: ByteString): Promise<Entry>;
   link(context: Context, inode: Inode, newParent: Inode, newName: ByteString): Promise<Entry>;
   unlink(context: Context, parent: Inode, name: ByteString): Promise<void>;
@@ -154,6 +164,7 @@ export interface FuseHandler {
     name: ByteString,
     mode: number,
     flags: number,
+    umask: number,
   ): Promise<CreateReply>;
   open(context: Context, inode: Inode, flags: number): Promise<OpenReply>;
   read(context: Context, inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply>;
@@ -229,6 +240,8 @@ export interface FuseHandler {
     name: ByteString,
     value: Uint8Array,
     mode: 'either' | 'create' | 'replace',
+    /** With an access ACL: set-group-ID falls, for the caller is not in the file's group. */
+    dropSetgid: boolean,
   ): Promise<void>;
   /** The whole value; the binding answers size queries and ERANGE. */
   getxattr(context: Context, inode: Inode, name: ByteString): Promise<Uint8Array>;
@@ -268,7 +281,9 @@ export type Capability =
   | 'create_flags'
   | 'statfs_64bit'
   /** Times to the nanosecond, before 1970 too. */
-  | 'exact_times';
+  | 'exact_times'
+  /** POSIX ACLs, enforced by the kernel. */
+  | 'acls';
 
 export interface MountOptions {
   readonly directory: string;

@@ -33,7 +33,10 @@ class MountDaemon implements Daemon {
     this.#client = await GfsClient.connect(environment, client);
     try {
       const handler = await GfsHandler.create(environment, this.#client, this.#options);
-      const chosen = binding === 'kernel' ? kernelBinding(environment) : fuseNativeBinding(environment);
+      const chosen =
+        binding === 'kernel'
+          ? kernelBinding(environment, { acls: this.#options.acls })
+          : fuseNativeBinding(environment);
       const identity = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: process.pid };
       const served = withDotGfs(handler, environment, this.#client, this.#options, identity, handler.rootId);
       this.#mount = await chosen.mount(served, this.#options);

@@ -7,6 +7,8 @@ export interface HandlerOptions {
   readonly directory: string;
   readonly entryTtlMs: number;
   readonly attributeTtlMs: number;
+  /** POSIX ACLs are stored and, by the kernel, enforced. */
+  readonly acls: boolean;
 }
 
 export interface MountProgramOptions extends HandlerOptions {
@@ -25,6 +27,7 @@ export const mountDefaults = {
   path: '/',
   entryTtlMs: 1_000,
   attributeTtlMs: 1_000,
+  acls: true,
   binding: 'kernel',
   readOnly: false,
   allowOther: true,

@@ -11,7 +11,7 @@ import {
   LookupPath,
   Snapshot,
 } from '../protocol/messages/index.js';
-import { Access, requireAccess } from './access.js';
+import { Access, callContext, requireAccess } from './access.js';
 import { type ByteString, type Context, FileType, type Mount } from './handler.js';
 import type { InodeMap } from './inodes.js';
 import type { HandlerOptions } from './options.js';
@@ -44,14 +44,14 @@ export class Powers {
   async snapshot(context: Context, source: number, destination: ByteString): Promise<void> {
     const call = callContext(context);
     const attributes = await this.attributes(source, call);
-    requireAccess(attributes, context, Access.READ);
+    await requireAccess(this.#client.master, attributes, context, Access.READ);
     const path = await this.#clusterPath(source, destination, call);
     const slash = path.lastIndexOf('/');
     const name = path.slice(slash + 1);
     if (name === '') throw new GfsError('EXISTS', 'the destination is a directory');
     const parentPath = path.slice(0, slash) || '/';
     const { attributes: parent } = await this.#client.master.query(LookupPath, { path: parentPath }, call);
-    requireAccess(parent, context, Access.WRITE | Access.EXECUTE);
+    await requireAccess(this.#client.master, parent, context, Access.WRITE | Access.EXECUTE);
     const file = this.#client.openFile(source);
     if ((attributes.mode & FileType.MASK) === FileType.DIRECTORY) await this.#client.flushAll(call);
     else if (file !== undefined) await file.flush(call);
@@ -64,7 +64,7 @@ export class Powers {
     const call = callContext(context);
     const attributes = await this.attributes(id, call);
     requireRegular(attributes);
-    requireAccess(attributes, context, Access.WRITE);
+    await requireAccess(this.#client.master, attributes, context, Access.WRITE);
     const file = await this.#client.open(id, call);
     try {
       const offset = await file.appendRecord(data, call);
@@ -154,17 +154,6 @@ export class Powers {
     const { path } = await this.#client.master.query(GetPath, { id: source }, call);
     return clusterPath(this.#options, destination, path.slice(0, path.lastIndexOf('/')));
   }
-}
-
-export function callContext(context: Context): CallContext {
-  // The signal is read lazily: bindings make it only when it is asked for.
-  return {
-    uid: context.uid,
-    gids: [context.gid],
-    get signal() {
-      return context.signal;
-    },
-  };
 }
 
 export function requireRegular(attributes: Attributes): void {

@@ -2,10 +2,11 @@
 import type { Attributes } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
 import type { Effects } from './apply.js';
+import { keepInherited, setMode } from './apply-acl.js';
 import { dropReference } from './apply-chunks.js';
 import { assert } from './assert.js';
 import type { Directory, Entry } from './directory.js';
-import { isDirectory, Mode } from './mode.js';
+import { isDirectory } from './mode.js';
 import { inheritRetention } from './retention.js';
 import type { Link, LoggedState, NewNode, Node, Timestamp } from './state.js';
 
@@ -88,6 +89,7 @@ export function applyCreated(
     node.size = target.length;
   }
   inheritRetention(state, parent.id, node);
+  keepInherited(node, event);
   setModified(parent, time);
   return { attributes: node.attributes(), created: true };
 }
@@ -180,7 +182,7 @@ export function applyAttributesSet(
 ): AttributesReply {
   const node = nodeOf(state, event.id);
   const { mode, uid, gid, size, atimeSec, atimeNsec, mtimeSec, mtimeNsec } = event.changes;
-  if (mode !== undefined) node.mode = (node.mode & Mode.TYPE) | (mode & Mode.PERMISSIONS);
+  if (mode !== undefined) setMode(node, mode);
   if (uid !== undefined) node.uid = uid;
   if (gid !== undefined) node.gid = gid;
   setChanged(node, time);

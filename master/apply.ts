@@ -6,6 +6,7 @@
  */
 import { SESSION_RESULTS } from '../protocol/limits.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
+import { applyAclSet } from './apply-acl.js';
 import { applyChunkAdded, applyChunkCopied, applyLeaseGranted, applyVersionRaised } from './apply-chunks.js';
 import {
   applyAttributesSet,
@@ -93,6 +94,8 @@ function applyEvent(state: LoggedState, record: LogRecord, event: LogEvent, effe
       return applyUndeleted(state, event, record);
     case 'chunksShared':
       return applyChunksShared(state, event, record, effects);
+    case 'aclSet':
+      return applyAclSet(state, event, record);
     case 'punched':
       return applyPunched(state, event, record, effects);
   }

@@ -1,4 +1,5 @@
 /** Mutations of one node: its attributes, its length, its extended attributes. */
+import { isAclName } from '../protocol/acl.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_XATTRS_PER_NODE } from '../protocol/limits.js';
 import type {
@@ -10,6 +11,7 @@ import type {
   SetXattr,
 } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
+import { decideAcl } from './acls.js';
 import { LockSet } from './locks.js';
 import { Mode, withoutPrivilege } from './mode.js';
 import type { Plan } from './mutations.js';
@@ -60,11 +62,13 @@ export class NodeMutations {
     return {
       locks: () => this.#lock(body.id),
       validate: () => {
-        const { xattrs } = findNode(this.#state, body.id);
+        const node = findNode(this.#state, body.id);
+        const { xattrs } = node;
         const has = xattrs?.has(body.name) ?? false;
         if (body.name === '' || body.name.includes('\0')) throw new GfsError('RANGE', 'not a name');
         if (body.mode === 'create' && has) throw new GfsError('EXISTS');
         if (body.mode === 'replace' && !has) throw new GfsError('NO_ATTRIBUTE');
+        if (isAclName(body.name)) return decideAcl(node, body.name, body.value, body.dropSetgid ?? false);
         if (!has && (xattrs?.size ?? 0) >= MAX_XATTRS_PER_NODE)
           throw new GfsError('NO_SPACE', 'too many attributes');
         return { event: { type: 'xattrSet', id: body.id, name: body.name, value: body.value } };
@@ -77,6 +81,7 @@ export class NodeMutations {
       locks: () => this.#lock(body.id),
       validate: () => {
         const node = findNode(this.#state, body.id);
+        if (isAclName(body.name)) return decideAcl(node, body.name, undefined, false);
         if (!node.xattrs?.has(body.name)) throw new GfsError('NO_ATTRIBUTE');
         return { event: { type: 'xattrRemoved', ...body } };
       },

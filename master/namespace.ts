@@ -4,6 +4,7 @@ import { GfsError } from '../protocol/errors.js';
 import { MAX_LINKS } from '../protocol/limits.js';
 import type { Attributes, Create, Link, Rename, Symlink, Unlink } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
+import { type Inherited, inheritedBy } from './acls.js';
 import type { Allocator } from './allocator.js';
 import { LockSet, RENAME_LOCK } from './locks.js';
 import { isDirectory, Mode } from './mode.js';
@@ -65,7 +66,8 @@ export class Namespace {
           if (node.isDirectory) throw new GfsError('IS_DIRECTORY');
           return { reply: { attributes: node.attributes(), created: false } };
         }
-        return this.#make(parent, body.name, type | (body.mode & Mode.PERMISSIONS), owner, body.rdev);
+        const mode = type | (body.mode & Mode.PERMISSIONS);
+        return this.#make(parent, body.name, inheritedBy(parent, mode, body.umask ?? 0), owner, body.rdev);
       },
     };
   }
@@ -78,7 +80,7 @@ export class Namespace {
           throw new GfsError('INVALID', 'a link to nothing');
         const parent = findLiveDirectory(this.#state, body.parent);
         if (parent.entries.get(body.name) !== undefined) throw new GfsError('EXISTS');
-        return this.#make(parent, body.name, Mode.SYMLINK | 0o777, owner, 0, body.target);
+        return this.#make(parent, body.name, { mode: Mode.SYMLINK | 0o777 }, owner, 0, body.target);
       },
     };
   }
@@ -86,7 +88,7 @@ export class Namespace {
   #make(
     parent: DirectoryNode,
     name: string,
-    mode: number,
+    { mode, ...acls }: Inherited,
     owner: Credentials,
     rdev: number,
     target?: string,
@@ -105,6 +107,7 @@ export class Namespace {
         gid: inherits ? parent.gid : (owner.gids[0] ?? 0),
         rdev,
         ...(target === undefined ? {} : { target }),
+        ...acls,
       },
     };
   }

@@ -1,4 +1,5 @@
 /** A file, directory or other node. Its id is stable and never reused, so that handles outlive names. */
+import { ACCESS_ACL, DEFAULT_ACL } from '../protocol/acl.js';
 import { GfsError } from '../protocol/errors.js';
 import type { Attributes } from '../protocol/messages/index.js';
 import type { Directory } from './directory.js';
@@ -205,6 +206,7 @@ export class Node {
       ctimeSec: this.ctimeSec,
       ctimeNsec: this.ctimeNsec,
       dataVersion: this.dataVersion,
+      ...(hasAcl(this.xattrs) ? { hasAcl: true } : {}),
     };
   }
 
@@ -221,6 +223,10 @@ export class Node {
   #setU32(word: number, value: number): void {
     this.#table.rows.setU32(this.#at, word, value);
   }
+}
+
+function hasAcl(xattrs: ReadonlyMap<string, Uint8Array> | undefined): boolean {
+  return xattrs !== undefined && (xattrs.has(ACCESS_ACL) || xattrs.has(DEFAULT_ACL));
 }
 
 function setOrDelete<V>(map: Map<number, V>, key: number, value: V | undefined): void {

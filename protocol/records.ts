@@ -64,6 +64,9 @@ export const eventCodec = variant({
       rdev: u32,
       /** Of a symbolic link. */
       target: optional(pathCodec),
+      /** What the default ACL of the directory gave it. */
+      accessAcl: optional(bytes(MAX_XATTR_VALUE_BYTES)),
+      defaultAcl: optional(bytes(MAX_XATTR_VALUE_BYTES)),
     }),
   },
   linked: { number: 11, body: struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }) },
@@ -139,6 +142,16 @@ export const eventCodec = variant({
   chunksShared: {
     number: 100,
     body: struct({ source: nodeIdCodec, index: u53, id: nodeIdCodec, toIndex: u53, bytes: u53 }),
+  },
+  /** A node's ACL is replaced, or gone without a `value`; an access ACL brings the mode that stands for it. */
+  aclSet: {
+    number: 102,
+    body: struct({
+      id: nodeIdCodec,
+      kind: oneOf('access', 'default'),
+      value: optional(bytes(MAX_XATTR_VALUE_BYTES)),
+      mode: optional(u32),
+    }),
   },
   /** The chunks from `index` to before `end` have left the file: a hole. */
   punched: { number: 101, body: struct({ id: nodeIdCodec, index: u53, end: u53 }) },

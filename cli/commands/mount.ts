@@ -99,6 +99,8 @@ function programOptions(
     directory: mountPoint,
     entryTtlMs: options.entryTtlMs ?? DEFAULT_TTL_MS,
     attributeTtlMs: options.attributeTtlMs ?? DEFAULT_TTL_MS,
+    // The kernel that enforces ACLs checks permissions altogether; fuse-native cannot tell it to.
+    acls: options.acls && options.defaultPermissions && options.binding === 'kernel',
     binding: options.binding,
     readOnly: options.readOnly,
     allowOther: options.allowOther,

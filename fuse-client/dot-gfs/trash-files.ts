@@ -15,6 +15,7 @@ import {
   Purge,
   Undelete,
 } from '../../protocol/messages/index.js';
+import { authorisedContext } from '../access.js';
 import type {
   ByteString,
   Context,
@@ -28,7 +29,6 @@ import type {
 import { HandleTable } from '../handles.js';
 import type { InodeMap } from '../inodes.js';
 import type { HandlerOptions } from '../options.js';
-import { callContext } from '../powers.js';
 import { clusterPath } from '../user-paths.js';
 import { deletedInode } from './inodes.js';
 
@@ -75,7 +75,9 @@ export class TrashFiles {
     } catch (error) {
       // Brought back while somebody has it open from here.
       if (!(error instanceof GfsError) || error.code !== 'NOT_FOUND') throw error;
-      return shown((await this.#client.master.query(GetAttributes, { id }, callContext(context))).attributes);
+      return shown(
+        (await this.#client.master.query(GetAttributes, { id }, authorisedContext(context))).attributes,
+      );
     }
   }
 
@@ -152,7 +154,11 @@ export class TrashFiles {
     const under = this.#options.path === '/' ? {} : { under: this.#options.path };
     for (;;) {
       const body = { after: from, limit: PAGE, ...under };
-      const { files, next, end } = await this.#client.master.query(ListDeleted, body, callContext(context));
+      const { files, next, end } = await this.#client.master.query(
+        ListDeleted,
+        body,
+        authorisedContext(context),
+      );
       Object.assign(directory, { page: files, from, next, end });
       if (files.length > 0 || end) return files;
       from = next;
@@ -162,20 +168,20 @@ export class TrashFiles {
   /** `rm`: the file is given up. */
   async purge(context: Context, name: ByteString): Promise<void> {
     const { attributes } = await this.#find(context, name);
-    await this.#client.master.mutate(Purge, { ids: [attributes.id] }, callContext(context));
+    await this.#client.master.mutate(Purge, { ids: [attributes.id] }, authorisedContext(context));
   }
 
   /** `mv` to elsewhere in the mount: the file is brought back. */
   async restore(context: Context, name: ByteString, parent: Inode, newName: ByteString): Promise<void> {
     const { attributes } = await this.#find(context, name);
     const body = { id: attributes.id, parent: this.#inodes.toNode(parent), name: newName };
-    await this.#client.master.mutate(Undelete, body, callContext(context));
+    await this.#client.master.mutate(Undelete, body, authorisedContext(context));
   }
 
   /** `user.gfs.undelete`: the destination, as for a snapshot; empty for the path that it had. */
   async setxattr(context: Context, id: number, name: ByteString, value: Uint8Array): Promise<void> {
     if (name !== 'user.gfs.undelete') throw new GfsError('NOT_PERMITTED', 'a deleted file is not changed');
-    const call = callContext(context);
+    const call = authorisedContext(context);
     const { path } = await this.#get(context, id);
     const destination = Buffer.from(value).toString('latin1').replace(/\0$/, '');
     const wanted =
@@ -207,7 +213,7 @@ export class TrashFiles {
   }
 
   #get(context: Context, id: number): Promise<DeletedFile> {
-    return this.#client.master.query(GetDeleted, { id }, callContext(context));
+    return this.#client.master.query(GetDeleted, { id }, authorisedContext(context));
   }
 
   /** @throws NOT_FOUND, also for a file of another subtree than the mount's */

@@ -70,12 +70,12 @@ export class PathFiles {
 
   mknod(context: Context, path: ByteString, mode: number, rdev: number): Promise<void> {
     return this.#make(context, path, (parent, name) =>
-      this.#handler.mknod(context, parent, name, mode, rdev),
+      this.#handler.mknod(context, parent, name, mode, rdev, 0),
     );
   }
 
   mkdir(context: Context, path: ByteString, mode: number): Promise<void> {
-    return this.#make(context, path, (parent, name) => this.#handler.mkdir(context, parent, name, mode));
+    return this.#make(context, path, (parent, name) => this.#handler.mkdir(context, parent, name, mode, 0));
   }
 
   symlink(context: Context, path: ByteString, target: ByteString): Promise<void> {
@@ -118,7 +118,7 @@ export class PathFiles {
 
   create(context: Context, path: ByteString, mode: number, flags: number): Promise<OpenReply> {
     return this.#names.in(context, path, async (parent, name) => {
-      const reply = await this.#handler.create(context, parent, name, mode, flags);
+      const reply = await this.#handler.create(context, parent, name, mode, flags, 0);
       this.#names.adopt(parent, name, reply.entry);
       const inode = reply.entry.attributes.id;
       const handle = this.#handles.add({ inode, handle: reply.handle, flags });
@@ -204,7 +204,7 @@ export class PathFiles {
     mode: 'either' | 'create' | 'replace',
   ): Promise<void> {
     return this.#names.at(context, path, (inode) =>
-      this.#handler.setxattr(context, inode, name, value, mode),
+      this.#handler.setxattr(context, inode, name, value, mode, false),
     );
   }
 

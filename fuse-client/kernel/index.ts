@@ -16,6 +16,7 @@ export const kernelBindingDefaults: SessionOptions = {
   atomicTruncate: false,
   writebackCache: false,
   autoInvalidateData: true,
+  acls: false,
 };
 
 const CAPABILITIES: readonly Capability[] = [
@@ -35,9 +36,16 @@ const CAPABILITIES: readonly Capability[] = [
   'exact_times',
 ];
 
+function capabilitiesOf(settings: SessionOptions): Set<Capability> {
+  const capabilities = new Set<Capability>(CAPABILITIES);
+  if (settings.locks) capabilities.add('locks');
+  if (settings.acls) capabilities.add('acls');
+  return capabilities;
+}
+
 export function kernelBinding(environment: Environment, options: KernelBindingOptions = {}): Binding {
   const settings: SessionOptions = { ...kernelBindingDefaults, ...options };
-  const capabilities = new Set<Capability>(settings.locks ? [...CAPABILITIES, 'locks'] : CAPABILITIES);
+  const capabilities = capabilitiesOf(settings);
   return {
     name: 'kernel',
     capabilities,

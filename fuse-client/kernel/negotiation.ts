@@ -29,6 +29,11 @@ export interface SessionOptions {
   readonly writebackCache: boolean;
   /** The kernel drops cached pages of a file whose mtime or size it sees changed. Without, only when told. */
   readonly autoInvalidateData: boolean;
+  /**
+   * POSIX ACLs: the kernel asks for them, keeps them in mind and checks permissions by them, and leaves
+   * the umask to the handler, for a default ACL takes its place. Implies `default_permissions`.
+   */
+  readonly acls: boolean;
 }
 
 export interface Negotiated {
@@ -56,7 +61,8 @@ function wantedFlags(options: SessionOptions): number {
     (options.locks ? InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS : 0) |
     (options.atomicTruncate ? InitFlag.ATOMIC_O_TRUNC : 0) |
     (options.writebackCache ? InitFlag.WRITEBACK_CACHE : 0) |
-    (options.autoInvalidateData ? InitFlag.AUTO_INVAL_DATA : 0)
+    (options.autoInvalidateData ? InitFlag.AUTO_INVAL_DATA : 0) |
+    (options.acls ? InitFlag.POSIX_ACL | InitFlag.DONT_MASK | InitFlag.SETXATTR_EXT : 0)
   );
 }
 

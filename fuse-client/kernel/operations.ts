@@ -25,6 +25,8 @@ import type { Request, RequestView } from './request.js';
 export interface Served {
   readonly handler: FuseHandler;
   readonly privileges: Privileges;
+  /** What was agreed at INIT: bits of {@link InitFlag}. */
+  readonly flags: number;
 }
 
 export interface Operation {
@@ -51,8 +53,15 @@ export const operations: readonly (Operation | undefined)[] = table([
     Opcode.MKNOD,
     operation(
       p.MknodIn.BYTES,
-      ({ handler }, r, v) =>
-        handler.mknod(r, r.inode, v.name(p.MknodIn.BYTES), v.u32(p.MknodIn.mode), v.u32(p.MknodIn.rdev)),
+      (served, r, v) =>
+        served.handler.mknod(
+          r,
+          r.inode,
+          v.name(p.MknodIn.BYTES),
+          v.u32(p.MknodIn.mode),
+          v.u32(p.MknodIn.rdev),
+          umaskOf(served, v.u32(p.MknodIn.umask)),
+        ),
       reply.entry,
     ),
   ],
@@ -60,7 +69,14 @@ export const operations: readonly (Operation | undefined)[] = table([
     Opcode.MKDIR,
     operation(
       p.MkdirIn.BYTES,
-      ({ handler }, r, v) => handler.mkdir(r, r.inode, v.name(p.MkdirIn.BYTES), v.u32(p.MkdirIn.mode)),
+      (served, r, v) =>
+        served.handler.mkdir(
+          r,
+          r.inode,
+          v.name(p.MkdirIn.BYTES),
+          v.u32(p.MkdirIn.mode),
+          umaskOf(served, v.u32(p.MkdirIn.umask)),
+        ),
       reply.entry,
     ),
   ],
@@ -128,18 +144,7 @@ export const operations: readonly (Operation | undefined)[] = table([
   ],
   [Opcode.SETATTR, operation(p.SetattrIn.BYTES, setattr, reply.attributes)],
   [Opcode.STATFS, operation(0, ({ handler }, r) => handler.statfs(r, r.inode), reply.statfs)],
-  [
-    Opcode.SETXATTR,
-    operation(
-      p.SetxattrIn.BYTES,
-      ({ handler }, r, v) => {
-        const name = v.name(p.SetxattrIn.BYTES);
-        const value = v.copyAfterName(v.u32(p.SetxattrIn.size));
-        return handler.setxattr(r, r.inode, name, value, xattrMode(v.u32(p.SetxattrIn.flags)));
-      },
-      reply.nothing,
-    ),
-  ],
+  [Opcode.SETXATTR, operation(p.SetxattrIn.BYTES, setxattr, reply.nothing)],
   [
     Opcode.GETXATTR,
     operation(
@@ -172,8 +177,15 @@ export const operations: readonly (Operation | undefined)[] = table([
     Opcode.CREATE,
     operation(
       p.CreateIn.BYTES,
-      ({ handler }, r, v) =>
-        handler.create(r, r.inode, v.name(p.CreateIn.BYTES), v.u32(p.CreateIn.mode), v.u32(p.CreateIn.flags)),
+      (served, r, v) =>
+        served.handler.create(
+          r,
+          r.inode,
+          v.name(p.CreateIn.BYTES),
+          v.u32(p.CreateIn.mode),
+          v.u32(p.CreateIn.flags),
+          umaskOf(served, v.u32(p.CreateIn.umask)),
+        ),
       reply.created,
     ),
   ],
@@ -354,6 +366,20 @@ function setattr({ privileges }: Served, r: Request, v: RequestView): Promise<At
   else if (valid & SetattrValid.MTIME)
     update.mtime = { sec: v.i64(SetattrIn.mtime), nsec: v.u32(SetattrIn.mtimeNsec) };
   return privileges.setattr(r, update, (valid & SetattrValid.KILL_PRIVILEGES) !== 0);
+}
+
+/** Before FUSE_DONT_MASK is agreed on, the kernel has applied it. */
+function umaskOf({ flags }: Served, umask: number): number {
+  return (flags & p.InitFlag.DONT_MASK) === 0 ? 0 : umask;
+}
+
+function setxattr({ handler, flags }: Served, r: Request, v: RequestView): Promise<void> {
+  const isLong = (flags & p.InitFlag.SETXATTR_EXT) !== 0;
+  const name = v.name(isLong ? p.SetxattrExtIn.BYTES : p.SetxattrIn.BYTES);
+  const value = v.copyAfterName(v.u32(p.SetxattrIn.size));
+  const extra = isLong ? v.u32(p.SetxattrExtIn.extraFlags) : 0;
+  const mode = xattrMode(v.u32(p.SetxattrIn.flags));
+  return handler.setxattr(r, r.inode, name, value, mode, (extra & p.SETXATTR_ACL_KILL_SGID) !== 0);
 }
 
 function write({ handler, privileges }: Served, r: Request, v: RequestView): Promise<number> {

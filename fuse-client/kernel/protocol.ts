@@ -78,6 +78,7 @@ export const InitFlag = {
   POSIX_LOCKS: 1 << 1,
   ATOMIC_O_TRUNC: 1 << 3,
   BIG_WRITES: 1 << 5,
+  DONT_MASK: 1 << 6,
   FLOCK_LOCKS: 1 << 10,
   HAS_IOCTL_DIR: 1 << 11,
   AUTO_INVAL_DATA: 1 << 12,
@@ -86,10 +87,12 @@ export const InitFlag = {
   ASYNC_DIO: 1 << 15,
   WRITEBACK_CACHE: 1 << 16,
   PARALLEL_DIROPS: 1 << 18,
+  POSIX_ACL: 1 << 20,
   ABORT_ERROR: 1 << 21,
   MAX_PAGES: 1 << 22,
   CACHE_SYMLINKS: 1 << 23,
   HANDLE_KILLPRIV_V2: 1 << 28,
+  SETXATTR_EXT: 1 << 29,
   INIT_EXT: 1 << 30,
 } as const;
 
@@ -161,21 +164,24 @@ export const SetattrIn = {
   gid: 80,
   BYTES: 88,
 } as const;
-export const MknodIn = { mode: 0, rdev: 4, BYTES: 16 } as const;
-export const MkdirIn = { mode: 0, BYTES: 8 } as const;
+export const MknodIn = { mode: 0, rdev: 4, umask: 8, BYTES: 16 } as const;
+export const MkdirIn = { mode: 0, umask: 4, BYTES: 8 } as const;
 export const RenameIn = { newParent: 0, BYTES: 8 } as const;
 export const Rename2In = { newParent: 0, flags: 8, BYTES: 16 } as const;
 export const LinkIn = { inode: 0, BYTES: 8 } as const;
 export const OpenIn = { flags: 0, BYTES: 8 } as const;
-export const CreateIn = { flags: 0, mode: 4, BYTES: 16 } as const;
+export const CreateIn = { flags: 0, mode: 4, umask: 8, BYTES: 16 } as const;
 /** Also of READDIR and READDIRPLUS. */
 export const ReadIn = { handle: 0, offset: 8, size: 16, BYTES: 40 } as const;
 export const WriteIn = { handle: 0, offset: 8, size: 16, writeFlags: 20, flags: 32, BYTES: 40 } as const;
 export const ReleaseIn = { handle: 0, releaseFlags: 12, lockOwner: 16, BYTES: 24 } as const;
 export const FlushIn = { handle: 0, lockOwner: 16, BYTES: 24 } as const;
 export const FsyncIn = { handle: 0, flags: 8, BYTES: 16 } as const;
-/** The short form: FUSE_SETXATTR_EXT is not asked for. */
+/** The short form, without FUSE_SETXATTR_EXT; and what comes with it. */
 export const SetxattrIn = { size: 0, flags: 4, BYTES: 8 } as const;
+export const SetxattrExtIn = { size: 0, flags: 4, extraFlags: 8, BYTES: 16 } as const;
+/** FUSE_SETXATTR_ACL_KILL_SGID. */
+export const SETXATTR_ACL_KILL_SGID = 1 << 0;
 export const GetxattrIn = { size: 0, BYTES: 8 } as const;
 export const LockIn = {
   handle: 0,

@@ -1,6 +1,7 @@
 /** Requests: the bytes of one as it lies in its slot, and what is kept of it until its reply. */
 import { GfsError } from '../../protocol/errors.js';
 import type { ByteString, Context, Inode } from '../handler.js';
+import { groupsOf } from './groups.js';
 import { HeaderIn } from './protocol.js';
 
 const TWO_32 = 0x1_0000_0000;
@@ -143,6 +144,10 @@ export class Request implements Context {
     this.uid = uid;
     this.gid = gid;
     this.pid = pid;
+  }
+
+  get groups(): readonly number[] {
+    return groupsOf(this.pid, this.gid);
   }
 
   get signal(): AbortSignal {

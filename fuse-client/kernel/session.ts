@@ -34,7 +34,7 @@ export class Session {
 
   readonly #handler: FuseHandler;
   readonly #privileges: Privileges;
-  readonly #served: { readonly handler: FuseHandler; readonly privileges: Privileges };
+  readonly #served: { readonly handler: FuseHandler; readonly privileges: Privileges; flags: number };
   readonly #options: SessionOptions;
   readonly #logger: Logger;
   readonly #metrics: Metrics;
@@ -56,7 +56,7 @@ export class Session {
   ) {
     this.#handler = handler;
     this.#privileges = new Privileges(handler);
-    this.#served = { handler, privileges: this.#privileges };
+    this.#served = { handler, privileges: this.#privileges, flags: 0 };
     this.#transport = transport;
     this.#out = out;
     this.#options = options;
@@ -203,6 +203,7 @@ export class Session {
     this.#out.clear();
     try {
       const negotiated = negotiate(view, this.#out, this.#options);
+      if (negotiated !== undefined) this.#served.flags = negotiated.flags;
       this.#send(request, 0);
       if (negotiated !== undefined) this.#onNegotiated(negotiated);
     } catch (error) {

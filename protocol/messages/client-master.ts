@@ -106,7 +106,15 @@ export const ReadDirectory = method(
 export const Create = method(
   26,
   'create',
-  struct({ parent: nodeIdCodec, name: nameCodec, mode: u32, rdev: u32, exclusive: bool }),
+  struct({
+    parent: nodeIdCodec,
+    name: nameCodec,
+    mode: u32,
+    rdev: u32,
+    exclusive: bool,
+    /** Taken from the mode, but where the directory has a default ACL, which then decides. */
+    umask: optional(u32),
+  }),
   struct({ attributes: attributesCodec, created: bool }),
 );
 
@@ -156,6 +164,8 @@ export const SetXattr = method(
     name: xattrName,
     value: bytes(MAX_XATTR_VALUE_BYTES),
     mode: oneOf('either', 'create', 'replace'),
+    /** With an access ACL: the caller is not in the file's group, so set-group-ID falls. */
+    dropSetgid: optional(bool),
   }),
   empty,
 );

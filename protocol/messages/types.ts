@@ -1,6 +1,7 @@
 /** The shapes that several messages share. */
 import { MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_REPLICAS } from '../limits.js';
 import {
+  bool,
   byteString,
   int,
   list,
@@ -42,6 +43,8 @@ export const attributesCodec = struct({
   ctimeNsec: u32,
   /** Counts the changes of a file's data that were told to the master: equal means that nobody else changed it. */
   dataVersion: optional(u53),
+  /** It has ACLs, of its own or for what is made in it. */
+  hasAcl: optional(bool),
 });
 export type Attributes = ValueOf<typeof attributesCodec>;
 

@@ -8,6 +8,8 @@ import { conformance } from './suite.js';
 t.setTimeout(120_000);
 await t.test('gfs mount', { skip: cannotMount }, async (t) => {
   const cluster = await RealCluster.start(t, { mount: ['-o', 'allow_other'] });
-  const { capabilities } = kernelBinding(nodeEnvironment({ role: 'test', logLevel: 'silent' }));
+  const { capabilities } = kernelBinding(nodeEnvironment({ role: 'test', logLevel: 'silent' }), {
+    acls: true,
+  });
   await conformance(t, cluster.mountPoint, capabilities);
 });

@@ -11,6 +11,7 @@ import { kernelBinding } from '../../fuse-client/kernel/index.js';
 import { MemoryHandler } from './memory-handler.js';
 
 async function loadBinding(name: string, environment: Environment): Promise<Binding> {
+  // The memory has no ACLs, so the kernel applies the umask.
   if (name === 'kernel') return kernelBinding(environment, { locks: true });
   if (name === 'fuse-native') return fuseNativeBinding(environment);
   if (name === 'fuse-native without its module') return fuseNativeBinding(environment, { moduleFile: false });

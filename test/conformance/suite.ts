@@ -6,6 +6,7 @@ import { chmod, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Capability } from '../../fuse-client/handler.js';
+import { aclCases } from './acls.js';
 import { attributeCases } from './attributes.js';
 import { concurrencyCases } from './concurrency.js';
 import { directoryCases } from './directories.js';
@@ -32,6 +33,7 @@ export const cases: readonly Case[] = [
   ...nameCases,
   ...directoryCases,
   ...attributeCases,
+  ...aclCases,
   ...lockCases,
   ...concurrencyCases,
 ];

@@ -13,6 +13,7 @@ export const plainOptions: SessionOptions = {
   atomicTruncate: false,
   writebackCache: false,
   autoInvalidateData: true,
+  acls: false,
 };
 
 /** What a test does not implement must not be called. */

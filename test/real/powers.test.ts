@@ -29,6 +29,53 @@ async function compileExamples(workspace: Workspace): Promise<{ append: string; 
   return compiled;
 }
 
+t.test(
+  'powers: a right that comes from an ACL or a supplementary group counts',
+  { skip: cannotMount },
+  async (t) => {
+    const cluster = await RealCluster.start(t);
+    const as = async (line: string, groups = '--clear-groups') => {
+      const command = `setpriv --reuid 2001 --regid 2001 ${groups} sh -c '${line}'`;
+      return (await cluster.shell(command)).status;
+    };
+    const snapshot = (name: string) => `setfattr -n user.gfs.snapshot -v ${name} d/f`;
+    await cluster.shell('mkdir -m 0770 d && touch d/f && chmod 0660 d/f && chgrp 2999 d d/f');
+    t.equal(await as(snapshot('one'), '--groups 2500,2999'), 0);
+    t.not(await as(snapshot('two')), 0);
+    // u::rwx, u:2001:rwx, g::---, m::rwx, o::---, as setfacl(1) would.
+    const acl = '0x0200000001000700ffffffff02000700d107000004000000ffffffff10000700ffffffff20000000ffffffff';
+    t.equal((await cluster.shell(`setfattr -n system.posix_acl_access -v ${acl} d d/f`)).status, 0);
+    t.equal(await as(snapshot('three')), 0);
+    t.equal((await cluster.shell('ls d')).stdout, 'f\none\nthree\n');
+  },
+);
+
+t.test(
+  'copy_file_range: cp copies metadata alone, and the copy is independent',
+  { skip: cannotMount },
+  async (t) => {
+    const cluster = await RealCluster.start(t, { chunkSize: '1MiB' });
+    const chunks = async (name: string) => {
+      const { stdout } = await cluster.gfs(['fileinfo', '--json', `${cluster.mountPoint}/${name}`]);
+      return (JSON.parse(stdout).chunks as { handle: number }[]).map(({ handle }) => handle);
+    };
+    const line = async (text: string) => {
+      const { status, stderr } = await cluster.shell(text);
+      t.equal(status, 0, `${text}: ${stderr}`);
+    };
+    await line('head -c 5000000 /dev/urandom > a && cp a b && cmp a b');
+    t.equal((await chunks('a')).length, 5);
+    t.strictSame(await chunks('b'), await chunks('a'), 'no data was moved');
+    await line(
+      'cp a c && sha256sum < a > sum && printf X | dd of=a bs=1 seek=1048577 conv=notrunc status=none',
+    );
+    const [, changed, ...others] = await chunks('a');
+    t.not(changed, (await chunks('b'))[1], 'a write copies one chunk');
+    t.strictSame(others, (await chunks('b')).slice(2));
+    await line('sha256sum < b | cmp - sum && rm a && sha256sum < c | cmp - sum');
+  },
+);
+
 for (const binding of BINDINGS) {
   t.test(`${binding}: snapshot and append by extended attribute`, { skip: cannotMount }, async (t) => {
     const cluster = await RealCluster.start(t, { chunkSize: '1MiB', mount: ['-o', `binding=${binding}`] });
