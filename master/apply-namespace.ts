@@ -2,10 +2,10 @@
 import type { Attributes } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
 import type { Effects } from './apply.js';
-import { keepInherited, setMode } from './apply-acl.js';
 import { dropReference } from './apply-chunks.js';
 import { assert } from './assert.js';
 import type { Directory, Entry } from './directory.js';
+import { keepInherited, setMode } from './kept-acls.js';
 import { isDirectory } from './mode.js';
 import { inheritRetention } from './retention.js';
 import type { Link, LoggedState, NewNode, Node, Timestamp } from './state.js';
