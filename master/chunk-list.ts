@@ -7,6 +7,14 @@ export class ChunkList {
   /** index → bytes of the chunk that are still the file's; the next lease cuts the rest off. */
   #pendingTruncations: Map<number, number> | undefined;
 
+  /** From what {@link entries} and {@link pendingTruncations} gave. */
+  static of(entries: readonly [number, number][], pending: readonly [number, number][]): ChunkList {
+    const list = new ChunkList();
+    list.#pairs = entries.flat();
+    if (pending.length > 0) list.#pendingTruncations = new Map(pending);
+    return list;
+  }
+
   get size(): number {
     return this.#pairs.length / 2;
   }

@@ -119,6 +119,12 @@ export class ChunkTable {
     return this.rows.memoryBytes + this.#index.memoryBytes;
   }
 
+  /** After rows and holders were loaded. */
+  restore(): void {
+    this.rows.restore();
+    this.#index.rebuild();
+  }
+
   has(handle: number): boolean {
     return this.#rowOf(handle) !== 0;
   }

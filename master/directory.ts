@@ -28,6 +28,16 @@ export class Directory {
     this.#order = new RowOrder((row) => table.cookie(row));
   }
 
+  /** The rows of its entries in the order of their cookies, for the image of the state. */
+  get rows(): Iterable<number> {
+    return this.#order;
+  }
+
+  /** Takes in an entry that the table has already. INVARIANT: in the order of the cookies. */
+  load(row: number): void {
+    this.#order.push(row);
+  }
+
   get size(): number {
     return this.#order.size;
   }

@@ -34,6 +34,17 @@ export class EntryTable {
     return this.#rows.memoryBytes + this.#index.memoryBytes + this.#names.memoryBytes;
   }
 
+  /** For the image of the state (state-image.ts). */
+  get parts(): { readonly rows: Rows; readonly names: NameArena } {
+    return { rows: this.#rows, names: this.#names };
+  }
+
+  /** After the parts were loaded. */
+  restore(): void {
+    this.#rows.restore();
+    this.#index.rebuild();
+  }
+
   /** 0 when the directory has no such name. */
   find(directoryRow: number, name: string): number {
     const index = this.#index;

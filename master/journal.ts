@@ -1,6 +1,6 @@
 /** Where mutations become durable, then true: append, wait for the flush, apply in log order, reply. */
 import type { Clock } from '../environment/ports/index.js';
-import type { GfsError } from '../protocol/errors.js';
+import { GfsError } from '../protocol/errors.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
 import { apply, type Effects } from './apply.js';
 import type { OperationLog } from './operation-log.js';
@@ -38,6 +38,9 @@ export class Journal {
   commit<Reply>(event: LogEvent, origin: Origin = OWN): Promise<Reply> {
     const { sec, nsec } = this.#clock.wallTime();
     const { session, sequence, method } = origin;
+    // What the master does on its own may use the reserve: leases end, servers come and go.
+    if (this.#log.full && session !== 0)
+      return Promise.reject(new GfsError('NO_SPACE', 'the disk of the operation log is full'));
     const record: LogRecord = { timeSec: sec, timeNsec: nsec, session, sequence, method, event };
     return new Promise<Reply>((resolve, reject: (error: GfsError) => void) => {
       const onDurable = (): void => resolve(apply(this.#state, record, this.#effects) as Reply);

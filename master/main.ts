@@ -1,6 +1,8 @@
 /** `gfs master`: the process around {@link Master}. */
 import { nodeEnvironment } from '../environment/node/index.js';
 import { type ProcessOptions, runDaemon } from '../environment/node/process.js';
+import { runInWorker } from '../environment/node/worker.js';
+import type { CheckpointMade, MakeCheckpoint } from './checkpointing.js';
 import { Master } from './master.js';
 import type { MasterOptions } from './options.js';
 
@@ -11,5 +13,9 @@ export async function runMaster(options: MasterOptions, process: ProcessOptions)
     logLevel: process.logLevel,
     logFile: process.logFile,
   });
-  await runDaemon(environment, new Master(environment, options), process);
+  const makeCheckpoint: MakeCheckpoint = (input, signal) => {
+    const module = new URL('./checkpointing.js', import.meta.url).href;
+    return runInWorker<CheckpointMade>({ module, name: 'makeCheckpoint', input }, environment.logger, signal);
+  };
+  await runDaemon(environment, new Master(environment, options, { makeCheckpoint }), process);
 }

@@ -2,6 +2,7 @@
 import type { Environment, Listener, Socket, Timer } from '../environment/ports/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
+import { type MakeCheckpoint, makeCheckpoint } from './checkpointing.js';
 import type { MasterOptions } from './options.js';
 import { assemble, type MasterParts } from './parts.js';
 import { MasterService, registerHandlers } from './service.js';
@@ -12,10 +13,22 @@ const MAX_CONNECTIONS = 16_384;
 const SWEEP_INTERVAL_MS = 250;
 const SCAN_INTERVAL_MS = 1_000;
 
+/** What a program may have done otherwise. */
+export interface Surroundings {
+  /**
+   * Called when the process must not go on (a broken invariant, a failed flush); by default the error is
+   * thrown outside of every handler, and ends the process.
+   */
+  readonly onFatal?: (error: unknown) => void;
+  /** By default in turns of this event loop. */
+  readonly makeCheckpoint?: MakeCheckpoint;
+}
+
 export class Master {
   readonly #environment: Environment;
   readonly #options: MasterOptions;
   readonly #onFatal: (error: unknown) => void;
+  readonly #makeCheckpoint: MakeCheckpoint;
   #parts: MasterParts | undefined;
   #listener: Listener | undefined;
   #unlock: (() => Promise<void>) | undefined;
@@ -25,14 +38,12 @@ export class Master {
   readonly #timers: Timer[] = [];
   #sweptAtMs = 0;
 
-  /**
-   * @param onFatal called when the process must not go on (a broken invariant, a failed flush); by
-   *   default the error is thrown outside of every handler, and ends the process
-   */
-  constructor(environment: Environment, options: MasterOptions, onFatal?: (error: unknown) => void) {
+  constructor(environment: Environment, options: MasterOptions, surroundings: Surroundings = {}) {
     this.#environment = environment;
     this.#options = options;
-    this.#onFatal = onFatal ?? ((error) => throwOutside(environment, error));
+    this.#onFatal = surroundings.onFatal ?? ((error) => throwOutside(environment, error));
+    this.#makeCheckpoint =
+      surroundings.makeCheckpoint ?? ((job, signal) => makeCheckpoint(environment, job, signal));
     this.#service = new MasterService(this.#onFatal);
   }
 
@@ -59,7 +70,7 @@ export class Master {
     await disk.makeDirectory(dataDirectory);
     this.#unlock = await this.#lock(dataDirectory);
     try {
-      const parts = await assemble(this.#environment, this.#options, this.#onFatal);
+      const parts = await assemble(this.#environment, this.#options, this.#onFatal, this.#makeCheckpoint);
       this.#parts = parts;
       registerHandlers(this.#service, parts);
       this.#sweptAtMs = clock.monotonicMs();
@@ -83,6 +94,7 @@ export class Master {
     await this.#listener?.close();
     this.#parts?.chunkservers.stop();
     for (const peer of [...this.#peers]) peer.close();
+    await this.#parts?.checkpointer.stop();
     await this.#parts?.log.close();
     await this.#unlock?.();
     this.#unlock = undefined;
@@ -128,7 +140,8 @@ export class Master {
     chunkservers.sweep(lateMs);
   }
 
-  #scan({ chunkservers, leases, pool, garbage, gauges }: MasterParts): void {
+  #scan({ chunkservers, leases, pool, garbage, gauges, checkpointer }: MasterParts): void {
+    checkpointer.sweep();
     gauges.update();
     chunkservers.fade();
     leases.sweep();

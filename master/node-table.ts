@@ -93,6 +93,13 @@ export class NodeTable {
     this.rows.free(row);
   }
 
+  /** After rows, entries and side tables were loaded. */
+  restore(): void {
+    this.rows.restore();
+    this.#index.rebuild();
+    this.entries.restore();
+  }
+
   rowOf(id: number): number {
     const { rows } = this;
     let row = this.#index.first(id >>> 0);

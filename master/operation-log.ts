@@ -4,9 +4,12 @@
  */
 import type { Disk, DiskFile, Logger, Metrics, Timer, Timers } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
+import { MIB } from '../protocol/limits.js';
+import { LogSpace } from './log-space.js';
 import { encodeGroup, encodeSegmentHeader, MAX_GROUP_BYTES, SEGMENT_HEADER_BYTES } from './segment.js';
 
 const MAX_QUEUED_RECORDS = 65_536;
+const DEFAULT_RESERVE_BYTES = 1 * MIB;
 const FLUSH_BUCKETS_MS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000];
 
 export interface OperationLogOptions {
@@ -16,6 +19,8 @@ export interface OperationLogOptions {
   readonly chunkBytes: number;
   readonly term: number;
   readonly segmentBytes: number;
+  /** Written ahead with zeros, so that a flush commits no metadata and a full disk is known before it hurts. */
+  readonly reserveBytes?: number;
   readonly sync: 'always' | 'interval';
   readonly syncIntervalMs: number;
 }
@@ -33,9 +38,20 @@ export interface LogPosition {
   readonly file: DiskFile;
   /** Where the next group goes. All before it is on disk. */
   readonly endBytes: number;
+  /** The file's size: behind the end are zeros. */
+  readonly reservedTo: number;
+  readonly firstSequence: number;
   readonly nextSequence: number;
-  /** Bytes of the closed segments before it. */
-  readonly closedBytes: number;
+  /** The first record that is not in the newest checkpoint; 1 without one. */
+  readonly checkpointSequence: number;
+  /** The segments before it, in order. */
+  readonly closed: ClosedSegment[];
+}
+
+/** A segment that nothing is added to any more. */
+export interface ClosedSegment {
+  readonly firstSequence: number;
+  readonly sizeBytes: number;
 }
 
 interface Queued {
@@ -80,7 +96,12 @@ export class OperationLog {
   #file: DiskFile;
   #endBytes: number;
   #syncedBytes: number;
-  #closedBytes: number;
+  #space: LogSpace;
+  #closed: ClosedSegment[];
+  /** Of the open segment. */
+  #firstSequence: number;
+  /** Callers that wait for a new segment. */
+  #rotations: ((firstSequence: number) => void)[] = [];
   #nextSequence: number;
   #queue: Queued[] = [];
   #running = false;
@@ -102,7 +123,9 @@ export class OperationLog {
     this.#file = at.file;
     this.#endBytes = at.endBytes;
     this.#syncedBytes = at.endBytes;
-    this.#closedBytes = at.closedBytes;
+    this.#space = this.#spaceOf(at.file, at.reservedTo);
+    this.#closed = [...at.closed];
+    this.#firstSequence = at.firstSequence;
     this.#nextSequence = at.nextSequence;
     this.#flushMs = environment.metrics.histogram(
       'gfs_master_log_flush_ms',
@@ -118,7 +141,36 @@ export class OperationLog {
 
   /** Of all segments. */
   get sizeBytes(): number {
-    return this.#closedBytes + this.#endBytes;
+    return this.#closed.reduce((sum, { sizeBytes }) => sum + sizeBytes, this.#endBytes);
+  }
+
+  /** In order, without the open one. */
+  get closed(): readonly ClosedSegment[] {
+    return this.#closed;
+  }
+
+  /** The first record of the open segment, or the next when it has none. */
+  get openSequence(): number {
+    return this.#firstSequence;
+  }
+
+  /** No space can be had on the disk: what clients ask for is refused, until there is some again. */
+  get full(): boolean {
+    return this.#space.full;
+  }
+
+  /** Closed segments that begin before this record are no longer there. */
+  forget(beforeSequence: number): void {
+    this.#closed = this.#closed.filter(({ firstSequence }) => firstSequence >= beforeSequence);
+  }
+
+  /** Begins a new segment, unless the open one is empty or the disk is full. @returns the open one's first record */
+  rotate(): Promise<number> {
+    if (this.#dead) return Promise.reject(new GfsError('NOT_READY', 'the master is stopping'));
+    return new Promise((resolve) => {
+      this.#rotations.push(resolve);
+      this.#wake();
+    });
   }
 
   get recordCount(): number {
@@ -131,15 +183,13 @@ export class OperationLog {
     if (this.#queue.length >= MAX_QUEUED_RECORDS)
       throw new GfsError('OVERLOADED', 'the operation log is behind');
     this.#queue.push({ record, onDurable, onRefused });
-    if (this.#running) return;
-    this.#running = true;
-    // After this turn of the event loop: what came in one piece from the network shares one flush.
-    queueMicrotask(() => this.#run());
+    this.#wake();
   }
 
   /** Flushes what is queued and closes the log. */
   async close(): Promise<void> {
     this.#syncTimer?.cancel();
+    this.#space.stop();
     if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve));
     if (this.#dead) return;
     await this.#syncNow();
@@ -147,9 +197,21 @@ export class OperationLog {
     await this.#file.close();
   }
 
+  #wake(): void {
+    if (this.#running) return;
+    this.#running = true;
+    // After this turn of the event loop: what came in one piece from the network shares one flush.
+    queueMicrotask(() => this.#run());
+  }
+
   async #run(): Promise<void> {
     try {
-      while (this.#queue.length > 0) await this.#flush(this.#takeGroup());
+      for (;;) {
+        if (this.#space.probeIsDue) await this.#space.extend();
+        if (this.#rotations.length > 0) await this.#rotateNow();
+        if (this.#queue.length === 0) break;
+        await this.#flush(this.#takeGroup());
+      }
       this.#running = false;
       for (const resolve of this.#idle.splice(0)) resolve();
     } catch (error) {
@@ -191,24 +253,33 @@ export class OperationLog {
 
   /** @returns the error when the disk is full: nothing was written. Other errors are thrown: nobody knows what was. */
   async #write(records: Buffer[]): Promise<GfsError | undefined> {
-    if (this.#endBytes >= this.#options.segmentBytes) await this.#startSegment();
+    if (this.#endBytes >= this.#options.segmentBytes && !this.#space.full) await this.#startSegment();
     const buffers = encodeGroup(records, this.#nextSequence, this.#syncedBytes);
     let bytes = 0;
     for (const buffer of buffers) bytes += buffer.byteLength;
+    if (!(await this.#space.reserve(this.#endBytes + bytes)))
+      return new GfsError('NO_SPACE', 'no space for the operation log');
     try {
       await this.#file.write(buffers, this.#endBytes);
     } catch (thrown) {
       const error = toGfsError(thrown);
       if (error.code !== 'NO_SPACE') throw thrown;
-      await this.#file.truncate(this.#endBytes);
-      this.#environment.logger.error(
-        { err: thrown },
-        'no space for the operation log: mutations are refused',
-      );
+      await this.#space.lose(this.#endBytes);
       return error;
     }
     this.#endBytes += bytes;
     return undefined;
+  }
+
+  async #rotateNow(): Promise<void> {
+    const rotations = this.#rotations.splice(0);
+    if (this.#endBytes > SEGMENT_HEADER_BYTES && !this.#space.full) await this.#startSegment();
+    for (const resolve of rotations) resolve(this.#firstSequence);
+  }
+
+  #spaceOf(file: DiskFile, reservedTo: number): LogSpace {
+    const { segmentBytes, reserveBytes = Math.min(DEFAULT_RESERVE_BYTES, segmentBytes) } = this.#options;
+    return new LogSpace(this.#environment, file, reservedTo, reserveBytes, () => this.#wake());
   }
 
   /** A full disk only puts the new segment off. */
@@ -221,9 +292,14 @@ export class OperationLog {
       if (toGfsError(thrown).code !== 'NO_SPACE') throw thrown;
       return;
     }
+    // Nothing but what was logged stays of it.
+    await this.#file.truncate(this.#endBytes);
     await this.#file.close();
     this.#file = next;
-    this.#closedBytes += this.#endBytes;
+    this.#space.stop();
+    this.#space = this.#spaceOf(next, SEGMENT_HEADER_BYTES);
+    this.#closed.push({ firstSequence: this.#firstSequence, sizeBytes: this.#endBytes });
+    this.#firstSequence = this.#nextSequence;
     this.#endBytes = SEGMENT_HEADER_BYTES;
     this.#syncedBytes = SEGMENT_HEADER_BYTES;
   }

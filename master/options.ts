@@ -20,6 +20,10 @@ export interface MasterOptions {
   readonly logSyncIntervalMs: number;
   /** A segment of the operation log that is larger is followed by a new one. */
   readonly logSegmentBytes?: number;
+  /** Zeros written ahead in the open segment; half of it stays in reserve. */
+  readonly logReserveBytes?: number;
+  /** Closed log behind the newest checkpoint from which on the next one is made. */
+  readonly checkpointBytes: number;
   /** Paper §3.1: 60 s. */
   readonly leaseDurationMs: number;
   /** How often clients and chunkservers tell that they live. */
@@ -31,7 +35,7 @@ export interface MasterOptions {
   readonly retentionMs: number;
 }
 
-export const DEFAULT_LOG_SEGMENT_BYTES = 64 * MIB;
+export const DEFAULT_LOG_SEGMENT_BYTES = 16 * MIB;
 
 export const masterDefaults: MasterOptions = {
   dataDirectory: 'data/metadata',
@@ -44,6 +48,7 @@ export const masterDefaults: MasterOptions = {
   parentLock: 'shared',
   logSync: 'always',
   logSyncIntervalMs: 1_000,
+  checkpointBytes: 64 * MIB,
   leaseDurationMs: 60_000,
   renewIntervalMs: 500,
   sessionTimeoutMs: 2_000,

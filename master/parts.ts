@@ -3,6 +3,8 @@ import type { Environment } from '../environment/ports/index.js';
 import { Allocator } from './allocator.js';
 import type { Effects } from './apply.js';
 import { NodeMutations } from './attributes.js';
+import { Checkpointer } from './checkpointer.js';
+import type { MakeCheckpoint } from './checkpointing.js';
 import { ChunkPool } from './chunk-pool.js';
 import { ChunkserverTable } from './chunkservers.js';
 import { Cutting } from './cutting.js';
@@ -20,7 +22,7 @@ import { OperationLog, type OperationLogOptions } from './operation-log.js';
 import { DEFAULT_LOG_SEGMENT_BYTES, type MasterOptions } from './options.js';
 import { Raiser } from './raising.js';
 import { Reads } from './reads.js';
-import { recover } from './recovery.js';
+import { type LogIdentity, recover } from './recovery.js';
 import { Replicas } from './replicas.js';
 import { SentVersions } from './sent-versions.js';
 import { ClientSessions } from './sessions.js';
@@ -37,6 +39,7 @@ export interface MasterParts {
   readonly superblock: Superblock;
   readonly state: LoggedState;
   readonly log: OperationLog;
+  readonly checkpointer: Checkpointer;
   readonly mutations: Mutations;
   readonly namespace: Namespace;
   readonly nodes: NodeMutations;
@@ -60,19 +63,33 @@ export async function assemble(
   environment: Environment,
   options: MasterOptions,
   onFatal: (error: unknown) => void,
+  makeCheckpoint: MakeCheckpoint,
 ): Promise<MasterParts> {
   const { disk, random, logger, clock, timers, metrics } = environment;
   const { dataDirectory, chunkBytes } = options;
   const superblock = await openSuperblock(disk, random, dataDirectory, chunkBytes);
-  const logOptions: OperationLogOptions = {
+  const logOptions: OperationLogOptions & LogIdentity = {
     directory: `${dataDirectory}/log`,
     ...superblock,
     segmentBytes: options.logSegmentBytes ?? DEFAULT_LOG_SEGMENT_BYTES,
+    ...(options.logReserveBytes === undefined ? {} : { reserveBytes: options.logReserveBytes }),
+    hashSeed: random.below(2 ** 32),
     sync: options.logSync,
     syncIntervalMs: options.logSyncIntervalMs,
   };
   const { state, position } = await recover(disk, logger, logOptions);
   const log = new OperationLog(environment, logOptions, position, onFatal);
+  const checkpointer = new Checkpointer({
+    log,
+    identity: logOptions,
+    checkpointBytes: options.checkpointBytes,
+    checkpointSequence: position.checkpointSequence,
+    make: makeCheckpoint,
+    disk,
+    clock,
+    logger,
+    metrics,
+  });
 
   const replicas = new Replicas();
   const sent = new SentVersions(state);
@@ -117,6 +134,7 @@ export async function assemble(
     superblock,
     state,
     log,
+    checkpointer,
     mutations,
     namespace: new Namespace(state, allocator, options.parentLock),
     nodes,

@@ -1,7 +1,17 @@
-/** From the files of a data directory to logged state: replays the operation log, segment by segment. */
+/**
+ * From the files of a data directory to logged state: the newest complete checkpoint, and the records of
+ * the operation log behind it, segment by segment.
+ */
 import type { Disk, DiskFile, Logger } from '../environment/ports/index.js';
 import { apply, NO_EFFECTS } from './apply.js';
-import { createSegment, type LogPosition, type OperationLogOptions, segmentName } from './operation-log.js';
+import { listCheckpoints, readCheckpoint } from './checkpoint-file.js';
+import {
+  type ClosedSegment,
+  createSegment,
+  type LogPosition,
+  type OperationLogOptions,
+  segmentName,
+} from './operation-log.js';
 import { decodeSegmentHeader, type Scan, type SegmentHeader, scanSegment } from './segment.js';
 import { LoggedState } from './state.js';
 import { parentOf } from './superblock.js';
@@ -13,67 +23,198 @@ export class DamagedLogError extends Error {
   override readonly name = 'DamagedLogError';
 }
 
+/** What a log has to be of, and where it is. */
+export interface LogIdentity {
+  readonly directory: string;
+  readonly clusterId: string;
+  readonly chunkBytes: number;
+  /** As {@link LoggedState}'s. */
+  readonly hashSeed?: number;
+}
+
+export interface SegmentFile {
+  readonly path: string;
+  readonly firstSequence: number;
+}
+
+/** In order. */
+export async function listSegments(disk: Disk, directory: string): Promise<SegmentFile[]> {
+  return (await disk.list(directory))
+    .flatMap((name) => SEGMENT_NAME.exec(name)?.[1] ?? [])
+    .map((digits) => ({ path: `${directory}/segment-${digits}`, firstSequence: Number(digits) }))
+    .sort((a, b) => a.firstSequence - b.firstSequence);
+}
+
+export interface Replayed {
+  readonly state: LoggedState;
+  readonly nextSequence: number;
+  /** The first record that is not in the checkpoint that it began with; 1 without one. */
+  readonly checkpointSequence: number;
+  /** Segments before the last, also those that the checkpoint covers. */
+  readonly closed: ClosedSegment[];
+  readonly last: { readonly path: string; readonly scan: Scan } | undefined;
+}
+
 /**
- * Replays every segment in order. A torn tail of the last one is cut; damage anywhere else stops it.
+ * Replays checkpoint and log, and changes nothing on disk. A torn tail of the last segment is left out;
+ * damage anywhere else stops it.
+ * @param before only segments that begin before this record
  * @throws DamagedLogError naming the segment and, for damage, the offset
+ */
+export async function replay(
+  disk: Disk,
+  logger: Logger,
+  log: LogIdentity,
+  before = Number.POSITIVE_INFINITY,
+): Promise<Replayed> {
+  const segments = (await listSegments(disk, log.directory)).filter((each) => each.firstSequence < before);
+  const start = await newestState(disk, logger, log, before);
+  const { state } = start;
+  let { nextSequence } = start;
+  const closed: ClosedSegment[] = [];
+  let last: Replayed['last'];
+  for (const [index, { path, firstSequence }] of segments.entries()) {
+    const isLast = index === segments.length - 1;
+    const following = segments[index + 1]?.firstSequence;
+    if (following !== undefined && following <= start.nextSequence) {
+      closed.push({ firstSequence, sizeBytes: await sizeOf(disk, path) });
+      continue;
+    }
+    // The first one may begin before the checkpoint ends; the others follow each other.
+    const expected = last === undefined ? Math.min(firstSequence, nextSequence) : nextSequence;
+    const scan = await replaySegment(disk, path, log, expected, start.nextSequence, state);
+    if (scan.tornBytes > 0 && (!isLast || before !== Number.POSITIVE_INFINITY))
+      throw new DamagedLogError(`${path}: damaged at offset ${scan.endBytes}, and later segments follow`);
+    nextSequence = firstSequence + scan.recordCount;
+    if (!isLast) closed.push({ firstSequence, sizeBytes: scan.endBytes });
+    last = { path, scan };
+  }
+  if (nextSequence < start.nextSequence || (last === undefined && start.nextSequence > 1))
+    throw new DamagedLogError(`${log.directory}: ${segmentName(start.nextSequence)} is missing`);
+  return { state, nextSequence, checkpointSequence: start.nextSequence, closed, last };
+}
+
+/**
+ * Replays every segment behind the newest checkpoint, and makes the log ready to go on. A torn tail of
+ * the last one is cut.
+ * @throws DamagedLogError as {@link replay}
  */
 export async function recover(
   disk: Disk,
   logger: Logger,
-  options: OperationLogOptions,
+  options: OperationLogOptions & LogIdentity,
 ): Promise<{ state: LoggedState; position: LogPosition }> {
   await disk.makeDirectory(options.directory);
   await disk.syncDirectory(parentOf(options.directory));
-  const names = (await disk.list(options.directory)).filter((name) => SEGMENT_NAME.test(name)).sort();
-  const state = new LoggedState(options.chunkBytes);
-  let nextSequence = 1;
-  let closedBytes = 0;
-  for (const [index, name] of names.entries()) {
-    const path = `${options.directory}/${name}`;
-    const isLast = index === names.length - 1;
-    const file = await disk.open(path, 'write');
-    const scan = await readSegment(file, path, options, nextSequence);
-    if (scan.tornBytes > 0 && !isLast) {
-      throw new DamagedLogError(`${path}: damaged at offset ${scan.endBytes}, and later segments follow`);
-    }
-    for (const record of scan.records) apply(state, record, NO_EFFECTS);
-    nextSequence += scan.records.length;
-    if (isLast) {
-      await finishTail(file, scan, path, logger);
-      return { state, position: { file, endBytes: scan.endBytes, nextSequence, closedBytes } };
-    }
-    closedBytes += scan.endBytes;
-    await file.close();
+  await removeLeftovers(disk, options.directory);
+  const { state, nextSequence, checkpointSequence, closed, last } = await replay(disk, logger, options);
+  if (last === undefined) {
+    const file = await createSegment(disk, options, 1);
+    const endBytes = await file.sizeBytes();
+    return {
+      state,
+      position: {
+        file,
+        endBytes,
+        reservedTo: endBytes,
+        firstSequence: 1,
+        nextSequence: 1,
+        checkpointSequence,
+        closed,
+      },
+    };
   }
-  const file = await createSegment(disk, options, 1);
-  const endBytes = await file.sizeBytes();
-  return { state, position: { file, endBytes, nextSequence: 1, closedBytes: 0 } };
+  const file = await disk.open(last.path, 'write');
+  const { endBytes, recordCount } = last.scan;
+  await finishTail(file, last.scan, last.path, logger);
+  const reservedTo = await file.sizeBytes();
+  const firstSequence = nextSequence - recordCount;
+  return {
+    state,
+    position: { file, endBytes, reservedTo, firstSequence, nextSequence, checkpointSequence, closed },
+  };
 }
 
-async function readSegment(
-  file: DiskFile,
+/** The newest checkpoint that can be read; the state of an empty log when there is none. */
+async function newestState(
+  disk: Disk,
+  logger: Logger,
+  log: LogIdentity,
+  before: number,
+): Promise<{ state: LoggedState; nextSequence: number }> {
+  const { directory, chunkBytes, hashSeed = 0 } = log;
+  for (const { path, nextSequence } of await listCheckpoints(disk, directory)) {
+    if (nextSequence > before) continue;
+    try {
+      const { header, state } = await readCheckpoint(disk, path, hashSeed);
+      checkIdentity(header, log);
+      if (header.firstSequence !== nextSequence)
+        throw new Error(`it ends before record ${header.firstSequence}`);
+      return { state, nextSequence };
+    } catch (err) {
+      logger.warn(
+        { err, checkpoint: path },
+        'a checkpoint cannot be used; taking an older one and more of the log',
+      );
+    }
+  }
+  return { state: new LoggedState(chunkBytes, hashSeed), nextSequence: 1 };
+}
+
+async function replaySegment(
+  disk: Disk,
   path: string,
-  options: OperationLogOptions,
-  nextSequence: number,
+  log: LogIdentity,
+  firstSequence: number,
+  fromSequence: number,
+  state: LoggedState,
 ): Promise<Scan> {
-  const bytes = Buffer.allocUnsafe(await file.sizeBytes());
-  if ((await file.read(bytes, 0)) !== bytes.byteLength)
-    throw new DamagedLogError(`${path}: it cannot be read whole`);
+  const bytes = await readWhole(disk, path);
   try {
     const header = decodeSegmentHeader(bytes);
-    checkHeader(header, options, nextSequence);
-    return scanSegment(bytes, header);
+    checkIdentity(header, log);
+    if (header.firstSequence !== firstSequence) {
+      const missing = segmentName(firstSequence);
+      throw new Error(`it begins with record ${header.firstSequence}, ${missing} is missing`);
+    }
+    return scanSegment(bytes, header, (record, sequence) => {
+      if (sequence >= fromSequence) apply(state, record, NO_EFFECTS);
+    });
   } catch (cause) {
     throw new DamagedLogError(`${path}: ${(cause as Error).message}`, { cause });
   }
 }
 
-function checkHeader(header: SegmentHeader, options: OperationLogOptions, nextSequence: number): void {
-  if (header.clusterId !== options.clusterId) throw new Error(`it is of cluster ${header.clusterId}`);
-  if (header.chunkBytes !== options.chunkBytes)
-    throw new Error(`it is of chunks of ${header.chunkBytes} bytes`);
-  if (header.firstSequence !== nextSequence) {
-    throw new Error(`it begins with record ${header.firstSequence}, ${segmentName(nextSequence)} is missing`);
+function checkIdentity(header: SegmentHeader, log: LogIdentity): void {
+  if (header.clusterId !== log.clusterId) throw new Error(`it is of cluster ${header.clusterId}`);
+  if (header.chunkBytes !== log.chunkBytes) throw new Error(`it is of chunks of ${header.chunkBytes} bytes`);
+}
+
+async function readWhole(disk: Disk, path: string): Promise<Buffer> {
+  const file = await disk.open(path, 'read');
+  try {
+    const bytes = Buffer.allocUnsafe(await file.sizeBytes());
+    if ((await file.read(bytes, 0)) !== bytes.byteLength)
+      throw new DamagedLogError(`${path}: it cannot be read whole`);
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
+async function sizeOf(disk: Disk, path: string): Promise<number> {
+  const file = await disk.open(path, 'read');
+  try {
+    return await file.sizeBytes();
+  } finally {
+    await file.close();
+  }
+}
+
+/** What was being written when a process ended. */
+async function removeLeftovers(disk: Disk, directory: string): Promise<void> {
+  for (const name of await disk.list(directory)) {
+    if (/^(segment|checkpoint)-\d{16}\.new$/.test(name)) await disk.remove(`${directory}/${name}`);
   }
 }
 

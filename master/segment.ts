@@ -26,9 +26,10 @@ export interface SegmentHeader {
   readonly firstSequence: number;
 }
 
-export function encodeSegmentHeader(header: SegmentHeader): Buffer {
+/** @param magic 8 bytes: a checkpoint's header differs in them alone */
+export function encodeSegmentHeader(header: SegmentHeader, magic: Uint8Array = MAGIC): Buffer {
   const out = Buffer.alloc(SEGMENT_HEADER_BYTES);
-  out.set(MAGIC, 0);
+  out.set(magic, 0);
   out.writeUInt32LE(FORMAT_VERSION, 8);
   out.writeUInt32LE(SEGMENT_HEADER_BYTES, 12);
   writeU53(out, 0, 16);
@@ -41,9 +42,10 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
 }
 
 /** @throws Error that says what is wrong with it */
-export function decodeSegmentHeader(bytes: Buffer): SegmentHeader {
-  if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) {
-    throw new Error('it does not begin as a segment of an operation log');
+export function decodeSegmentHeader(bytes: Buffer, magic: Uint8Array = MAGIC): SegmentHeader {
+  if (bytes.byteLength < SEGMENT_HEADER_BYTES || !bytes.subarray(0, 8).equals(magic)) {
+    const what = magic === MAGIC ? 'a segment of an operation log' : 'a checkpoint';
+    throw new Error(`it does not begin as ${what}`);
   }
   const version = bytes.readUInt32LE(8);
   if (version !== FORMAT_VERSION)
@@ -91,35 +93,63 @@ export function encodeGroup(
 }
 
 export interface Scan {
-  readonly records: LogRecord[];
+  readonly recordCount: number;
   /** Where the last whole group ends. */
   readonly endBytes: number;
-  /** Bytes after it: a torn tail. */
+  /** Bytes after it, up to the last that is not 0: a torn tail. Zeros behind are space reserved ahead. */
   readonly tornBytes: number;
+}
+
+/** Damage in the middle of a segment, or a record that this master cannot read. */
+export class SegmentError extends Error {
+  override readonly name = 'SegmentError';
+  /** Where it begins. */
+  readonly offset: number;
+
+  constructor(offset: number, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.offset = offset;
+  }
 }
 
 /**
  * Reads a segment's groups. What is damaged at its end, and was never known to be on disk, is a torn
  * tail; anything else that does not verify was damaged later.
- * @throws Error that names the offset of damage in the middle
+ * @param onRecord gets each record with its sequence number
+ * @throws SegmentError that names the offset of damage in the middle
  */
-export function scanSegment(bytes: Buffer, header: SegmentHeader): Scan {
-  const records: LogRecord[] = [];
+export function scanSegment(
+  bytes: Buffer,
+  header: SegmentHeader,
+  onRecord: (record: LogRecord, sequence: number, groupAt: number) => void,
+): Scan {
+  let recordCount = 0;
   let at = SEGMENT_HEADER_BYTES;
   while (at < bytes.byteLength) {
-    const sequence = header.firstSequence + records.length;
+    const sequence = header.firstSequence + recordCount;
     const bodyBytes = groupAt(bytes, at, sequence);
     if (bodyBytes === undefined) {
       const later = laterProof(bytes, at, sequence);
       if (later === undefined) break;
-      throw new Error(
+      throw new SegmentError(
+        at,
         `damaged at offset ${at}: the group at offset ${later} was written after it was on disk`,
       );
     }
+    const records: LogRecord[] = [];
     decodeGroup(bytes.subarray(at + GROUP_HEADER_BYTES, at + GROUP_HEADER_BYTES + bodyBytes), at, records);
+    for (const [index, record] of records.entries()) onRecord(record, sequence + index, at);
+    recordCount += records.length;
     at += GROUP_HEADER_BYTES + bodyBytes;
   }
-  return { records, endBytes: at, tornBytes: bytes.byteLength - at };
+  return { recordCount, endBytes: at, tornBytes: lastNonZero(bytes, at) - at };
+}
+
+/** One more than the last byte from `from` on that is not 0; `from` when all are. */
+function lastNonZero(bytes: Buffer, from: number): number {
+  let end = bytes.byteLength;
+  while (end > from && bytes[end - 1] === 0) end--;
+  return end;
 }
 
 /** The body length of a valid group at `at` that begins with `sequence` or, when given a range, in it. */
@@ -152,11 +182,10 @@ function decodeGroup(body: Buffer, groupAtBytes: number, into: LogRecord[]): voi
       into.push(recordCodec.decode(packr.unpack(packed), 'record'));
     } catch (cause) {
       const reason = cause instanceof GfsError ? cause.message : String(cause);
-      throw new Error(
+      throw new SegmentError(
+        groupAtBytes,
         `the group at offset ${groupAtBytes} has a record that this master cannot read: ${reason}`,
-        {
-          cause,
-        },
+        { cause },
       );
     }
     at += 4 + length;

@@ -123,6 +123,11 @@ export const sections = {
         1000,
         'How often the log is flushed when `sync` is `"interval"`.',
       ),
+      checkpoint_bytes: key(
+        size(1 * MIB, 1024 * GIB),
+        64 * MIB,
+        'How much the log grows between two checkpoints: what a start replays at most, with one segment (16 MiB) more.',
+      ),
     },
   },
   namespace: {

@@ -29,6 +29,7 @@ export function masterOptions(configuration: Configuration): MasterOptions {
     parentLock: namespace.parent_lock,
     logSync: log.sync,
     logSyncIntervalMs: log.sync_interval,
+    checkpointBytes: log.checkpoint_bytes,
     leaseDurationMs: master.lease_duration,
     renewIntervalMs: master.session_renewal,
     sessionTimeoutMs: master.session_timeout,

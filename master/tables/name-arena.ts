@@ -76,6 +76,33 @@ export class NameArena {
     this.#free[cells] = reference;
   }
 
+  /** How many blocks there are. */
+  get blockCount(): number {
+    return this.#blocks.length;
+  }
+
+  /** The bytes of one block: the arena's own memory. */
+  block(at: number): Uint8Array {
+    return this.#blocks[at] as Buffer;
+  }
+
+  /** Where the next name goes, and the first free piece by cell count. */
+  get layout(): { readonly end: number; readonly free: readonly number[] } {
+    return { end: this.#end, free: [...this.#free] };
+  }
+
+  loadBlock(at: number, bytes: Uint8Array): void {
+    assert(at === this.#blocks.length, 'blocks of names come in order');
+    const block = Buffer.alloc(BLOCK_CELLS * CELL_BYTES);
+    block.set(bytes);
+    this.#blocks.push(block);
+  }
+
+  restore({ end, free }: { readonly end: number; readonly free: readonly number[] }): void {
+    this.#end = end;
+    this.#free.set(free);
+  }
+
   #take(cells: number): number {
     const free = this.#free[cells] as number;
     if (free !== 0) {

@@ -65,6 +65,17 @@ export class RowIndex {
     this.#size--;
   }
 
+  /** Forgets everything and takes in all rows, as after {@link Rows.load}. */
+  rebuild(): void {
+    for (const block of this.#buckets) block.fill(0);
+    this.#bucketCount = FIRST_BUCKETS;
+    this.#mask = FIRST_BUCKETS - 1;
+    this.#size = 0;
+    for (let row = 1; row < this.#rows.end; row++) {
+      if (this.#rows.key(row) !== 0) this.insert(row, this.#hashOf(row));
+    }
+  }
+
   #bucketOf(hash: number): number {
     const bucket = (hash & this.#mask) >>> 0;
     return bucket < this.#bucketCount ? bucket : bucket & (this.#mask >>> 1);

@@ -97,6 +97,48 @@ export class Rows {
     this.#size--;
   }
 
+  get wordsPerRow(): number {
+    return this.#wordsPerRow;
+  }
+
+  /** The bytes of rows from `first` on, as many as lie together; they are the table's own memory. */
+  bytesFrom(first: number): Uint8Array {
+    const words = this.#words[first >>> BLOCK_SHIFT] as Uint32Array;
+    const from = first & IN_BLOCK;
+    const to = Math.min(BLOCK_ROWS, from + this.#end - first);
+    const rowBytes = this.#wordsPerRow * 4;
+    return new Uint8Array(words.buffer, from * rowBytes, (to - from) * rowBytes);
+  }
+
+  /** Puts rows where they were, from their bytes; {@link restore} makes the table whole after the last. */
+  load(first: number, bytes: Uint8Array): void {
+    const rowBytes = this.#wordsPerRow * 4;
+    for (let row = first, at = 0; at < bytes.byteLength; ) {
+      while (row >>> BLOCK_SHIFT >= this.#words.length) this.#addBlock();
+      const words = this.#words[row >>> BLOCK_SHIFT] as Uint32Array;
+      const count = Math.min(BLOCK_ROWS - (row & IN_BLOCK), (bytes.byteLength - at) / rowBytes);
+      const into = new Uint8Array(words.buffer, (row & IN_BLOCK) * rowBytes, count * rowBytes);
+      into.set(bytes.subarray(at, at + into.byteLength));
+      at += into.byteLength;
+      row += count;
+      this.#end = Math.max(this.#end, row);
+    }
+  }
+
+  /** After {@link load}: finds the free rows. */
+  restore(): void {
+    this.#firstFree = 0;
+    this.#size = 0;
+    for (let row = this.#end - 1; row > 0; row--) {
+      if (this.key(row) !== 0) {
+        this.#size++;
+      } else {
+        this.setU32(row, NEXT_FREE, this.#firstFree);
+        this.#firstFree = row;
+      }
+    }
+  }
+
   #addBlock(): void {
     const buffer = new ArrayBuffer(BLOCK_ROWS * this.#wordsPerRow * 4);
     this.#words.push(new Uint32Array(buffer));

@@ -6,7 +6,7 @@ import type { LoggedState } from '../../master/state.js';
 import type { ErrorCode } from '../../protocol/errors.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
-import { codeOf, MasterHost, TestClient } from './support.js';
+import { codeOf, MasterHost, TestClient, throughImage } from './support.js';
 
 interface ModelFile {
   links: number;
@@ -244,7 +244,10 @@ t.test(
         fc.array(operation, { minLength: 20, maxLength: 150, size: 'max' }),
         async (operations) => {
           const world = new SimulatedWorld(seed++);
-          const host = await new MasterHost(world, { logSegmentBytes: 2_000 }).start();
+          const host = await new MasterHost(world, {
+            logSegmentBytes: 1_000,
+            checkpointBytes: 2_000,
+          }).start();
           const client = await TestClient.start(world);
           const model = new Model();
           for (const what of operations) await step(host, client, model, what);
@@ -254,6 +257,7 @@ t.test(
           const digest = digestState(host.master.state);
           await host.restart();
           if (digestState(host.master.state) !== digest) throw new Error('the replayed state differs');
+          if (digestState(throughImage(host.master.state)) !== digest) throw new Error('its image differs');
           checkCounts(host.master.state);
         },
       ),

@@ -2,6 +2,8 @@
 import type { Environment } from '../../environment/ports/index.js';
 import { Master } from '../../master/master.js';
 import { type MasterOptions, masterDefaults } from '../../master/options.js';
+import type { LoggedState } from '../../master/state.js';
+import { encodeState, StateDecoder } from '../../master/state-image.js';
 import { type ErrorCode, GfsError } from '../../protocol/errors.js';
 import * as m from '../../protocol/messages/index.js';
 import { BufferPool } from '../../protocol/payload.js';
@@ -20,6 +22,7 @@ export function masterOptions(changes: Partial<MasterOptions> = {}): MasterOptio
     host: 'master',
     port: MASTER_PORT,
     chunkBytes: CHUNK_BYTES,
+    logReserveBytes: 16 * 1024,
     ...changes,
   };
 }
@@ -182,6 +185,13 @@ export class TestClient {
       cookie = (page.entries.at(-1) as m.DirectoryEntry).cookie;
     }
   }
+}
+
+/** What becomes of a state that is written and read again. */
+export function throughImage(state: LoggedState): LoggedState {
+  const decoder = new StateDecoder(state.chunkBytes, 99);
+  for (const { tag, body } of encodeState(state)) decoder.add(tag, Buffer.concat(body));
+  return decoder.finish();
 }
 
 /** The code that a promise fails with; 'none' when it does not. */

@@ -2,7 +2,7 @@
 import type { GfsClient } from '../../client/index.js';
 import type { Disk, DiskFile } from '../../environment/ports/index.js';
 import { digestState } from '../../master/dump.js';
-import { recover } from '../../master/recovery.js';
+import { replay } from '../../master/recovery.js';
 import { ReadDirectory } from '../../protocol/messages/index.js';
 import { type FakeDisk, FakeLogger, LogBook } from '../fakes/index.js';
 import { MASTER_DIRECTORY, type MasterMember } from './cluster.js';
@@ -58,12 +58,9 @@ export async function logMatchesState({ host, process, master }: MasterMember): 
   if (names.length === 0) return undefined;
   const text = Buffer.from(host.disk.contentOf(`${MASTER_DIRECTORY}/superblock.json`) ?? []).toString();
   const superblock = JSON.parse(text) as { clusterId: string; chunkBytes: number; term: number };
-  const { state } = await recover(disk, new FakeLogger(new LogBook(), 'audit', () => 0), {
+  const { state } = await replay(disk, new FakeLogger(new LogBook(), 'audit', () => 0), {
     ...superblock,
     directory: `${MASTER_DIRECTORY}/log`,
-    segmentBytes: Number.MAX_SAFE_INTEGER,
-    sync: 'always',
-    syncIntervalMs: 1_000,
   });
   return digestState(state) === live;
 }

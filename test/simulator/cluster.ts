@@ -93,8 +93,10 @@ export class MasterMember implements Member {
         logSegmentBytes,
         retentionMs,
         parentLock,
+        logReserveBytes: Math.min(8 * KIB, logSegmentBytes),
+        checkpointBytes: 2 * logSegmentBytes,
       },
-      (error) => process.fail(error),
+      { onFatal: (error) => process.fail(error) },
     );
     this.process = process;
     this.master = undefined;
