@@ -52,6 +52,14 @@ export class ChunkserverTable {
   /** Sessions of the master's former life that have not come back: session → server id. */
   readonly #expected = new Map<number, string>();
   readonly #startedAtMs: number;
+  /** Dead, and what they had still counts for a while. */
+  readonly #away = new Set<Chunkserver>();
+  /** Servers that were there before the master started and have not told their chunks since. */
+  readonly #former: Set<string>;
+  /** Told when a server came, went, or is given up. */
+  onChange: () => void = () => undefined;
+  /** Told of a chunk one of whose replicas is not what it was taken for. */
+  onDoubt: (handle: number) => void = () => undefined;
   #active: readonly Chunkserver[] | undefined;
   #wasReady = false;
   #forgetting = false;
@@ -64,6 +72,7 @@ export class ChunkserverTable {
     for (const session of parts.state.sessions.values()) {
       if (session.kind === 'chunkserver') this.#expected.set(session.id, session.owner);
     }
+    this.#former = new Set(this.#expected.values());
   }
 
   /** Leases need to know servers, and servers report leases: the second is told here. */
@@ -89,6 +98,12 @@ export class ChunkserverTable {
     const silentMs = this.#parts.clock.monotonicMs() - this.#startedAtMs;
     this.#wasReady = this.#expected.size === 0 || silentMs >= this.#parts.options.sessionTimeoutMs;
     return this.#wasReady;
+  }
+
+  /** Whether no server that was there before the master started may still come back with what it had. */
+  get settled(): boolean {
+    const upMs = this.#parts.clock.monotonicMs() - this.#startedAtMs;
+    return this.ready && (this.#former.size === 0 || upMs >= this.#parts.options.replication.waitMs);
   }
 
   /** Alive, and with all their chunks known. */
@@ -148,6 +163,7 @@ export class ChunkserverTable {
       });
       const chunkserver = newChunkserver(id, body, peer, clock.monotonicMs());
       this.#byId.set(serverId, chunkserver);
+      if (before !== undefined) this.#giveUp(before);
       this.#byPeer.set(peer, chunkserver);
       this.#active = undefined;
       logger.info(
@@ -199,6 +215,8 @@ export class ChunkserverTable {
     if (!last || chunkserver.reported) return;
     chunkserver.reported = true;
     this.#active = undefined;
+    this.#former.delete(chunkserver.server.serverId);
+    this.onChange();
     await this.#noteBack(chunkserver);
     this.#parts.logger.info(
       { serverId: chunkserver.server.serverId, chunks: chunkserver.replicaCount },
@@ -282,6 +300,11 @@ export class ChunkserverTable {
         if (!this.pendingHandles.has(handle)) drop.push(handle);
         continue;
       }
+      // It is to go already, and was not told yet.
+      if (chunkserver.deletions.has(handle)) {
+        drop.push(handle);
+        continue;
+      }
       const replica =
         replicas.find(chunkserver, handle) ?? replicas.put(chunkserver, handle, version, 0, true);
       if (!this.mayDelete(replica, chunk)) continue;
@@ -304,6 +327,7 @@ export class ChunkserverTable {
       'a replica is damaged',
     );
     this.#parts.replicas.markDamaged(chunkserver, handle);
+    this.onDoubt(handle);
   }
 
   /** A reader met a bad checksum. The server itself reports damage; until then readers are sent elsewhere. */
@@ -315,6 +339,7 @@ export class ChunkserverTable {
     logger.warn({ handle, serverId }, 'a reader met a replica that does not verify');
     if (replicas.readable(chunk).some((other) => other.chunkserver !== chunkserver))
       replicas.markSuspect(chunkserver, handle);
+    this.onDoubt(handle);
   }
 
   /** What servers did lately fades. */
@@ -332,6 +357,8 @@ export class ChunkserverTable {
   sweep(lateMs: number): void {
     const { clock, options, logger } = this.#parts;
     const nowMs = clock.monotonicMs();
+    for (const chunkserver of this.#away)
+      if (nowMs - chunkserver.lastHeardMs >= options.replication.waitMs) this.#giveUp(chunkserver);
     for (const chunkserver of this.#byId.values()) {
       if (!chunkserver.alive) continue;
       chunkserver.lastHeardMs = Math.min(nowMs, chunkserver.lastHeardMs + lateMs);
@@ -353,8 +380,18 @@ export class ChunkserverTable {
     chunkserver.alive = false;
     this.#active = undefined;
     this.#parts.logger.warn({ serverId: chunkserver.server.serverId, reason }, 'a chunkserver is gone');
-    this.#forgetDead();
+    this.#away.add(chunkserver);
+    this.onChange();
     this.#endSessions([chunkserver.session]);
+  }
+
+  /** What it had counts no more: it has been away for long, or came back and tells anew. */
+  #giveUp(chunkserver: Chunkserver): void {
+    if (chunkserver.gone || chunkserver.alive) return;
+    chunkserver.gone = true;
+    this.#away.delete(chunkserver);
+    this.#forgetDead();
+    this.onChange();
   }
 
   #endSessions(ids: number[]): void {
@@ -387,6 +424,7 @@ function newChunkserver(
     peer,
     bootId: body.bootId,
     alive: true,
+    gone: false,
     reported: false,
     lastHeardMs: nowMs,
     location: body.location,

@@ -4,6 +4,7 @@ import type { ChunkserverTable } from './chunkservers.js';
 import type { Leases } from './leases.js';
 import type { LockManager } from './locks.js';
 import type { OperationLog } from './operation-log.js';
+import type { Replicator } from './replication/replicator.js';
 import type { ClientSessions } from './sessions.js';
 import type { LoggedState } from './state.js';
 
@@ -14,12 +15,16 @@ export interface GaugeSources {
   readonly sessions: ClientSessions;
   readonly chunkservers: ChunkserverTable;
   readonly leases: Leases;
+  readonly replicator: Replicator;
 }
 
 export class Gauges {
   readonly #readings: readonly (readonly [Gauge, () => number])[];
 
-  constructor(metrics: Metrics, { state, log, locks, sessions, chunkservers, leases }: GaugeSources) {
+  constructor(
+    metrics: Metrics,
+    { state, log, locks, sessions, chunkservers, leases, replicator }: GaugeSources,
+  ) {
     const gauge = (name: string, help: string, read: () => number) =>
       [metrics.gauge(`gfs_master_${name}`, help), read] as const;
     this.#readings = [
@@ -37,6 +42,20 @@ export class Gauges {
       gauge('locks', 'Names and nodes that are locked', () => locks.size),
       gauge('log_bytes', 'Size of the operation log', () => log.sizeBytes),
       gauge('log_records', 'Records in the operation log', () => log.recordCount),
+      gauge(
+        'chunks_below_goal',
+        'Chunks with fewer replicas than their goal, as of the last census',
+        () => replicator.figures.belowGoal,
+      ),
+      gauge('chunks_endangered', 'Chunks with one replica left', () => replicator.figures.endangered),
+      gauge(
+        'chunks_unavailable',
+        'Chunks without any replica on a live chunkserver',
+        () => replicator.figures.unavailable,
+      ),
+      gauge('clones', 'Clones under way', () => replicator.slots.total),
+      gauge('clones_queued', 'Chunks that wait for a clone', () => replicator.queued),
+      gauge('clone_alarms', 'Chunks whose clones keep failing', () => replicator.alarms),
       gauge('ready', 'Whether chunk locations are known', () => Number(chunkservers.ready)),
     ];
   }

@@ -186,6 +186,11 @@ export class Leases {
     return this.#startedAtMs + chunk.durationMs * (1 + CLOCK_DRIFT) > nowMs;
   }
 
+  /** Whether the server that had the last lease is alive, and could be asked. */
+  isHolderHere({ holder }: ChunkState): boolean {
+    return this.#serverById(holder)?.reported === true;
+  }
+
   /**
    * Sees to it that no mutation is acknowledged any more under the chunk's version: asks the primary,
    * else raises the version of another of its replicas, else finds that the time is over.
@@ -203,6 +208,28 @@ export class Leases {
     if (await this.#fence(chunk, lease)) return;
     if (this.mayBeHeld(chunk))
       throw new GfsError('CHUNK_UNAVAILABLE', `chunk ${chunk.handle}: its primary cannot be reached`);
+  }
+
+  /**
+   * Ends the lease by its holder's own word, so that nothing is acknowledged under the chunk's version any
+   * more, whatever the clocks say. INVARIANT: the caller keeps new leases away.
+   * @returns the serial that the holder applied last; undefined when nobody can hold a lease
+   * @throws CHUNK_UNAVAILABLE when it cannot be asked, or what it answers
+   */
+  async endByHolder({ handle, version, holder }: ChunkState): Promise<number | undefined> {
+    if (holder === '') return undefined;
+    const lease = this.#running.get(handle);
+    if (lease !== undefined) lease.ending = true;
+    const primary = this.#serverById(holder);
+    if (primary === undefined)
+      throw new GfsError('CHUNK_UNAVAILABLE', `chunk ${handle}: ${holder}, which held its lease, is gone`);
+    const { body } = await primary.peer.call(
+      RevokeLease,
+      { handle, version },
+      { deadlineMs: REVOKE_DEADLINE_MS },
+    );
+    if (lease !== undefined) lease.overAtMs = this.#clock.monotonicMs();
+    return body.appliedSerial;
   }
 
   async #revoke({ handle, version, primary }: RunningLease): Promise<boolean> {

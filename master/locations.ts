@@ -20,19 +20,23 @@ export class Locations {
   readonly #chunkservers: ChunkserverTable;
   readonly #raiser: Raiser;
   readonly #logger: Logger;
+  readonly #onWaiting: (handle: number) => void;
 
+  /** @param onWaiting told of chunks that somebody reads while they have too few replicas */
   constructor(
     state: LoggedState,
     replicas: Replicas,
     chunkservers: ChunkserverTable,
     raiser: Raiser,
     logger: Logger,
+    onWaiting: (handle: number) => void,
   ) {
     this.#state = state;
     this.#replicas = replicas;
     this.#chunkservers = chunkservers;
     this.#raiser = raiser;
     this.#logger = logger;
+    this.#onWaiting = onWaiting;
   }
 
   /** @throws NOT_READY when a replica's server may still come back; CHUNK_LOST; STALE_NODE, IS_DIRECTORY, INVALID */
@@ -66,6 +70,7 @@ export class Locations {
     const chunk = this.#chunkAt(file, index);
     if (chunk === undefined) return { index, handle: 0, version: 0, validBytes: 0, replicas: [] };
     const servers = this.#replicas.readable(chunk).map(({ chunkserver }) => chunkserver);
+    if (servers.length < chunk.goal) this.#onWaiting(chunk.handle);
     const ranked = this.#chunkservers.priority.rank(servers, near, chunk.handle);
     return {
       index,

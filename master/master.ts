@@ -93,6 +93,7 @@ export class Master {
     for (const timer of this.#timers.splice(0)) timer.cancel();
     await this.#listener?.close();
     this.#parts?.chunkservers.stop();
+    this.#parts?.replicator.stop();
     for (const peer of [...this.#peers]) peer.close();
     await this.#parts?.checkpointer.stop();
     await this.#parts?.log.close();
@@ -140,13 +141,14 @@ export class Master {
     chunkservers.sweep(lateMs);
   }
 
-  #scan({ chunkservers, leases, pool, garbage, gauges, checkpointer }: MasterParts): void {
+  #scan({ chunkservers, leases, pool, garbage, gauges, checkpointer, replicator }: MasterParts): void {
     checkpointer.sweep();
     gauges.update();
     chunkservers.fade();
     leases.sweep();
     pool.sweep();
     garbage.scan().catch(this.#onFatal);
+    replicator.tick();
   }
 }
 

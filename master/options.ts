@@ -1,4 +1,5 @@
 import { DEFAULT_CHUNK_BYTES, MIB } from '../protocol/limits.js';
+import { type ReplicationOptions, replicationDefaults } from './replication/options.js';
 
 export interface MasterOptions {
   /** Holds the superblock, the lock file and the operation log; made when it is not there. */
@@ -33,6 +34,7 @@ export interface MasterOptions {
   readonly heartbeatIntervalMs: number;
   /** How long deleted files can be brought back (paper §4.4: three days). */
   readonly retentionMs: number;
+  readonly replication: ReplicationOptions;
 }
 
 export const DEFAULT_LOG_SEGMENT_BYTES = 16 * MIB;
@@ -54,4 +56,5 @@ export const masterDefaults: MasterOptions = {
   sessionTimeoutMs: 2_000,
   heartbeatIntervalMs: 5_000,
   retentionMs: 3 * 24 * 3600 * 1000,
+  replication: replicationDefaults,
 };

@@ -24,6 +24,7 @@ import { Raiser } from './raising.js';
 import { Reads } from './reads.js';
 import { type LogIdentity, recover } from './recovery.js';
 import { Replicas } from './replicas.js';
+import { Replicator } from './replication/replicator.js';
 import { SentVersions } from './sent-versions.js';
 import { ClientSessions } from './sessions.js';
 import { Settling } from './settling.js';
@@ -54,6 +55,7 @@ export interface MasterParts {
   readonly locations: Locations;
   readonly garbage: GarbageCollector;
   readonly trash: Trash;
+  readonly replicator: Replicator;
   readonly status: Status;
   readonly gauges: Gauges;
 }
@@ -125,9 +127,22 @@ export async function assemble(
   const settling = new Settling(state, leases, raiser, replicas, serverById);
   const gatekeeper = new Gatekeeper(state, leases, settling, chunkservers, gates);
   const pool = new ChunkPool(state, allocator, chunkservers, environment, options);
+  const replicator = new Replicator({
+    state,
+    replicas,
+    leases,
+    raiser,
+    sent,
+    chunkservers,
+    options,
+    clock,
+    timers,
+    logger,
+    metrics,
+  });
   const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
-  const gauges = new Gauges(metrics, { state, log, locks, sessions, chunkservers, leases });
+  const gauges = new Gauges(metrics, { state, log, locks, sessions, chunkservers, leases, replicator });
   return {
     gauges,
     options,
@@ -146,7 +161,10 @@ export async function assemble(
     leases,
     pool,
     grants: new Grants({ ...chunkParts, clock, logger, options }),
-    locations: new Locations(state, replicas, chunkservers, raiser, logger),
+    locations: new Locations(state, replicas, chunkservers, raiser, logger, (handle) =>
+      replicator.boost(handle),
+    ),
+    replicator,
     garbage,
     trash: new Trash(state, options.retentionMs, (ids) => garbage.expedite(ids)),
     status: new Status({
@@ -158,6 +176,7 @@ export async function assemble(
       chunkservers,
       replicas,
       leases,
+      replicator,
       clock,
       timers,
     }),

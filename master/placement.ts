@@ -16,6 +16,8 @@ export interface PlacementRequest {
   readonly count: number;
   readonly near: Location | undefined;
   readonly exclude: ReadonlySet<Chunkserver>;
+  /** Servers that have the chunk already: excluded, and their racks count as used. */
+  readonly having?: readonly Chunkserver[];
   /** What a chunk may grow to: a server with less room gets none. */
   readonly chunkBytes: number;
 }
@@ -27,15 +29,17 @@ export interface PlacementRequest {
 export function chooseServers(
   active: readonly Chunkserver[],
   priority: ClientServerPriority,
-  { count, near, exclude, chunkBytes }: PlacementRequest,
+  { count, near, exclude, having = [], chunkBytes }: PlacementRequest,
 ): Chunkserver[] {
   if (active.length === 0) throw new GfsError('NO_CHUNKSERVERS', 'no chunkserver is connected');
   const roomy = active.filter(({ space }) => space.availableBytes >= chunkBytes);
   if (roomy.length === 0) throw new GfsError('NO_SPACE', 'every chunkserver is full');
   const averageUse = roomy.reduce((sum, chunkserver) => sum + usedShare(chunkserver), 0) / roomy.length;
   const scoreRank = new Map(priority.rank(roomy, near).map(({ chunkserver }, rank) => [chunkserver, rank]));
-  const left = new Set(roomy.filter((chunkserver) => !exclude.has(chunkserver)));
-  const racks = new Set<string>();
+  const left = new Set(
+    roomy.filter((chunkserver) => !exclude.has(chunkserver) && !having.includes(chunkserver)),
+  );
+  const racks = new Set(having.flatMap(({ rack }) => rack ?? []));
   const chosen: Chunkserver[] = [];
   const cost = (chunkserver: Chunkserver): number[] => [
     chunkserver.rack !== undefined && racks.has(chunkserver.rack) ? 1 : 0,

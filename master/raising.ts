@@ -125,7 +125,8 @@ export class Raiser {
   }
 
   async #verify(chunk: ChunkState): Promise<void> {
-    if (this.#leases.mayBeHeld(chunk)) await this.#leases.end(chunk);
+    // One that is out of reach needs no end of its own: with the new version nothing of it is acknowledged.
+    if (this.#leases.mayBeHeld(chunk) && this.#leases.isHolderHere(chunk)) await this.#leases.end(chunk);
     const { handle, version, primary, members, done } = await this.raise(chunk, undefined, []);
     let logged = false;
     try {

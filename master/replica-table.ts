@@ -78,7 +78,7 @@ export class ReplicaTable {
     return this.#more.get(handle)?.find((other) => other.chunkserver === chunkserver);
   }
 
-  /** Of servers that are gone too, until they are forgotten. */
+  /** Of servers that are dead too, until they are forgotten. */
   all(handle: number): Replica[] {
     const page = this.#pages.get(Math.floor(handle / PAGE_HANDLES));
     if (page === undefined) return [];
@@ -159,7 +159,7 @@ export class ReplicaTable {
   #deadIndices(): Set<number> {
     const dead = new Set<number>();
     for (const [index, chunkserver] of this.#servers.entries())
-      if (chunkserver?.alive === false) dead.add(index);
+      if (chunkserver?.gone === true) dead.add(index);
     return dead;
   }
 
@@ -187,7 +187,7 @@ export class ReplicaTable {
   #takeMore(handle: number): Replica | undefined {
     const others = this.#more.get(handle);
     if (others === undefined) return undefined;
-    const [moved, ...left] = others.filter(({ chunkserver }) => chunkserver.alive);
+    const [moved, ...left] = others.filter(({ chunkserver }) => !chunkserver.gone);
     if (left.length === 0) this.#more.delete(handle);
     else this.#more.set(handle, left);
     return moved;

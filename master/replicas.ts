@@ -16,6 +16,8 @@ export interface Chunkserver {
   readonly bootId: number;
   /** Connected, and heard of lately. Once false it stays so. */
   alive: boolean;
+  /** Dead for so long, or replaced by a new registration, that what it had counts for nothing any more. */
+  gone: boolean;
   /** It has told all its chunks. */
   reported: boolean;
   lastHeardMs: number;
@@ -122,6 +124,11 @@ export class Replicas {
     for (const chunkserver of members) this.put(chunkserver, handle, version, lengthBytes, false);
   }
 
+  /** Those of servers that are gone lately too. */
+  all(handle: number): Replica[] {
+    return this.#table.all(handle);
+  }
+
   /** On live servers, whatever their version. */
   live(handle: number): Replica[] {
     return this.#table.all(handle).filter(isLive);
@@ -129,12 +136,11 @@ export class Replicas {
 
   /** What readers are sent to: as new as the log says, on live servers, above suspicion. */
   readable(chunk: ChunkState): Replica[] {
-    return this.#table
-      .all(chunk.handle)
-      .filter(
-        (replica) =>
-          isLive(replica) && !replica.suspect && !replica.damaged && isAtLeastLogged(replica, chunk),
-      );
+    return this.#table.all(chunk.handle).filter((replica) => this.isReadable(replica, chunk));
+  }
+
+  isReadable(replica: Replica, chunk: ChunkState): boolean {
+    return isLive(replica) && !replica.suspect && !replica.damaged && isAtLeastLogged(replica, chunk);
   }
 
   /** What a new lease may be built on: the readable ones, and the suspect ones, which it compares. */

@@ -7,6 +7,7 @@ import type { Leases } from './leases.js';
 import type { OperationLog } from './operation-log.js';
 import type { MasterOptions } from './options.js';
 import type { Chunkserver, Replicas } from './replicas.js';
+import type { Replicator } from './replication/replicator.js';
 import type { ClientSessions } from './sessions.js';
 import type { LoggedState } from './state.js';
 import type { Superblock } from './superblock.js';
@@ -24,6 +25,7 @@ export interface StatusParts {
   readonly chunkservers: ChunkserverTable;
   readonly replicas: Replicas;
   readonly leases: Leases;
+  readonly replicator: Replicator;
   readonly clock: Clock;
   readonly timers: Timers;
 }
@@ -39,7 +41,7 @@ export class Status {
   }
 
   async status(): Promise<ClusterStatus> {
-    const { state, superblock, log, sessions, chunkservers, leases, clock } = this.#parts;
+    const { state, superblock, log, sessions, chunkservers, leases, replicator, clock } = this.#parts;
     this.#counting ??= this.#count().finally(() => {
       this.#counting = undefined;
     });
@@ -61,6 +63,7 @@ export class Status {
       logBytes: log.sizeBytes,
       logRecords: log.recordCount,
       servers: this.#servers(),
+      replication: replicator.status(),
     };
   }
 

@@ -130,6 +130,29 @@ export const sections = {
       ),
     },
   },
+  replication: {
+    about: 'Healing: how chunks get back to their goal, and how servers share the load (paper §4.3).',
+    keys: {
+      wait: key(
+        duration(0, DAY_MS),
+        15_000,
+        'How long a chunkserver that is gone is waited for before its chunks are copied elsewhere; a quarter of it for chunks with one replica left. Longer than a restart takes.',
+      ),
+      clones: key(whole(1, 4096), 64, 'Chunks that are copied at once, in the whole cluster.'),
+      clones_per_server: key(whole(1, 1024), 10, 'Of these, to one server and from one server.'),
+      clone_rate: key(size(0, 1024 * GIB), 32 * MIB, 'Bytes per second of one copy; 0: no limit.'),
+      server_rate: key(
+        size(0, 1024 * GIB),
+        128 * MIB,
+        'Bytes per second of all copies that one server sends or receives; 0: no limit.',
+      ),
+      moves_per_server: key(
+        whole(0, 1024),
+        2,
+        'Chunks on the way at once, to or from one server, to even out how full servers are; 0: none is moved for that.',
+      ),
+    },
+  },
   namespace: {
     about: 'Locks on the namespace.',
     keys: {

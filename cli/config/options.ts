@@ -17,7 +17,7 @@ export function mastersOf({ cluster, master }: Configuration): readonly HostPort
 }
 
 export function masterOptions(configuration: Configuration): MasterOptions {
-  const { master, operation_log: log, namespace, chunk_server: chunkServer } = configuration;
+  const { master, operation_log: log, namespace, chunk_server: chunkServer, replication } = configuration;
   return {
     dataDirectory: resolve(master.data),
     host: master.host,
@@ -35,6 +35,14 @@ export function masterOptions(configuration: Configuration): MasterOptions {
     sessionTimeoutMs: master.session_timeout,
     heartbeatIntervalMs: chunkServer.heartbeat_interval,
     retentionMs: master.retention,
+    replication: {
+      waitMs: replication.wait,
+      maxClones: replication.clones,
+      maxClonesPerServer: replication.clones_per_server,
+      cloneRateBps: replication.clone_rate,
+      serverRateBps: replication.server_rate,
+      maxMovesPerServer: replication.moves_per_server,
+    },
   };
 }
 

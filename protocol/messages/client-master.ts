@@ -278,6 +278,20 @@ const serverStatus = struct({
 });
 export type ServerStatus = ValueOf<typeof serverStatus>;
 
+const replicationStatus = struct({
+  /** As of the last census: chunks with fewer replicas than their goal, with one left, with none on a live server. */
+  belowGoal: u53,
+  endangered: u53,
+  unavailable: u53,
+  clones: u32,
+  queued: u32,
+  /** Chunks whose clones keep failing. */
+  alarms: u32,
+  /** Servers that are being emptied, and how many replicas they have left. */
+  drains: list(struct({ serverId: text(64), chunksLeft: u53 }), 4096),
+});
+export type ReplicationStatus = ValueOf<typeof replicationStatus>;
+
 /** What `gfs status` shows. */
 export const GetStatus = method(
   50,
@@ -300,6 +314,7 @@ export const GetStatus = method(
     logBytes: u53,
     logRecords: u53,
     servers: list(serverStatus, 4096),
+    replication: optional(replicationStatus),
   }),
 );
 export type ClusterStatus = ValueOf<typeof GetStatus.reply>;

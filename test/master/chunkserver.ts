@@ -25,6 +25,16 @@ export class TestChunkserver {
   readonly serverId: string;
   readonly chunks: Map<number, HeldChunk>;
   readonly asked: string[] = [];
+  /** Clones that were not adopted. */
+  readonly drafts = new Map<number, HeldChunk>();
+  readonly adopted: { handle: number; atMs: number }[] = [];
+  /** How long a clone takes. */
+  cloneMs = 5;
+  /** Clones under way here, and the most there were. */
+  cloning = 0;
+  mostCloning = 0;
+  /** Called in the middle of a clone, at its destination. */
+  onClone: (handle: number) => void = () => undefined;
   /** Methods that fail, with what. */
   readonly failing = new Map<string, GfsError>();
   location: m.Location | undefined;
@@ -76,6 +86,7 @@ export class TestChunkserver {
       ...(this.rack === undefined ? {} : { rack: this.rack }),
     });
     const { peer } = this;
+    directory.set(`${this.world.seed} ${this.serverId}`, this);
     this.process.environment.timers.every(500, () => {
       if (!peer.closed) peer.call(m.RenewChunkserver, {}).catch(() => undefined);
     });
@@ -142,10 +153,36 @@ export class TestChunkserver {
         this.chunks.set(handle, copy);
         return { body: answer(copy) };
       })
+      .on(m.CloneChunk, async ({ handle, version, source }) => {
+        this.#note('clone', handle, version);
+        const from = directory.get(`${this.world.seed} ${source.serverId}`)?.chunks.get(handle);
+        if (this.chunks.has(handle)) throw new GfsError('EXISTS');
+        if (from === undefined) throw new GfsError('NO_SUCH_CHUNK');
+        if (from.version !== version) throw new GfsError('STALE_CHUNK_VERSION');
+        const draft = { ...from, lease: undefined };
+        this.mostCloning = Math.max(this.mostCloning, ++this.cloning);
+        const { timers } = this.process.environment;
+        await new Promise<void>((resolve) => void timers.after(this.cloneMs, resolve));
+        this.cloning--;
+        this.onClone(handle);
+        this.drafts.set(handle, draft);
+        return { body: { ...answer(draft), fetchedBytes: draft.lengthBytes } };
+      })
+      .on(m.AdoptClone, ({ handle, version, appliedSerial }) => {
+        this.#note('adopt', handle, version);
+        const draft = this.drafts.get(handle);
+        if (draft === undefined || draft.version !== version || draft.appliedSerial !== appliedSerial)
+          throw new GfsError('NO_SUCH_CHUNK');
+        this.drafts.delete(handle);
+        this.adopted.push({ handle, atMs: this.process.environment.clock.monotonicMs() });
+        this.chunks.set(handle, draft);
+        return { body: {} };
+      })
       .on(m.RevokeLease, ({ handle, version }) => {
         this.#note('revoke', handle, version);
         const chunk = this.chunks.get(handle);
-        if (chunk?.lease === undefined || chunk.version !== version) throw new GfsError('NOT_PRIMARY');
+        if (chunk === undefined) throw new GfsError('NO_SUCH_CHUNK');
+        if (chunk.version > version) throw new GfsError('STALE_CHUNK_VERSION');
         chunk.lease = undefined;
         const { lengthBytes, appliedSerial } = chunk;
         return { body: { lengthBytes, appliedSerial, agreed: this.agreed } };
@@ -164,6 +201,7 @@ export class TestChunkserver {
         for (const handle of handles) {
           this.#note('delete', handle, 0);
           this.chunks.delete(handle);
+          this.drafts.delete(handle);
         }
         return { body: {} };
       });
@@ -171,7 +209,6 @@ export class TestChunkserver {
 
   #note(what: string, handle: number, version: number): void {
     this.asked.push(`${what} ${handle} ${version}`);
-    directory.set(`${this.world.seed} ${this.serverId}`, this);
     const error = this.failing.get(what);
     if (error !== undefined) throw error;
   }

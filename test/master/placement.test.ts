@@ -27,6 +27,7 @@ function serverOf(
     peer: {} as Caller,
     bootId: 1,
     alive: true,
+    gone: false,
     reported: true,
     lastHeardMs: 0,
     location,

@@ -11,6 +11,7 @@ function serverOf(serverId: string): Chunkserver {
     peer: {} as Caller,
     bootId: 1,
     alive: true,
+    gone: false,
     reported: true,
     lastHeardMs: 0,
     location: undefined,
@@ -47,6 +48,7 @@ t.test('replicas: the packed table is a map of maps, whatever comes and goes', (
         const key = `${handle} ${server.server.serverId}`;
         if (what === 'die') {
           server.alive = false;
+          server.gone = true;
           for (const known of [...model.keys()])
             if (known.endsWith(` ${server.server.serverId}`)) model.delete(known);
           servers[at] = serverOf(server.server.serverId);

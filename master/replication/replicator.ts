@@ -1,0 +1,381 @@
+/**
+ * Re-replication (paper §4.3): a census walks all chunks in slices and queues those that have too few
+ * copies; a pump clones them, within the limits; what has too many copies loses some. Everything here is
+ * soft: a master that starts anew counts anew.
+ */
+import type { Clock, Counter, Logger, Metrics } from '../../environment/ports/index.js';
+import { type GfsError, toGfsError } from '../../protocol/errors.js';
+import type { ReplicationStatus } from '../../protocol/messages/index.js';
+import type { ChunkserverTable } from '../chunkservers.js';
+import type { Chunkserver } from '../replicas.js';
+import type { ChunkState } from '../state.js';
+import { CloneJob, type CloneJobParts } from './clone-job.js';
+import { Dropper, excessOf } from './dropper.js';
+import { Failures } from './failures.js';
+import { type Choice, chooseRoute, type Route } from './plan.js';
+import { MAX_QUEUED, ReplicationQueue } from './queue.js';
+import { Slots } from './slots.js';
+import { isDue, LAST_COPY_SHARE, type Standing, standingOf, urgencyOf } from './standing.js';
+
+/** Chunks looked at in one turn of the event loop. */
+const CENSUS_SLICE = 2_000;
+/** Without a reason all chunks are looked at so often. */
+const CENSUS_INTERVAL_MS = 60_000;
+/** Reasons that come together are one. */
+const GATHER_MS = 100;
+/** Queued chunks that are passed over because their servers are busy, before the pump waits for one to be done. */
+const MAX_PASSED_OVER = 64;
+const MAX_EXCESS = 16_384;
+const MAX_DROPS_AT_ONCE = 16;
+
+export interface ReplicatorParts extends CloneJobParts {
+  readonly chunkservers: ChunkserverTable;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/** As of the last census. */
+export interface CensusFigures {
+  readonly belowGoal: number;
+  /** One copy left of a chunk that should have more. */
+  readonly endangered: number;
+  /** No copy on any live server. */
+  readonly unavailable: number;
+}
+
+export class Replicator {
+  readonly slots = new Slots();
+  readonly #parts: ReplicatorParts;
+  readonly #queue = new ReplicationQueue();
+  readonly #failures = new Failures();
+  readonly #dropper: Dropper;
+  /** Chunks that a clone is under way of. */
+  readonly #active = new Set<number>();
+  readonly #excess = new Set<number>();
+  #dropping = 0;
+  #figures: CensusFigures = { belowGoal: 0, endangered: 0, unavailable: 0 };
+  #countedAtMs = Number.NEGATIVE_INFINITY;
+  #counting = false;
+  /** Something has changed since the last census began. */
+  #isDirty = true;
+  #isScheduled = false;
+  #stopped = false;
+  readonly #cloned: Counter;
+  readonly #clonedBytes: Counter;
+  readonly #failed: Counter;
+  readonly #dropped: Counter;
+
+  constructor(parts: ReplicatorParts) {
+    this.#parts = parts;
+    this.#dropper = new Dropper(parts, (chunkserver) => this.isLeaving(chunkserver));
+    const { metrics, chunkservers } = parts;
+    const counter = (name: string, help: string) => metrics.counter(`gfs_master_${name}_total`, help);
+    this.#cloned = counter('chunks_cloned', 'Clones that became replicas');
+    this.#clonedBytes = counter('cloned_bytes', 'Bytes that clones sent over the network');
+    this.#failed = counter('clones_failed', 'Clones that failed and are tried again');
+    this.#dropped = counter('replicas_dropped', 'Replicas dropped because there were more than the goal');
+    chunkservers.onChange = () => this.changed();
+    chunkservers.onDoubt = (handle) => this.#doubt(handle);
+  }
+
+  get figures(): CensusFigures {
+    return this.#figures;
+  }
+
+  get queued(): number {
+    return this.#queue.size;
+  }
+
+  /** Chunks whose clones keep failing. */
+  get alarms(): number {
+    return this.#failures.alarms;
+  }
+
+  status(): ReplicationStatus {
+    return {
+      ...this.#figures,
+      clones: this.slots.total,
+      queued: this.#queue.size,
+      alarms: this.alarms,
+      drains: [],
+    };
+  }
+
+  /** Whether a server's replicas count for nothing because it is being emptied. */
+  isLeaving(_chunkserver: Chunkserver): boolean {
+    return false;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** All chunks are to be looked at again, soon. */
+  changed(): void {
+    this.#isDirty = true;
+    if (this.#isScheduled || this.#stopped) return;
+    this.#isScheduled = true;
+    this.#parts.timers.after(GATHER_MS, () => {
+      this.#isScheduled = false;
+      this.tick();
+    });
+  }
+
+  /** One chunk is to be looked at now: a replica of it was found damaged. */
+  #doubt(handle: number): void {
+    const chunk = this.#parts.state.chunks.get(handle);
+    if (chunk !== undefined && this.#isOn) this.#look(chunk, false);
+    this.#pump();
+  }
+
+  /** A client waits for this chunk. */
+  boost(handle: number): void {
+    this.#queue.boost(handle);
+  }
+
+  get #isOn(): boolean {
+    return !this.#stopped && this.#parts.chunkservers.settled;
+  }
+
+  /** Called once a second, and when something has changed. */
+  tick(): void {
+    if (!this.#isOn) return;
+    const nowMs = this.#parts.clock.monotonicMs();
+    for (const handle of [...this.#failures.due(nowMs)]) {
+      const chunk = this.#parts.state.chunks.get(handle);
+      if (chunk === undefined || this.#standing(chunk).missing <= 0) this.#failures.forget(handle);
+      else if (!this.#active.has(handle)) this.#look(chunk, false);
+    }
+    if ((this.#isDirty || nowMs - this.#countedAtMs >= CENSUS_INTERVAL_MS) && !this.#counting)
+      void this.#census();
+    this.#pump();
+    this.#dropExcess();
+  }
+
+  #standing(chunk: ChunkState): Standing {
+    return standingOf(chunk, this.#parts.replicas, (chunkserver) => this.isLeaving(chunkserver));
+  }
+
+  async #census(): Promise<void> {
+    const { state, clock } = this.#parts;
+    this.#counting = true;
+    this.#isDirty = false;
+    const figures = { belowGoal: 0, endangered: 0, unavailable: 0 };
+    try {
+      const deleted = await this.#deletedChunks();
+      let left = CENSUS_SLICE;
+      for (const chunk of state.chunks.values()) {
+        const { good, missing } = this.#look(chunk, deleted.has(chunk.handle));
+        if (missing > 0) figures.belowGoal++;
+        if (good.length === 0) figures.unavailable++;
+        else if (good.length === 1 && chunk.goal > 1) figures.endangered++;
+        if (--left > 0) continue;
+        left = CENSUS_SLICE;
+        this.#pump();
+        await this.#pause();
+        if (this.#stopped) return;
+      }
+      this.#figures = figures;
+    } finally {
+      this.#countedAtMs = clock.monotonicMs();
+      this.#counting = false;
+    }
+    this.#pump();
+    this.#dropExcess();
+    // Where one copy is left the wait is shorter, and nothing else will say that it is over.
+    const { waitMs } = this.#parts.options.replication;
+    if (figures.endangered > 0) this.#parts.timers.after(waitMs * LAST_COPY_SHARE, () => this.changed());
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => void this.#parts.timers.after(0, resolve));
+  }
+
+  /** Chunks that only deleted files have: these wait until all others are healed. */
+  async #deletedChunks(): Promise<ReadonlySet<number>> {
+    const { state } = this.#parts;
+    const handles = new Set<number>();
+    if (this.#figures.belowGoal === 0 && this.#queue.size === 0 && !this.#isAnyoneAway()) return handles;
+    let left = CENSUS_SLICE;
+    for (const { id } of state.deleted.values()) {
+      for (const handle of state.nodes.get(id)?.chunks?.handles() ?? [])
+        if (state.chunks.get(handle)?.references === 1) handles.add(handle);
+      if (--left > 0) continue;
+      left = CENSUS_SLICE;
+      await this.#pause();
+    }
+    return handles;
+  }
+
+  #isAnyoneAway(): boolean {
+    for (const { alive } of this.#parts.chunkservers.all) if (!alive) return true;
+    return false;
+  }
+
+  /** Queues what is to be done about one chunk, if anything. */
+  #look(chunk: ChunkState, isDeleted: boolean): Standing {
+    const { clock, options, chunkservers, replicas } = this.#parts;
+    const { handle } = chunk;
+    const standing = this.#standing(chunk);
+    if (this.#active.has(handle)) return standing;
+    const { good, suspect, useless, missing } = standing;
+    const nowMs = clock.monotonicMs();
+    if (missing > 0) {
+      const isPausing = (this.#failures.get(handle)?.notBeforeMs ?? 0) > nowMs;
+      const canBeHealed = good.length + suspect.length > 0;
+      const { waitMs } = options.replication;
+      if (canBeHealed && !isPausing && isDue(standing, chunk.goal, waitMs, nowMs))
+        if (!this.#queue.push(handle, urgencyOf(standing, isDeleted))) this.#isDirty = true;
+      return standing;
+    }
+    for (const replica of useless) {
+      if (!chunkservers.mayDelete(replica, chunk)) continue;
+      replicas.remove(replica.chunkserver, handle);
+      replica.chunkserver.deletions.add(handle);
+    }
+    if (this.#excess.size < MAX_EXCESS && excessOf(standing).length > 0) this.#excess.add(handle);
+    return standing;
+  }
+
+  #pump(): void {
+    if (!this.#isOn) return;
+    const { maxClones } = this.#parts.options.replication;
+    const passedOver: { handle: number; urgency: number }[] = [];
+    while (this.slots.total < maxClones && passedOver.length < MAX_PASSED_OVER) {
+      const next = this.#queue.take();
+      if (next === undefined) break;
+      if (this.#begin(next.handle) === 'busy') passedOver.push(next);
+    }
+    for (const { handle, urgency } of passedOver) this.#queue.push(handle, urgency);
+    // What did not fit into the queue is found by another census.
+    if (this.#isDirty && this.#queue.size < MAX_QUEUED / 2) this.changed();
+  }
+
+  #begin(handle: number): 'busy' | 'begun' | 'nothing' {
+    const chunk = this.#parts.state.chunks.get(handle);
+    if (chunk === undefined || this.#active.has(handle)) return 'nothing';
+    const standing = this.#standing(chunk);
+    if (standing.missing <= 0) return 'nothing';
+    if (standing.good.length === 0) {
+      void this.#compare(handle);
+      return 'begun';
+    }
+    const route = chooseRoute(handle, standing, this.#failures.get(handle), this.choice);
+    if (route === 'busy') return 'busy';
+    if (route === 'nowhere') {
+      this.#makeWay(chunk, standing);
+      return 'nothing';
+    }
+    void this.#clone(handle, route);
+    return 'begun';
+  }
+
+  get choice(): Choice {
+    const { chunkservers, options } = this.#parts;
+    return {
+      active: chunkservers.active,
+      priority: chunkservers.priority,
+      slots: this.slots,
+      limits: options.replication,
+      isLeaving: (chunkserver) => this.isLeaving(chunkserver),
+      chunkBytes: options.chunkBytes,
+    };
+  }
+
+  /**
+   * Every server has a replica, some of them useless ones: one of these goes, so that its server can take
+   * a good one. Where one good copy is left that waits a moment: it may be about to turn out damaged too.
+   */
+  #makeWay(chunk: ChunkState, { useless, good }: Standing): void {
+    const { chunkservers, replicas, clock } = this.#parts;
+    const replica = useless.find(
+      (each) => !this.isLeaving(each.chunkserver) && chunkservers.mayDelete(each, chunk),
+    );
+    if (replica === undefined) return;
+    const { handle } = chunk;
+    const { chunkserver } = replica;
+    const { serverId } = chunkserver.server;
+    const isFirst = this.#failures.get(handle) === undefined;
+    this.#failures.note(handle, 'NOT_READY', serverId, serverId, clock.monotonicMs());
+    if (good.length === 1 && isFirst) return;
+    replicas.remove(chunkserver, handle);
+    chunkserver.deletions.add(handle);
+  }
+
+  /** All that is left is suspect: a comparison makes some of it readable. */
+  async #compare(handle: number): Promise<void> {
+    const { state, raiser, clock } = this.#parts;
+    this.#active.add(handle);
+    try {
+      const chunk = state.chunks.get(handle);
+      if (chunk !== undefined) await raiser.verify(chunk);
+    } catch (thrown) {
+      this.#failures.note(handle, toGfsError(thrown).code, '', '', clock.monotonicMs());
+    } finally {
+      this.#active.delete(handle);
+      this.#again(handle);
+    }
+  }
+
+  async #clone(handle: number, { source, target }: Route): Promise<void> {
+    const release = this.slots.take(source, target);
+    this.#active.add(handle);
+    target.recentCreations++;
+    try {
+      const job = new CloneJob(this.#parts, handle, source, target);
+      this.#clonedBytes.add(await job.run(() => this.#isMissing(handle)));
+      this.#cloned.add();
+      this.#failures.forget(handle);
+    } catch (thrown) {
+      this.#noteFailure(handle, source, target, toGfsError(thrown));
+    } finally {
+      release();
+      this.#active.delete(handle);
+      this.#again(handle);
+    }
+  }
+
+  #isMissing(handle: number): boolean {
+    const chunk = this.#parts.state.chunks.get(handle);
+    return chunk !== undefined && this.#standing(chunk).missing > 0;
+  }
+
+  #again(handle: number): void {
+    const chunk = this.#parts.state.chunks.get(handle);
+    if (chunk !== undefined && this.#isOn) this.#look(chunk, false);
+    this.#pump();
+  }
+
+  #noteFailure(handle: number, source: Chunkserver, target: Chunkserver, error: GfsError): void {
+    const { logger, clock, state } = this.#parts;
+    if (!state.chunks.has(handle)) {
+      if (target.alive) target.deletions.add(handle);
+      return;
+    }
+    const [from, to] = [source.server.serverId, target.server.serverId];
+    this.#failed.add();
+    const isAlarm = this.#failures.note(handle, error.code, from, to, clock.monotonicMs());
+    const fields = { handle, from, to, code: error.code, reason: error.message };
+    if (isAlarm) logger.error(fields, 'clones of a chunk keep failing: it stays below its goal');
+    else logger.warn(fields, 'a clone failed and will be tried again');
+    // Where it will not go on, what was fetched is not kept.
+    if (this.#failures.get(handle)?.resumeAt !== to && target.alive) target.deletions.add(handle);
+  }
+
+  #dropExcess(): void {
+    for (const handle of this.#excess) {
+      if (this.#dropping >= MAX_DROPS_AT_ONCE) return;
+      this.#excess.delete(handle);
+      this.#dropping++;
+      this.#dropper
+        .drop(handle)
+        .then((count) => this.#dropped.add(count))
+        .catch((err) => this.#parts.logger.debug({ err, handle }, 'a superfluous replica stays for now'))
+        .finally(() => {
+          this.#dropping--;
+          this.#dropExcess();
+        });
+    }
+  }
+}

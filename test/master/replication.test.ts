@@ -1,0 +1,256 @@
+/** Re-replication, dropping, draining and moving chunks, over chunkservers that hold no bytes. */
+import t from 'tap';
+import type { MasterOptions } from '../../master/options.js';
+import { replicationDefaults } from '../../master/replication/options.js';
+import { GfsError } from '../../protocol/errors.js';
+import * as m from '../../protocol/messages/index.js';
+import { SimulatedWorld } from '../fakes/index.js';
+import { type HeldChunk, TestChunkserver } from './chunkserver.js';
+import { MasterHost, TestClient } from './support.js';
+
+const WAIT_MS = 8_000;
+let seed = 4_000;
+
+async function cluster(
+  servers: number,
+  set: (at: number) => Partial<TestChunkserver> = () => ({}),
+  changes: Partial<MasterOptions> = {},
+) {
+  const world = new SimulatedWorld(seed++);
+  const replication = { ...replicationDefaults, waitMs: WAIT_MS, ...changes.replication };
+  const host = await new MasterHost(world, { ...changes, replication }).start();
+  const client = await TestClient.start(world);
+  const chunkservers: TestChunkserver[] = [];
+  for (let at = 0; at < servers; at++)
+    chunkservers.push(await TestChunkserver.start(world, `cs${at}`, set(at)));
+  const byId = (serverId: string): TestChunkserver =>
+    chunkservers.find((chunkserver) => chunkserver.serverId === serverId) as TestChunkserver;
+  const lease = async (id: number, index = 0): Promise<m.Lease> =>
+    (await client.call(m.GetLease, { id, index, version: 0, failed: [] })).lease;
+  const having = (handle: number): TestChunkserver[] =>
+    chunkservers.filter(({ chunks }) => chunks.has(handle));
+  /** Servers that readers are sent to. */
+  const readable = async (id: number): Promise<string[]> => {
+    const { chunks } = await client.call(m.GetChunks, { id, index: 0, count: 1 });
+    return (chunks[0]?.replicas ?? []).map(({ serverId }) => serverId).sort();
+  };
+  const file = async (name: string): Promise<{ id: number; lease: m.Lease }> => {
+    const id = await client.create(m.ROOT_ID, name);
+    return { id, lease: await lease(id) };
+  };
+  return { world, host, client, chunkservers, byId, lease, having, readable, file };
+}
+
+const asked = (chunkservers: readonly TestChunkserver[], what: string): string[] =>
+  chunkservers.flatMap((chunkserver) => chunkserver.asked.filter((line) => line.startsWith(what)));
+
+t.test(
+  "re-replication: a lost server's chunks are back at goal, after the wait and not before",
+  async (t) => {
+    const { world, chunkservers, byId, readable, file } = await cluster(4);
+    const { id, lease } = await file('f');
+    const lost = byId(lease.secondaries[0]?.serverId as string);
+    lost.crash();
+    await world.runFor(WAIT_MS - 1_000);
+    t.strictSame(asked(chunkservers, 'clone'), []);
+    t.equal((await readable(id)).length, 2);
+    await world.runFor(3_000);
+    t.equal((await readable(id)).length, 3);
+    t.strictSame(asked(chunkservers, 'clone'), [`clone ${lease.handle} 1`]);
+    t.ok(
+      byId(lease.primary.serverId).asked.includes(`revoke ${lease.handle} 1`),
+      'the lease ended before the copy became a replica',
+    );
+  },
+);
+
+t.test('re-replication: a server that restarts in time costs nothing', async (t) => {
+  const { world, chunkservers, byId, readable, file } = await cluster(4);
+  const { id, lease } = await file('f');
+  const lost = byId(lease.secondaries[0]?.serverId as string);
+  lost.crash();
+  await world.runFor(WAIT_MS - 2_000);
+  await lost.restart();
+  await world.runFor(2 * WAIT_MS);
+  t.strictSame(asked(chunkservers, 'clone'), []);
+  t.equal((await readable(id)).length, 3);
+});
+
+t.test('re-replication: the last copy waits a quarter, and goes before others', async (t) => {
+  const { world, chunkservers, byId, file, readable } = await cluster(5, () => ({ cloneMs: 300 }), {
+    replication: { ...replicationDefaults, maxClones: 1 },
+  });
+  const files = await Promise.all([file('a')]);
+  for (const name of ['b', 'c', 'd', 'e', 'f', 'g']) files.push(await file(name));
+  const members = ({ lease }: { lease: m.Lease }) =>
+    [lease.primary, ...lease.secondaries].map(({ serverId }) => serverId);
+  const [first] = files as [(typeof files)[0]];
+  const [gone, goneToo] = members(first) as [string, string];
+  byId(gone).crash();
+  byId(goneToo).crash();
+  await world.runFor(WAIT_MS / 4 + 2_000);
+  const early = asked(chunkservers, 'clone').map((line) => Number(line.split(' ')[1]));
+  const single = files.filter((each) => members(each).includes(gone) && members(each).includes(goneToo));
+  t.ok(early.length > 0 && early.every((handle) => single.some(({ lease }) => lease.handle === handle)));
+  await world.runFor(60_000);
+  for (const { id } of files) t.equal((await readable(id)).length, 3);
+});
+
+t.test('re-replication: files that are deleted come after those that live', async (t) => {
+  const { world, client, chunkservers, byId, file } = await cluster(4, () => ({ cloneMs: 200 }), {
+    replication: { ...replicationDefaults, maxClones: 1 },
+  });
+  const files: { name: string; lease: m.Lease }[] = [];
+  for (const name of ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h']) files.push({ name, ...(await file(name)) });
+  for (const name of ['a', 'b', 'c', 'd']) await client.unlink(m.ROOT_ID, name);
+  byId('cs0').crash();
+  await world.runFor(WAIT_MS + 30_000);
+  const order = chunkservers
+    .flatMap((chunkserver) => chunkserver.adopted)
+    .sort((a, b) => a.atMs - b.atMs)
+    .map(({ handle }) => files.find(({ lease }) => lease.handle === handle)?.name as string);
+  t.ok(order.length >= 4);
+  const live = order.map((name) => 'efgh'.includes(name));
+  t.strictSame(
+    live,
+    [...live].sort((a, b) => Number(b) - Number(a)),
+    order.join(' '),
+  );
+});
+
+t.test('re-replication: no more clones at once than the limits say, to a server and in all', async (t) => {
+  const { world, chunkservers, byId, file, readable } = await cluster(5, () => ({ cloneMs: 100 }), {
+    replication: { ...replicationDefaults, maxClones: 3, maxClonesPerServer: 2 },
+  });
+  const files = [];
+  for (let at = 0; at < 40; at++) files.push(await file(`f${at}`));
+  let most = 0;
+  for (const each of chunkservers)
+    each.onClone = () => {
+      most = Math.max(most, 1 + chunkservers.reduce((sum, { cloning }) => sum + cloning, 0));
+    };
+  byId('cs0').crash();
+  await world.runFor(WAIT_MS + 20_000);
+  for (const { id } of files) t.equal((await readable(id)).length, 3);
+  t.ok(chunkservers.every(({ mostCloning }) => mostCloning <= 2));
+  t.equal(most, 3);
+});
+
+t.test('re-replication: what is written meanwhile is fetched too, under no lease', async (t) => {
+  const { world, chunkservers, byId, having, file } = await cluster(4);
+  const { lease } = await file('f');
+  const target = chunkservers.find(({ chunks }) => !chunks.has(lease.handle)) as TestChunkserver;
+  let writes = 1;
+  target.onClone = () => {
+    if (writes-- <= 0) return;
+    for (const each of having(lease.handle)) {
+      const chunk = each.chunks.get(lease.handle) as HeldChunk;
+      chunk.appliedSerial++;
+      chunk.digest++;
+    }
+  };
+  byId(lease.secondaries[0]?.serverId as string).crash();
+  await world.runFor(WAIT_MS + 2_000);
+  t.equal(asked([target], 'clone').length, 2);
+  const source = byId(lease.primary.serverId).chunks.get(lease.handle) as HeldChunk;
+  t.equal(target.chunks.get(lease.handle)?.appliedSerial, source.appliedSerial);
+  t.equal(target.chunks.get(lease.handle)?.digest, source.digest);
+});
+
+t.test('re-replication: when the primary is lost the chunk gets a new version first', async (t) => {
+  const { world, chunkservers, byId, having, readable, file } = await cluster(4);
+  const { id, lease } = await file('f');
+  byId(lease.primary.serverId).crash();
+  await world.runFor(WAIT_MS + 2_000);
+  t.equal((await readable(id)).length, 3);
+  t.strictSame(
+    having(lease.handle)
+      .filter(({ serverId }) => serverId !== lease.primary.serverId)
+      .map(({ chunks }) => chunks.get(lease.handle)?.version),
+    [2, 2, 2],
+  );
+  await byId(lease.primary.serverId).restart();
+  const { drop } = await byId(lease.primary.serverId).heartbeat();
+  t.ok(drop.includes(lease.handle), 'it comes back stale');
+  t.equal(asked(chunkservers, 'clone').length, 1);
+});
+
+t.test('re-replication: a failed clone backs off, tries another target, and raises an alarm', async (t) => {
+  const { world, client, chunkservers, byId, readable, file, having } = await cluster(5);
+  const { id, lease } = await file('f');
+  const [a, b] = chunkservers.filter(({ chunks }) => !chunks.has(lease.handle)) as [
+    TestChunkserver,
+    TestChunkserver,
+  ];
+  for (const each of [a, b]) each.failing.set('clone', new GfsError('NO_SPACE'));
+  byId(lease.secondaries[0]?.serverId as string).crash();
+  await world.runFor(WAIT_MS + 1_000);
+  t.ok(asked([a], 'clone').length > 0 && asked([b], 'clone').length > 0, 'both were tried');
+  await world.runFor(20_000);
+  const tries = asked(chunkservers, 'clone').length;
+  t.ok(tries >= 5 && tries < 10, `${tries} tries in 20 s`);
+  const { replication } = await client.call(m.GetStatus, {});
+  t.equal(replication?.alarms, 1);
+  t.equal(replication?.belowGoal, 1);
+  t.ok(world.log.lines.some(({ level, message }) => level === 'error' && message.includes('keep failing')));
+  b.failing.clear();
+  await world.runFor(60_000);
+  t.equal((await readable(id)).length, 3);
+  t.ok(having(lease.handle).includes(b));
+  t.equal((await client.call(m.GetStatus, {})).replication?.alarms, 0);
+});
+
+t.test(
+  're-replication: a damaged replica is replaced, then deleted, also where no server is left',
+  async (t) => {
+    for (const servers of [3, 4]) {
+      const { world, byId, having, readable, file } = await cluster(servers);
+      const { id, lease } = await file('f');
+      const bad = byId(lease.secondaries[0]?.serverId as string);
+      await bad.call(m.ReportDamage, { handle: lease.handle, version: 1 });
+      await world.runFor(5_000);
+      t.equal((await readable(id)).length, 3);
+      t.equal(having(lease.handle).length, 3);
+      t.equal(having(lease.handle).includes(bad), servers === 3);
+      t.ok(bad.asked.includes(`delete ${lease.handle} 0`));
+    }
+  },
+);
+
+t.test('excess: a server that comes back after all brings too many; the least useful goes', async (t) => {
+  const racks = ['a', 'a', 'b', 'c'];
+  const { world, byId, having, readable, file } = await cluster(4, (at) => ({ rack: racks[at] as string }));
+  const { id, lease } = await file('f');
+  t.strictSame(
+    having(lease.handle).map(({ rack }) => rack),
+    ['a', 'b', 'c'],
+  );
+  const lost = byId('cs2');
+  lost.crash();
+  await world.runFor(WAIT_MS + 5_000);
+  t.equal(having(lease.handle).length, 4, 'the copy on the lost one is there still');
+  t.equal((await readable(id)).length, 3);
+  await lost.restart();
+  await world.runFor(5_000);
+  t.equal((await readable(id)).length, 3);
+  t.strictSame(
+    having(lease.handle).map(({ rack }) => rack),
+    lease.primary.serverId === 'cs2' ? ['a', 'a', 'c'] : ['a', 'b', 'c'],
+    'of two in one rack one goes, unless what came back is stale',
+  );
+});
+
+t.test('re-replication: after a restart of the master it waits for those who were there', async (t) => {
+  const { world, host, chunkservers, byId, file, client } = await cluster(4);
+  const { lease } = await file('f');
+  const late = byId(lease.secondaries[0]?.serverId as string);
+  late.crash();
+  await host.restart();
+  for (const each of chunkservers) if (each !== late) await each.register();
+  await world.runFor(WAIT_MS - 4_000);
+  t.strictSame(asked(chunkservers, 'clone'), []);
+  await late.restart();
+  await world.runFor(2 * WAIT_MS);
+  t.strictSame(asked(chunkservers, 'clone'), []);
+  t.ok(client.session > 0);
+});
