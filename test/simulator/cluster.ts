@@ -25,6 +25,8 @@ export interface ClusterOptions {
   /** How long clients believe a location; next to nothing is a cache of one. */
   readonly locationTtlMs: number;
   readonly writeBehindBytes: number;
+  /** How long a server that is gone is waited for before its chunks are cloned. */
+  readonly replicationWaitMs: number;
   readonly logSegmentBytes: number;
   readonly retentionMs: number;
   readonly parentLock: MasterOptions['parentLock'];
@@ -39,6 +41,7 @@ export const clusterDefaults: ClusterOptions = {
   writeBehindBytes: 2 * MIB,
   logSegmentBytes: 64 * KIB,
   retentionMs: masterDefaults.retentionMs,
+  replicationWaitMs: masterDefaults.replication.waitMs,
   parentLock: masterDefaults.parentLock,
 };
 
@@ -53,6 +56,7 @@ export function drawCluster(random: FakeRandom): Partial<ClusterOptions> {
     writeBehindBytes: random.pick([64 * KIB, 2 * MIB]),
     logSegmentBytes: random.pick([4 * KIB, 64 * KIB, MIB]),
     retentionMs: random.pick([2_000, masterDefaults.retentionMs]),
+    replicationWaitMs: random.pick([0, 300, 2_000]),
     parentLock: random.pick(['shared', 'exclusive']),
   };
 }
@@ -80,7 +84,8 @@ export class MasterMember implements Member {
 
   start(): void {
     const process = this.host.start('master');
-    const { chunkBytes, leaseDurationMs, logSegmentBytes, retentionMs, parentLock } = this.#options;
+    const { chunkBytes, leaseDurationMs, logSegmentBytes, retentionMs, replicationWaitMs, parentLock } =
+      this.#options;
     const master = new Master(
       process.environment,
       {
@@ -92,6 +97,7 @@ export class MasterMember implements Member {
         leaseDurationMs,
         logSegmentBytes,
         retentionMs,
+        replication: { ...masterDefaults.replication, waitMs: replicationWaitMs },
         parentLock,
         logReserveBytes: Math.min(8 * KIB, logSegmentBytes),
         checkpointBytes: 2 * logSegmentBytes,
