@@ -1,7 +1,7 @@
 /** Connections to chunkservers: one for each, made when it is first needed (paper §2.5: persistent TCP). */
 import type { Environment, Timer } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
-import { SILENCE_MS } from '../protocol/limits.js';
+import { MIB, SILENCE_MS } from '../protocol/limits.js';
 import type { Server } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
@@ -12,6 +12,8 @@ const CONNECT_TIMEOUT_MS = 1_000;
 const AVOID_MS = 500;
 const IDLE_CLOSE_MS = 60_000;
 const IDLE_CHECK_MS = 10_000;
+/** Memory of answers that is kept for the next ones. */
+const IDLE_READ_BYTES = 16 * MIB;
 
 interface Connection {
   readonly peer: Promise<Peer>;
@@ -22,7 +24,7 @@ export class ChunkserverConnections {
   readonly #environment: Environment;
   readonly #clientId: string;
   readonly #clusterId: () => string;
-  readonly #pool = new BufferPool();
+  readonly #pool = new BufferPool(IDLE_READ_BYTES);
   readonly #service = new Service();
   readonly #connections = new Map<string, Connection>();
   readonly #avoidUntilMs = new Map<string, number>();

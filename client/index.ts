@@ -3,7 +3,6 @@
  * metadata and to chunkservers for data (paper §2.3), and keeps no file data beyond what is on its way.
  */
 import type { Environment } from '../environment/ports/index.js';
-import { MIB } from '../protocol/limits.js';
 import { type AttributeChanges, type Attributes, SetAttributes } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { ChunkserverConnections } from './connections.js';
@@ -64,7 +63,7 @@ export class GfsClient {
         environment,
         replicas,
         unsynced: this.#unsynced,
-        pool: new BufferPool(options.writeBehindBytes + 16 * MIB),
+        pool: new BufferPool(options.writeBehindBytes),
         budget: new WriteBudget(options.writeBehindBytes),
         chunkBytes: master.chunkBytes,
         deadline: () => master.deadline(),

@@ -28,5 +28,5 @@ export const clientDefaults = {
   locationTtlMs: 60_000,
   deadlineMs: 30_000,
   hard: false,
-  writeBehindBytes: 64 * MIB,
+  writeBehindBytes: 32 * MIB,
 } as const satisfies Partial<ClientOptions>;

@@ -215,7 +215,7 @@ export const sections = {
       hard: key(flag, false, '`true`: try for ever (operations stay interruptible).'),
       write_behind: key(
         size(1 * MIB, 4 * GIB),
-        64 * MIB,
+        32 * MIB,
         'Bytes that may wait to be written, for all open files together.',
       ),
       metrics_port: optional(port, 'As `metrics_port` of `[master]`.'),

@@ -17,8 +17,8 @@ export const MAX_WRITE_BYTES = 1024 * 1024;
 /** What the kernel reads ahead, where it lets us say so. The rest is set in sysfs after the mount. */
 export const READ_AHEAD_BYTES = 2 * MAX_WRITE_BYTES;
 /** Requests that nobody waits for (readahead, asynchronous direct I/O) on the way at once; and when that is "busy". */
-const MAX_BACKGROUND = 64;
-const CONGESTION_THRESHOLD = 48;
+const MAX_BACKGROUND = 32;
+const CONGESTION_THRESHOLD = 24;
 
 export interface SessionOptions {
   /** fcntl(2) and flock(2) locks come to the handler. Without, the kernel keeps them, for this mount alone. */
