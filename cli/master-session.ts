@@ -22,6 +22,13 @@ export function caller(): CallContext {
   return { uid: process.getuid?.() ?? 0, gids: [process.getgid?.() ?? 0, ...(process.getgroups?.() ?? [])] };
 }
 
+/** Those of the mount that the user stands in, unless a configuration is named. */
+export function mastersNearby(flags: ConfigurationFlags): readonly HostPort[] {
+  const isConfigured =
+    flags.config !== undefined || flags.set !== undefined || process.env.GFS_CONFIG !== undefined;
+  return isConfigured ? [] : (placeOf('.')?.masters ?? []);
+}
+
 /**
  * Runs `work` with a session of the master that the flags name, else `nearby` (a mount's), else that of
  * the mount that the user stands in, else the configuration's. @throws Failure when none answers
@@ -32,7 +39,7 @@ export async function withMaster<T>(
   work: (master: MasterSession) => Promise<T>,
 ): Promise<T> {
   const { configuration } = await loadWith(flags, mastersAssignment(flags.master));
-  const near = nearby.length > 0 ? nearby : (placeOf('.')?.masters ?? []);
+  const near = nearby.length > 0 ? nearby : mastersNearby(flags);
   const masters = flags.master === undefined && near.length > 0 ? near : mastersOf(configuration);
   const environment = nodeEnvironment({ role: 'gfs', logLevel: 'silent' });
   const options = { ...clientOptions(configuration), masters, deadlineMs: DEADLINE_MS, hard: false };

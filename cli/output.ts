@@ -70,3 +70,16 @@ export async function readInput(): Promise<Buffer> {
   for await (const part of process.stdin) parts.push(part as Buffer);
   return Buffer.concat(parts);
 }
+
+/** `12,345`. */
+export function count(value: number): string {
+  return value.toLocaleString('en-US');
+}
+
+const COLOURS = { red: 31, green: 32, yellow: 33 } as const;
+
+/** Only on a terminal, and not where NO_COLOR asks for none. */
+export function colour(name: keyof typeof COLOURS, text: string): string {
+  const isWanted = process.stdout.isTTY === true && (process.env.NO_COLOR ?? '') === '';
+  return isWanted ? `\u001b[${COLOURS[name]}m${text}\u001b[0m` : text;
+}

@@ -177,13 +177,29 @@ async function appendByIoctl(native: Addon, fd: number, record: Uint8Array): Pro
   return decodeOffset(offset);
 }
 
+export interface ReplicaDescription {
+  readonly server: string;
+  readonly host: string;
+  readonly port: number;
+  readonly rack?: string;
+  readonly location?: { readonly x: number; readonly y: number };
+  readonly version?: number;
+  readonly state?: string;
+  readonly distance?: number;
+  readonly score?: number;
+}
+
 export interface ChunkDescription {
   readonly index: number;
-  /** Null where the file has a hole. */
+  /** Null where the file has a hole, of one chunk or of `chunks`. */
   readonly handle: number | null;
+  readonly chunks?: number;
   readonly version?: number;
   readonly length: number;
-  readonly replicas?: readonly { readonly server: string; readonly host: string; readonly port: number }[];
+  readonly goal?: number;
+  /** Who holds the lease, while one runs. */
+  readonly primary?: string;
+  readonly replicas?: readonly ReplicaDescription[];
 }
 
 export interface FileDescription {

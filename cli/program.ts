@@ -1,6 +1,7 @@
 /** The commands of `gfs` and their options. What they do is imported when one runs, so that each starts fast. */
 import { Command } from 'commander';
 import { addConfigurationFlags, addDaemonFlags, collect } from './flags.js';
+import { addInspectCommands } from './inspect-program.js';
 import { addTrash } from './trash-program.js';
 
 const MASTER_ARGUMENT = 'the master, as HOST[:PORT] (default: from the configuration, 127.0.0.1:5000)';
@@ -236,7 +237,16 @@ export function makeProgram(version: string): Command {
     .showHelpAfterError('(more: add --help)')
     .configureOutput(output)
     .exitOverride();
-  for (const add of [addCluster, addPrograms, addMounts, addInspection, addFiles, addTrash, addConfig])
+  for (const add of [
+    addCluster,
+    addPrograms,
+    addMounts,
+    addInspection,
+    addFiles,
+    addTrash,
+    addInspectCommands,
+    addConfig,
+  ])
     add(program);
   program.addHelpText(
     'after',

@@ -19,6 +19,7 @@ import { coversAll, UnsyncedChunks } from './unsynced.js';
 import { WriteBudget } from './write-behind.js';
 
 export { copyRange, punchHole } from './chunk-changes.js';
+export { checkTree, type TreeCheck, type TreeSummary } from './inspection.js';
 export { OpenFile } from './open-file.js';
 export { type ClientOptions, clientDefaults, type HostPort } from './options.js';
 export type { ReadResult } from './reader.js';

@@ -51,7 +51,7 @@ import { runIoctl } from './ioctls.js';
 import type { HandlerOptions } from './options.js';
 import { Powers } from './powers.js';
 import { StoredXattrs } from './stored-xattrs.js';
-import { getVirtualXattr, isVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
+import { getVirtualXattr, isVirtualXattr, removeVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
 
 const STATFS_BLOCK_BYTES = 4096;
 
@@ -345,9 +345,10 @@ export class GfsHandler implements FuseHandler {
   }
 
   async removexattr(context: Context, inode: Inode, name: ByteString): Promise<void> {
-    if (isVirtualXattr(name)) throw new GfsError('NOT_SUPPORTED', `${name} cannot be removed`);
+    const id = this.#inodes.toNode(inode);
+    if (isVirtualXattr(name)) return removeVirtualXattr(this.#powers, context, id, name);
     this.#acls.requireStored(name);
-    const request = { id: this.#inodes.toNode(inode), name };
+    const request = { id, name };
     await this.#client.master.mutate(RemoveXattr, request, callContext(context));
   }
 

@@ -2,25 +2,18 @@
 import { LRUCache } from 'lru-cache';
 import type { CallContext, GfsClient } from '../client/index.js';
 import { GfsError } from '../protocol/errors.js';
-import {
-  type Attributes,
-  type Chunk,
-  GetAttributes,
-  GetChunks,
-  GetPath,
-  LookupPath,
-  Snapshot,
-} from '../protocol/messages/index.js';
+import { type Attributes, GetAttributes, GetPath, LookupPath, Snapshot } from '../protocol/messages/index.js';
 import { Access, callContext, requireAccess } from './access.js';
 import { type ByteString, type Context, FileType, type Mount } from './handler.js';
 import type { InodeMap } from './inodes.js';
+import { type ChunkPage, NodeInfo } from './node-info.js';
 import type { HandlerOptions } from './options.js';
 import { clusterPath } from './user-paths.js';
 
 const MAX_REMEMBERED_APPENDS = 65_536;
-const CHUNKS_PER_QUESTION = 64;
 
 export class Powers {
+  readonly info: NodeInfo;
   readonly #client: GfsClient;
   readonly #options: HandlerOptions;
   readonly #inodes: InodeMap;
@@ -31,6 +24,7 @@ export class Powers {
 
   constructor(client: GfsClient, options: HandlerOptions, inodes: InodeMap) {
     this.#client = client;
+    this.info = new NodeInfo(client);
     this.#options = options;
     this.#inodes = inodes;
   }
@@ -88,64 +82,17 @@ export class Powers {
     return offset;
   }
 
-  /**
-   * The chunks of a file from index `first`, as JSON of at most `maxBytes`; `next` is the index to go
-   * on from, 0 at the end.
-   */
-  async chunkInfo(
-    context: Context,
-    id: number,
-    first: number,
-    maxBytes: number,
-  ): Promise<{ json: string; next: number }> {
-    const call = callContext(context);
-    requireRegular(await this.attributes(id, call));
-    const described: object[] = [];
-    let bytes = 256;
-    let index = first;
-    for (;;) {
-      const page = await this.#client.master.query(
-        GetChunks,
-        { id, index, count: CHUNKS_PER_QUESTION },
-        call,
-      );
-      const { size, chunkCount } = page;
-      const wrap = (next: number) => ({
-        json: JSON.stringify({ size, chunkBytes: this.#client.chunkBytes, chunks: described }),
-        next,
-      });
-      for (const chunk of page.chunks) {
-        // A page may go on past the last chunk, with holes.
-        if (chunk.index >= chunkCount) break;
-        const description = this.#describe(chunk, size);
-        bytes += JSON.stringify(description).length + 1;
-        if (bytes > maxBytes) return wrap(chunk.index);
-        described.push(description);
-        index = chunk.index + 1;
-      }
-      if (page.chunks.length === 0 || index >= chunkCount) return wrap(0);
-    }
+  /** The chunks of a file from index `first`, as JSON of at most `maxBytes`. */
+  async chunkInfo(context: Context, id: number, first: number, maxBytes: number): Promise<ChunkPage> {
+    const attributes = await this.attributes(id, callContext(context));
+    requireRegular(attributes);
+    return this.info.chunks(context, id, first, attributes.size, maxBytes);
   }
 
   async attributes(id: number, call: CallContext): Promise<Attributes> {
     const askedAt = this.#client.moment;
     const { attributes } = await this.#client.master.query(GetAttributes, { id }, call);
     return this.#client.withLocalChanges(attributes, askedAt);
-  }
-
-  #describe(chunk: Chunk, fileSize: number): object {
-    const length = Math.max(
-      0,
-      Math.min(this.#client.chunkBytes, fileSize - chunk.index * this.#client.chunkBytes),
-    );
-    if (chunk.handle === 0) return { index: chunk.index, handle: null, length };
-    return {
-      index: chunk.index,
-      handle: chunk.handle,
-      version: chunk.version,
-      length,
-      replicas: chunk.replicas.map(({ serverId, host, port }) => ({ server: serverId, host, port })),
-    };
   }
 
   /** The path in the cluster that a user means. @throws CROSS_DEVICE when it is not on this mount */

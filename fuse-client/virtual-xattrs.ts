@@ -8,10 +8,13 @@ import type { ByteString, Context } from './handler.js';
 import type { Powers } from './powers.js';
 
 const PREFIX = 'user.gfs.';
+/** Leaves room in `user.gfs.all` for what is told beside the chunks. */
+const MAX_CHUNKS_BYTES = MAX_XATTR_VALUE_BYTES - 8192;
 
 interface VirtualXattr {
   readonly get?: (powers: Powers, context: Context, id: number) => Promise<string>;
   readonly set?: (powers: Powers, context: Context, id: number, value: Uint8Array) => Promise<unknown>;
+  readonly remove?: (powers: Powers, context: Context, id: number) => Promise<unknown>;
 }
 
 const attributes: Readonly<Record<string, VirtualXattr>> = {
@@ -34,10 +37,51 @@ const attributes: Readonly<Record<string, VirtualXattr>> = {
   inode: {
     get: async (_powers, _context, id) => String(id),
   },
+  /** Value: a time such as `3d`, `12h`, `0`, or `default`. */
+  retention: {
+    get: (powers, context, id) => powers.info.retention(context, id),
+    set: (powers, context, id, value) => powers.info.setRetention(context, id, textOf(value)),
+    remove: (powers, context, id) => powers.info.setRetention(context, id, undefined),
+  },
+  health: {
+    get: async (powers, context, id) => JSON.stringify(await powers.info.health(context, id)),
+  },
+  deleted_at: {
+    get: (powers, context, id) => powers.info.deletedAt(context, id),
+  },
+  /** Of a file in `.gfs/trash`, which answers for itself. */
+  undelete: {
+    set: () => Promise.reject(new GfsError('INVALID', 'it is not deleted')),
+  },
+  all: { get: everything },
 };
 
+/** Of every attribute that can be read and has a value here, as one object. */
+async function everything(powers: Powers, context: Context, id: number): Promise<string> {
+  const told: Record<string, unknown> = {};
+  const path = await powers.info.path(context, id);
+  if (path !== undefined) told.path = Buffer.from(path, 'latin1').toString();
+  for (const [name, { get }] of Object.entries(attributes)) {
+    if (get === undefined || name === 'all' || name === 'locations') continue;
+    try {
+      const text = await get(powers, context, id);
+      told[name] = /^[[{]/.test(text) ? JSON.parse(text) : text;
+    } catch (error) {
+      // A directory has no chunks, a file that lives was not deleted.
+      if (!(error instanceof GfsError) || !NOT_HERE.has(error.code)) throw error;
+    }
+  }
+  return JSON.stringify(told);
+}
+
+const NOT_HERE: ReadonlySet<string> = new Set(['NO_ATTRIBUTE', 'IS_DIRECTORY', 'INVALID', 'ACCESS_DENIED']);
+
+function textOf(value: Uint8Array): string {
+  return Buffer.from(value).toString('latin1').replace(/\0$/, '').trim();
+}
+
 async function chunksOf(powers: Powers, context: Context, id: number): Promise<string> {
-  const { json, next } = await powers.chunkInfo(context, id, 0, MAX_XATTR_VALUE_BYTES - 64);
+  const { json, next } = await powers.chunkInfo(context, id, 0, MAX_CHUNKS_BYTES);
   return next === 0 ? json : JSON.stringify({ ...JSON.parse(json), next });
 }
 
@@ -68,6 +112,18 @@ export async function setVirtualXattr(
   const set = attributes[name.slice(PREFIX.length)]?.set;
   if (set === undefined) throw new GfsError('NOT_SUPPORTED', `${name} cannot be set`);
   await set(powers, context, id, value);
+}
+
+/** @throws NOT_SUPPORTED: there is no such attribute, or it cannot be taken back */
+export async function removeVirtualXattr(
+  powers: Powers,
+  context: Context,
+  id: number,
+  name: ByteString,
+): Promise<void> {
+  const remove = attributes[name.slice(PREFIX.length)]?.remove;
+  if (remove === undefined) throw new GfsError('NOT_SUPPORTED', `${name} cannot be removed`);
+  await remove(powers, context, id);
 }
 
 function destinationOf(value: Uint8Array): ByteString {

@@ -85,6 +85,11 @@ export class Leases {
     return lease as UsableLease;
   }
 
+  /** What clients may count on of a lease. */
+  remainingMs({ safeUntilMs }: RunningLease): number {
+    return Math.max(0, Math.floor(safeUntilMs - this.#clock.monotonicMs()));
+  }
+
   /** @param sentAtMs when the primary was told; @param durationMs counted by it from later than that */
   start(
     handle: number,

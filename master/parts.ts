@@ -12,6 +12,8 @@ import { GarbageCollector } from './garbage.js';
 import { Gatekeeper } from './gatekeeper.js';
 import { Gauges } from './gauges.js';
 import { Grants } from './grants.js';
+import { Health } from './health.js';
+import { Inspection } from './inspection.js';
 import { Journal } from './journal.js';
 import { Leases } from './leases.js';
 import { Locations } from './locations.js';
@@ -33,6 +35,7 @@ import type { LoggedState } from './state.js';
 import { Status } from './status.js';
 import { openSuperblock, type Superblock } from './superblock.js';
 import { Trash } from './trash.js';
+import { TreeChecker } from './tree-check.js';
 
 /** What the handlers are made of. */
 export interface MasterParts {
@@ -56,6 +59,9 @@ export interface MasterParts {
   readonly garbage: GarbageCollector;
   readonly trash: Trash;
   readonly replicator: Replicator;
+  readonly health: Health;
+  readonly inspection: Inspection;
+  readonly trees: TreeChecker;
   readonly status: Status;
   readonly gauges: Gauges;
 }
@@ -141,6 +147,7 @@ export async function assemble(
     metrics,
   });
   const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
+  const health = new Health(state, replicas, chunkservers, timers);
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
   const gauges = new Gauges(metrics, { state, log, locks, sessions, chunkservers, leases, replicator });
   return {
@@ -166,6 +173,9 @@ export async function assemble(
     ),
     replicator,
     garbage,
+    health,
+    inspection: new Inspection(state, replicas, chunkservers, leases),
+    trees: new TreeChecker(state, replicas, health),
     trash: new Trash(state, options.retentionMs, (ids) => garbage.expedite(ids)),
     status: new Status({
       state,
@@ -174,11 +184,10 @@ export async function assemble(
       log,
       sessions,
       chunkservers,
-      replicas,
       leases,
       replicator,
       clock,
-      timers,
+      health,
     }),
   };
 }

@@ -3,6 +3,7 @@ import { GfsError } from '../protocol/errors.js';
 import * as m from '../protocol/messages/index.js';
 import { type IncomingRequest, type Method, type Outcome, Service } from '../protocol/rpc.js';
 import { InvariantError } from './assert.js';
+import { registerInspection } from './inspection.js';
 import type { Plan } from './mutations.js';
 import type { MasterParts } from './parts.js';
 import { registerTrash } from './trash-service.js';
@@ -40,6 +41,7 @@ export function registerHandlers(service: MasterService, parts: MasterParts): vo
   registerChunks(service, parts);
   registerChunkservers(service, parts);
   registerTrash(service, parts);
+  registerInspection(service, parts);
 }
 
 function registerSessions(service: MasterService, { sessions, superblock, options }: MasterParts): void {

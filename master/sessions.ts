@@ -68,6 +68,13 @@ export class ClientSessions {
     return this.#clients.size;
   }
 
+  /** Those whose client is there. */
+  get connectedCount(): number {
+    let count = 0;
+    for (const { peer } of this.#clients.values()) if (peer !== undefined) count++;
+    return count;
+  }
+
   /** Whether every client has told what it has open: before that, no deleted file may be given up. */
   get openFilesKnown(): boolean {
     return this.#unheard.size === 0;

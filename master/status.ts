@@ -1,19 +1,18 @@
 /** What `gfs status` shows, and statfs. */
-import type { Clock, Timers } from '../environment/ports/index.js';
+import type { Clock } from '../environment/ports/index.js';
 import type { ClusterStatus, ServerStatus, StatCluster } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { ChunkserverTable } from './chunkservers.js';
+import type { Health } from './health.js';
 import type { Leases } from './leases.js';
 import type { OperationLog } from './operation-log.js';
 import type { MasterOptions } from './options.js';
-import type { Chunkserver, Replicas } from './replicas.js';
+import type { Chunkserver } from './replicas.js';
 import type { Replicator } from './replication/replicator.js';
 import type { ClientSessions } from './sessions.js';
 import type { LoggedState } from './state.js';
 import type { Superblock } from './superblock.js';
 
-/** Chunks counted in one turn of the event loop. */
-const SLICE = 10_000;
 const MAX_SERVERS = 4096;
 
 export interface StatusParts {
@@ -23,17 +22,15 @@ export interface StatusParts {
   readonly log: OperationLog;
   readonly sessions: ClientSessions;
   readonly chunkservers: ChunkserverTable;
-  readonly replicas: Replicas;
   readonly leases: Leases;
   readonly replicator: Replicator;
   readonly clock: Clock;
-  readonly timers: Timers;
+  readonly health: Health;
 }
 
 export class Status {
   readonly #parts: StatusParts;
   readonly #startedAtMs: number;
-  #counting: Promise<{ belowGoal: number; unavailable: number }> | undefined;
 
   constructor(parts: StatusParts) {
     this.#parts = parts;
@@ -41,11 +38,8 @@ export class Status {
   }
 
   async status(): Promise<ClusterStatus> {
-    const { state, superblock, log, sessions, chunkservers, leases, replicator, clock } = this.#parts;
-    this.#counting ??= this.#count().finally(() => {
-      this.#counting = undefined;
-    });
-    const { belowGoal, unavailable } = await this.#counting;
+    const { state, superblock, log, sessions, chunkservers, leases, replicator, clock, health } = this.#parts;
+    const { belowGoal, lost, unknown } = await health.count();
     return {
       clusterId: superblock.clusterId,
       term: superblock.term,
@@ -56,7 +50,7 @@ export class Status {
       directories: state.directoryCount,
       chunks: state.chunks.size,
       chunksBelowGoal: belowGoal,
-      chunksUnavailable: unavailable,
+      chunksUnavailable: lost + unknown,
       leases: leases.count,
       sessions: sessions.count,
       deletedFiles: state.deleted.size,
@@ -64,6 +58,9 @@ export class Status {
       logRecords: log.recordCount,
       servers: this.#servers(),
       replication: replicator.status(),
+      chunksUnknown: unknown,
+      clientsConnected: sessions.connectedCount,
+      spaceLow: chunkservers.short,
     };
   }
 
@@ -93,22 +90,6 @@ export class Status {
       }),
     );
     return [...known, ...missing].slice(0, MAX_SERVERS);
-  }
-
-  async #count(): Promise<{ belowGoal: number; unavailable: number }> {
-    const { state, replicas, timers } = this.#parts;
-    let belowGoal = 0;
-    let unavailable = 0;
-    let left = SLICE;
-    for (const chunk of state.chunks.values()) {
-      const good = replicas.readable(chunk).length;
-      if (good < chunk.goal) belowGoal++;
-      if (good === 0) unavailable++;
-      if (--left > 0) continue;
-      left = SLICE;
-      await new Promise<void>((resolve) => void timers.after(0, resolve));
-    }
-    return { belowGoal, unavailable };
   }
 }
 

@@ -14,6 +14,7 @@ import type {
 } from '../protocol/messages/index.js';
 import { ROOT_ID } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
+import { DeletedCursors } from './deleted-cursors.js';
 import { LockSet } from './locks.js';
 import type { Decision, Plan } from './mutations.js';
 import type { Credentials } from './namespace.js';
@@ -33,8 +34,6 @@ import type { DeletedNode, LoggedState, Node } from './state.js';
 
 /** Deleted nodes that one page looks at. */
 const MAX_LOOKED_AT = 8192;
-/** Readers of the list whose places are remembered; who comes back later is found again by walking there. */
-const MAX_CURSORS = 64;
 /** Names of one page fit in a frame's header, whatever the paths. */
 const PAGE_BYTES = 512 * 1024;
 const ENTRY_BYTES = 96;
@@ -43,20 +42,20 @@ export class Trash {
   readonly #state: LoggedState;
   readonly #retentionMs: number;
   readonly #onPurged: (ids: readonly number[]) => void;
-  /** Id of the last entry told → what follows. The oldest place is forgotten first. */
-  readonly #cursors = new Map<number, IterableIterator<DeletedNode>>();
+  readonly #cursors: DeletedCursors;
 
   /** @param onPurged hears of what nobody wants any more */
   constructor(state: LoggedState, retentionMs: number, onPurged: (ids: readonly number[]) => void) {
     this.#state = state;
     this.#retentionMs = retentionMs;
     this.#onPurged = onPurged;
+    this.#cursors = new DeletedCursors(state);
   }
 
   list(body: ValueOf<typeof ListDeleted.request>, caller: Credentials): ValueOf<typeof ListDeleted.reply> {
     const limit = Math.min(Math.max(body.limit, 1), MAX_DELETED_PAGE);
     const files: DeletedFile[] = [];
-    const cursor = this.#cursorAfter(body.after);
+    const cursor = this.#cursors.after(body.after);
     let next = body.after;
     let bytes = 0;
     for (let looked = 0; looked < MAX_LOOKED_AT && files.length < limit && bytes < PAGE_BYTES; looked++) {
@@ -68,7 +67,7 @@ export class Trash {
       files.push(this.#describe(deleted, node));
       bytes += ENTRY_BYTES + 2 * deleted.path.length;
     }
-    this.#remember(next, cursor);
+    this.#cursors.remember(next, cursor);
     return { files, next, end: false };
   }
 
@@ -197,26 +196,6 @@ export class Trash {
       if (name !== '') directory = findDirectory(this.#state, findEntry(directory, name).node);
     }
     return directory;
-  }
-
-  #cursorAfter(id: number): IterableIterator<DeletedNode> {
-    const remembered = this.#cursors.get(id);
-    if (remembered !== undefined) {
-      this.#cursors.delete(id);
-      return remembered;
-    }
-    const cursor = this.#state.deleted.values();
-    if (this.#state.deleted.has(id)) {
-      for (let at = cursor.next(); !at.done && at.value.id !== id; at = cursor.next());
-    }
-    return cursor;
-  }
-
-  #remember(id: number, cursor: IterableIterator<DeletedNode>): void {
-    this.#cursors.set(id, cursor);
-    if (this.#cursors.size <= MAX_CURSORS) return;
-    const [oldest] = this.#cursors.keys();
-    this.#cursors.delete(oldest as number);
   }
 }
 

@@ -30,6 +30,10 @@ export const MAX_REPLICAS = 16;
 export const MAX_DIRECTORY_PAGE = 1024;
 /** Deleted files in one page, or purged by one request. */
 export const MAX_DELETED_PAGE = 512;
+/** Chunks that are not well, in one part of a check. */
+export const MAX_PROBLEMS_PAGE = 512;
+/** Numbers in the cursor of a walk: two for each directory on the way down the longest path. */
+export const MAX_TREE_DEPTH = MAX_PATH_BYTES + 2;
 /** Chunks described by one reply. */
 export const MAX_CHUNKS_PER_REPLY = 64;
 /** Chunks in one page of a chunkserver's report. */

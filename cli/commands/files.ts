@@ -2,12 +2,13 @@
 import { statSync } from 'node:fs';
 import { Failure, UsageFailure } from '../failure.js';
 import { canonical } from '../mounts.js';
-import { bytes, print, printJson, readInput, table } from '../output.js';
+import { bytes, colour, print, printJson, readInput, table } from '../output.js';
 import {
   appendRecord,
   type ChunkDescription,
   describeFile,
   explain,
+  type ReplicaDescription,
   requireGfs,
   setXattr,
 } from '../powers.js';
@@ -64,20 +65,36 @@ export async function fileinfo(file: string, flags: { readonly json?: boolean })
     return;
   }
   const { size, chunkBytes, chunks } = description;
-  const unit = chunks.length === 1 ? 'chunk' : 'chunks';
-  print(`${file}: ${size} bytes (${bytes(size)}), ${chunks.length} ${unit} of up to ${bytes(chunkBytes)}`);
+  const there = chunks.filter(({ handle }) => handle !== null).length;
+  const unit = there === 1 ? 'chunk' : 'chunks';
+  print(`${file}: ${size} bytes (${bytes(size)}), ${there} ${unit} of up to ${bytes(chunkBytes)}`);
   if (chunks.length > 0) {
-    print(table(['CHUNK', 'HANDLE', 'VERSION', 'LENGTH', 'REPLICAS'], chunks.map(rowOf), [0, 2, 3]));
+    print(
+      table(['CHUNK', 'HANDLE', 'VERSION', 'LENGTH', 'GOAL', 'REPLICAS'], chunks.map(rowOf), [0, 2, 3, 4]),
+    );
   }
 }
 
 function rowOf(chunk: ChunkDescription): string[] {
-  const replicas = chunk.replicas?.map(({ server, host, port }) => `${server}@${host}:${port}`) ?? [];
+  if (chunk.handle === null) {
+    const run = (chunk.chunks ?? 1) > 1 ? `a hole of ${chunk.chunks} chunks` : 'a hole';
+    return [String(chunk.index), '-', '-', String(chunk.length), '-', run];
+  }
+  const replicas = chunk.replicas?.map((replica) => showReplica(replica, chunk.primary)) ?? [];
   return [
     String(chunk.index),
-    chunk.handle === null ? '-' : chunk.handle.toString(16).padStart(14, '0'),
+    chunk.handle.toString(16).padStart(14, '0'),
     String(chunk.version ?? '-'),
     String(chunk.length),
-    chunk.handle === null ? 'a hole' : replicas.length === 0 ? 'NONE' : replicas.join(' '),
+    String(chunk.goal ?? '-'),
+    replicas.length === 0 ? colour('red', 'NONE') : replicas.join(' '),
   ];
+}
+
+/** `id@host:port`, a star behind the primary, and what is the matter with it. */
+function showReplica({ server, host, port, rack, state }: ReplicaDescription, primary?: string): string {
+  const star = server === primary ? '*' : '';
+  const where = rack === undefined ? '' : `/${rack}`;
+  const trouble = state === undefined || state === 'current' ? '' : colour('red', `(${state})`);
+  return `${server}@${host}:${port}${where}${star}${trouble}`;
 }

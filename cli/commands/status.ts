@@ -4,7 +4,8 @@ import { mastersOf } from '../config/options.js';
 import { EXIT_FAILED } from '../failure.js';
 import { type ConfigurationFlags, loadWith } from '../flags.js';
 import { type MasterStatus, queryStatus } from '../master-query.js';
-import { bytes, duration, print, printJson, table } from '../output.js';
+import { mastersNearby } from '../master-session.js';
+import { bytes, colour, count, duration, print, printJson, table } from '../output.js';
 import { mastersAssignment } from './masters.js';
 
 export interface StatusFlags extends ConfigurationFlags {
@@ -13,7 +14,8 @@ export interface StatusFlags extends ConfigurationFlags {
 
 async function ask(master: string | undefined, flags: StatusFlags): Promise<MasterStatus> {
   const { configuration } = await loadWith(flags, master === undefined ? [] : mastersAssignment([master]));
-  return queryStatus(mastersOf(configuration));
+  const nearby = master === undefined ? mastersNearby(flags) : [];
+  return queryStatus(nearby.length > 0 ? nearby : mastersOf(configuration));
 }
 
 /** Exit code 1 where data cannot be had or has too few replicas: for scripts. */
@@ -35,9 +37,15 @@ function overview(cluster: MasterStatus): string[] {
   const sum = (of: (server: ServerStatus) => number) =>
     alive.reduce((total, server) => total + of(server), 0);
   const state = cluster.ready ? 'ready' : 'starting: it waits for the chunkservers that it knew';
+  const unknown = cluster.chunksUnknown ?? 0;
+  const lost = cluster.chunksUnavailable - unknown;
+  const clients = cluster.clientsConnected;
   const troubles = [
-    ...(cluster.chunksUnavailable > 0 ? [`${cluster.chunksUnavailable} WITHOUT ANY REPLICA`] : []),
-    ...(cluster.chunksBelowGoal > 0 ? [`${cluster.chunksBelowGoal} below their goal`] : []),
+    ...(lost > 0 ? [colour('red', `${count(lost)} LOST (gfs fsck names the files)`)] : []),
+    ...(unknown > 0 ? [colour('yellow', `${count(unknown)} not known yet`)] : []),
+    ...(cluster.chunksBelowGoal > 0
+      ? [colour('yellow', `${count(cluster.chunksBelowGoal)} below their goal`)]
+      : []),
   ];
   const rows: [string, string][] = [
     ['cluster', cluster.clusterId],
@@ -45,14 +53,17 @@ function overview(cluster: MasterStatus): string[] {
     ['servers', `${alive.length} of ${cluster.servers.length} alive`],
     [
       'space',
-      `${bytes(sum((each) => each.availableBytes))} free of ${bytes(sum((each) => each.totalBytes))}, replicas counted`,
+      `${bytes(sum((each) => each.availableBytes))} free of ${bytes(sum((each) => each.totalBytes))}, replicas counted${cluster.spaceLow === true ? `, ${colour('yellow', 'LOW: deleted files are given up early')}` : ''}`,
     ],
     [
       'namespace',
-      `${cluster.files} files, ${cluster.directories} directories, ${cluster.deletedFiles} deleted files kept`,
+      `${count(cluster.files)} files, ${count(cluster.directories)} directories, ${count(cluster.deletedFiles)} deleted nodes kept`,
     ],
-    ['chunks', [`${cluster.chunks} of up to ${bytes(cluster.chunkBytes)}`, ...troubles].join(', ')],
-    ['sessions', `${cluster.sessions}, ${cluster.leases} leases`],
+    ['chunks', [`${count(cluster.chunks)} of up to ${bytes(cluster.chunkBytes)}`, ...troubles].join(', ')],
+    [
+      'sessions',
+      `${cluster.sessions}${clients === undefined ? '' : `, ${clients} of them connected`}; ${cluster.leases} leases`,
+    ],
     ['log', `${bytes(cluster.logBytes)} in ${cluster.logRecords} records`],
   ];
   return rows.map(([name, text]) => `${name.padEnd(10)}${text}`);

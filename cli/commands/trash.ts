@@ -17,8 +17,9 @@ import {
 import { codeOf, EXIT_FAILED, Failure, UsageFailure } from '../failure.js';
 import { caller, type MasterFlags, withMaster } from '../master-session.js';
 import { bytes, duration, print, printJson, table } from '../output.js';
-import { bytesOf, type Place, placeOf, shownPath, textOf } from '../place.js';
+import { type Place, shownPath, textOf } from '../place.js';
 import { explain, getXattr, requireGfs, setXattr } from '../powers.js';
+import { inspected } from './inspect.js';
 
 const DIRECTORY_TYPE = 0o040000;
 const TYPE_MASK = 0o170000;
@@ -30,7 +31,7 @@ export interface TrashFlags extends MasterFlags {
 
 /** @param directory shows only what was below it */
 export async function list(directory: string | undefined, flags: TrashFlags): Promise<void> {
-  const where = directory === undefined ? undefined : requirePlace(directory, flags);
+  const where = directory === undefined ? undefined : inspected(directory, flags);
   await withMaster(flags, where?.masters ?? [], async (master) => {
     const under = where === undefined ? {} : { under: where.clusterPath };
     const rows: DeletedFile[] = [];
@@ -93,8 +94,8 @@ export interface UndeleteFlags extends TrashFlags {
 
 /** @param names paths that the files had, or ids of `gfs trash list` */
 export async function undelete(names: readonly string[], flags: UndeleteFlags): Promise<void> {
-  const to = flags.to === undefined ? undefined : requirePlace(flags.to, flags);
-  const named = names.map((name) => ({ name, place: isId(name) ? undefined : requirePlace(name, flags) }));
+  const to = flags.to === undefined ? undefined : inspected(flags.to, flags);
+  const named = names.map((name) => ({ name, place: isId(name) ? undefined : inspected(name, flags) }));
   const masters = [to, ...named.map(({ place }) => place)].find((place) => place !== undefined)?.masters;
   const restored: object[] = [];
   await withMaster(flags, masters ?? [], async (master) => {
@@ -125,18 +126,6 @@ function report(error: unknown, name: string): void {
 
 function isId(name: string): boolean {
   return /^\d+$/.test(name);
-}
-
-/** @throws Failure unless the path is on a mount, or a path of the cluster that `--master` names */
-function requirePlace(path: string, flags: MasterFlags): Place {
-  const place = placeOf(path);
-  if (place !== undefined) return place;
-  if (flags.master !== undefined && path.startsWith('/'))
-    return { mountPoint: '/', path, clusterPath: bytesOf(join('/', path)), root: '/', masters: [] };
-  throw new Failure(
-    `${path} is not on a mounted GFS`,
-    'Name a path on a mount (findmnt -t fuse.gfs), or a path in the cluster with --master HOST:PORT',
-  );
 }
 
 /** The newest deleted file that had this path, or the one with this id. @throws Failure */
@@ -252,8 +241,8 @@ export async function purge(names: readonly string[], flags: PurgeFlags): Promis
       'As in: gfs trash purge 1234; gfs trash purge --older-than 1d; gfs trash purge --all',
     );
   }
-  const under = flags.under === undefined ? undefined : requirePlace(flags.under, flags);
-  const named = names.map((name) => ({ name, place: isId(name) ? undefined : requirePlace(name, flags) }));
+  const under = flags.under === undefined ? undefined : inspected(flags.under, flags);
+  const named = names.map((name) => ({ name, place: isId(name) ? undefined : inspected(name, flags) }));
   const masters = [under, ...named.map(({ place }) => place)].find((place) => place !== undefined)?.masters;
   await withMaster(flags, masters ?? [], async (master) => {
     const ids: number[] = [];

@@ -199,13 +199,8 @@ export class TrashFiles {
   }
 
   async getxattr(context: Context, id: number, name: ByteString): Promise<Uint8Array> {
-    if (name !== 'user.gfs.deleted_at' && name !== 'user.gfs.path') {
-      return this.#inner.getxattr(context, id, name);
-    }
-    const { path, deletedSec, deletedNsec } = await this.#get(context, id);
-    if (name === 'user.gfs.path') return Buffer.from(path, 'latin1');
-    const date = new Date(deletedSec * 1000).toISOString().slice(0, 19);
-    return Buffer.from(`${date}.${String(deletedNsec).padStart(9, '0')}Z`);
+    if (name !== 'user.gfs.path') return this.#inner.getxattr(context, id, name);
+    return Buffer.from((await this.#get(context, id)).path, 'latin1');
   }
 
   listxattr(context: Context, id: number): Promise<readonly ByteString[]> {

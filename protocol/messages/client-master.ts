@@ -315,6 +315,12 @@ export const GetStatus = method(
     logRecords: u53,
     servers: list(serverStatus, 4096),
     replication: optional(replicationStatus),
+    /** Of those that are unavailable: servers that the master knew before its start may bring them yet. */
+    chunksUnknown: optional(u53),
+    /** Sessions whose client is there. */
+    clientsConnected: optional(u53),
+    /** Whether deleted files are given up early to make room. */
+    spaceLow: optional(bool),
   }),
 );
 export type ClusterStatus = ValueOf<typeof GetStatus.reply>;

@@ -1,0 +1,47 @@
+/** The commands that look into the cluster and its files, and their options. */
+import type { Command } from 'commander';
+import { addMasterFlags } from './flags.js';
+
+export function addInspectCommands(program: Command): void {
+  addMasterFlags(
+    program
+      .command('checkfile')
+      .summary('show how many good copies the chunks of files have')
+      .description(
+        'Shows how many chunks of a file have how many good copies. Exit code 1 when one has fewer than its goal.',
+      )
+      .argument('<files...>', 'files on a mounted GFS, or paths in the cluster with --master')
+      .option('--json', 'print JSON'),
+  ).action(async (files, flags) => (await import('./commands/inspect.js')).checkfile(files, flags));
+
+  addMasterFlags(
+    program
+      .command('dirinfo')
+      .summary('count what is below a directory: files, bytes, chunks, goals')
+      .description('Counts what is below a directory, by the master alone: no file is opened.')
+      .argument('<paths...>', 'directories or files on a mounted GFS, or paths in the cluster with --master')
+      .option('--json', 'print JSON'),
+  ).action(async (paths, flags) => (await import('./commands/inspect.js')).dirinfo(paths, flags));
+
+  addMasterFlags(
+    program
+      .command('fsck')
+      .summary('check the copies of every chunk, and name the files that are affected')
+      .description(
+        'Goes through a tree, or the whole cluster with its deleted files, while it is in use, and tells which chunks ' +
+          'have too few good copies or none, with the files that they belong to. Changes nothing: the cluster heals by itself.',
+      )
+      .argument('[path]', 'a file or directory on a mounted GFS (default: the whole cluster)')
+      .option('--json', 'print JSON'),
+  )
+    .addHelpText(
+      'after',
+      `
+Exit codes, as of fsck(8):
+  0  every chunk has its copies
+  1  some are below their goal, or not known yet after a start: the cluster sees to it
+  4  some are lost
+  8  it could not be checked`,
+    )
+    .action(async (path, flags) => (await import('./commands/fsck.js')).fsck(path, flags));
+}
