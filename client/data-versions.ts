@@ -22,4 +22,9 @@ export class DataVersions {
     // Somebody else changed it in between: what was cached before may be old.
     else this.#seen.delete(id);
   }
+
+  /** Somebody else changed it. */
+  forget(id: number): void {
+    this.#seen.delete(id);
+  }
 }

@@ -8,6 +8,7 @@ import { BufferPool } from '../protocol/payload.js';
 import { ChunkserverConnections } from './connections.js';
 import { DataVersions } from './data-versions.js';
 import { Locations } from './locations.js';
+import { Metadata } from './metadata.js';
 import { Moments, OpenFile, type OpenFileParts } from './open-file.js';
 import type { ClientOptions } from './options.js';
 import { Reader } from './reader.js';
@@ -20,6 +21,8 @@ import { WriteBudget } from './write-behind.js';
 
 export { copyRange, punchHole } from './chunk-changes.js';
 export { checkTree, type TreeCheck, type TreeSummary } from './inspection.js';
+export { type Broken, Metadata } from './metadata.js';
+export { ABSENT } from './metadata-cache.js';
 export { OpenFile } from './open-file.js';
 export { type ClientOptions, clientDefaults, type HostPort } from './options.js';
 export type { ReadResult } from './reader.js';
@@ -29,6 +32,7 @@ export type { MasterSession } from './session.js';
 export class GfsClient {
   readonly master: MasterSession;
   readonly locations: Locations;
+  readonly metadata: Metadata;
   readonly #environment: Environment;
   readonly #connections: ChunkserverConnections;
   readonly #parts: OpenFileParts;
@@ -51,13 +55,25 @@ export class GfsClient {
         (error) => environment.logger.warn({ err: error, id, index }, 'a chunk could not be flushed'),
       );
     });
+    const moments = new Moments();
+    this.metadata = new Metadata(master, clock, () => moments.now);
+    this.metadata.listen({
+      onBroken: ({ data }) => {
+        for (const id of data) this.#changedElsewhere(id);
+      },
+      onLost: () => this.#changedUnseen(),
+    });
+    master.onReportLengths(async (ids) => {
+      await Promise.all(ids.map((id) => this.#files.get(id)?.report()));
+    });
     this.#parts = {
       environment,
       session: master,
       locations: this.locations,
       reader,
       replicas,
-      moments: new Moments(),
+      moments,
+      metadata: this.metadata,
       dataVersions: new DataVersions(),
       sharedChunks: new SharedChunks(environment, master, this.locations, this.#connections),
       writeBehind: {
@@ -102,15 +118,39 @@ export class GfsClient {
   async open(id: number, context: CallContext, isNew = false): Promise<OpenFile> {
     let file = this.#files.get(id);
     if (file === undefined) {
-      const told = isNew
-        ? { size: 0, dataVersion: 0 }
-        : await this.locations.reopen(id, context, this.master.deadline());
+      const told = isNew ? { size: 0, dataVersion: 0 } : await this.#stateOf(id, context);
       // Another open of the same file may have come first meanwhile.
       file = this.#files.get(id) ?? new OpenFile(id, told.size, told.dataVersion, this.#parts);
       this.#files.set(id, file);
     }
     if (file.opens++ === 0) this.master.noteOpened(id);
     return file;
+  }
+
+  /** Its length and data version: as promised, or asked for together with where it begins. */
+  async #stateOf(id: number, context: CallContext): Promise<{ size: number; dataVersion: number }> {
+    const known = this.metadata.known(id);
+    if (known !== undefined) {
+      const { size, dataVersion = 0 } = known.attributes;
+      return { size, dataVersion };
+    }
+    const { ticket } = this.metadata;
+    const told = await this.locations.reopen(id, context, this.master.deadline());
+    if (told.attributes !== undefined)
+      this.metadata.keep(told.attributes, told.promised, ticket, this.moment);
+    return told;
+  }
+
+  #changedElsewhere(id: number): void {
+    this.locations.noteChangedElsewhere(id);
+    this.#parts.dataVersions.forget(id);
+    this.#files.get(id)?.noteChangedElsewhere();
+  }
+
+  /** Whatever changed while the session was lost, nobody has told. */
+  #changedUnseen(): void {
+    this.locations.forgetPromises();
+    for (const file of this.#files.values()) file.noteChangedElsewhere();
   }
 
   /**

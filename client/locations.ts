@@ -5,7 +5,16 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../environment/ports/index.js';
-import { type Chunk, GetChunks, GetLease, type Lease, type Server } from '../protocol/messages/index.js';
+import {
+  type Attributes,
+  type Chunk,
+  GetChunks,
+  GetLease,
+  type Lease,
+  Promised,
+  type Server,
+} from '../protocol/messages/index.js';
+import type { ValueOf } from '../protocol/schema.js';
 import type { CallContext, Deadline } from './retry.js';
 import type { MasterSession } from './session.js';
 
@@ -35,6 +44,7 @@ export class Locations {
   readonly #session: MasterSession;
   readonly #clock: Clock;
   readonly #files: LRUCache<number, FileLocations>;
+  readonly #changed = new LRUCache<number, number>({ max: MAX_FILES });
 
   constructor(session: MasterSession, clock: Clock, ttlMs: number) {
     this.#session = session;
@@ -51,7 +61,7 @@ export class Locations {
     if (known !== undefined) return known;
     const underWay = file.asking.get(index);
     if (underWay !== undefined) return underWay;
-    const asked = this.#ask(file, id, index, context, deadline);
+    const asked = this.#ask(id, index, context, deadline);
     file.asking.set(index, asked);
     try {
       return await asked;
@@ -68,16 +78,37 @@ export class Locations {
     id: number,
     context: CallContext,
     deadline: Deadline,
-  ): Promise<{ size: number; dataVersion: number }> {
+  ): Promise<{ size: number; dataVersion: number; attributes?: Attributes; promised: number }> {
     this.#files.delete(id);
-    const {
-      chunks,
-      size,
-      dataVersion = 0,
-    } = await this.#session.query(GetChunks, { id, index: 0, count: PREFETCH_CHUNKS }, context, deadline);
+    const generation = this.#generationOf(id);
+    const reply = await this.#session.query(
+      GetChunks,
+      { id, index: 0, count: PREFETCH_CHUNKS },
+      context,
+      deadline,
+    );
+    this.#keep(id, generation, reply);
+    const { size, dataVersion = 0, attributes, promised = 0 } = reply;
+    return { size, dataVersion, promised, ...(attributes === undefined ? {} : { attributes }) };
+  }
+
+  /** Its chunks have changed elsewhere. Leases are good as long as their version is. */
+  noteChangedElsewhere(id: number): void {
+    this.#changed.set(id, this.#generationOf(id) + 1);
+    this.#files.get(id)?.chunks.clear();
+  }
+
+  /** Counts the changes made elsewhere, so that an answer is known to be older than one. */
+  #generationOf(id: number): number {
+    return this.#changed.get(id) ?? 0;
+  }
+
+  /** Keeps locations, unless they are old already or nobody would tell when they are. */
+  #keep(id: number, generation: number, { chunks, promised = 0 }: ValueOf<typeof GetChunks.reply>): void {
+    if (this.#generationOf(id) !== generation) return;
+    if (this.#session.caches && (promised & Promised.ATTRIBUTES) === 0) return;
     const file = this.#of(id);
     for (const chunk of chunks) if (chunk.handle !== 0) remember(file.chunks, chunk.index, chunk);
-    return { size, dataVersion };
   }
 
   /**
@@ -139,6 +170,11 @@ export class Locations {
     }
   }
 
+  /** The session is lost: nobody tells of changes any more. Leases end by themselves. */
+  forgetPromises(): void {
+    for (const id of [...this.#files.keys()]) this.noteChangedElsewhere(id);
+  }
+
   dropAll(): void {
     this.#files.clear();
   }
@@ -152,23 +188,13 @@ export class Locations {
     return file;
   }
 
-  async #ask(
-    file: FileLocations,
-    id: number,
-    index: number,
-    context: CallContext,
-    deadline: Deadline,
-  ): Promise<Chunk> {
+  async #ask(id: number, index: number, context: CallContext, deadline: Deadline): Promise<Chunk> {
     const request = { id, index, count: PREFETCH_CHUNKS };
     // Shared by all who wait for it: one caller's interruption must not fail the others.
-    const { chunks } = await this.#session.query(
-      GetChunks,
-      request,
-      { ...context, signal: undefined },
-      deadline,
-    );
-    for (const chunk of chunks) if (chunk.handle !== 0) remember(file.chunks, chunk.index, chunk);
-    const wanted = chunks.find((chunk) => chunk.index === index);
+    const generation = this.#generationOf(id);
+    const reply = await this.#session.query(GetChunks, request, { ...context, signal: undefined }, deadline);
+    this.#keep(id, generation, reply);
+    const wanted = reply.chunks.find((chunk) => chunk.index === index);
     return wanted ?? { index, handle: 0, version: 0, validBytes: 0, replicas: [] };
   }
 

@@ -11,6 +11,7 @@ import {
 import { Appender } from './append.js';
 import type { DataVersions } from './data-versions.js';
 import type { Locations } from './locations.js';
+import type { Metadata } from './metadata.js';
 import type { Reader, ReadResult } from './reader.js';
 import type { Replicas } from './replicas.js';
 import type { CallContext } from './retry.js';
@@ -45,6 +46,7 @@ export interface OpenFileParts {
   readonly writeBehind: WriteBehindParts;
   readonly moments: Moments;
   readonly dataVersions: DataVersions;
+  readonly metadata: Metadata;
   readonly sharedChunks: SharedChunks;
 }
 
@@ -63,6 +65,10 @@ export class OpenFile {
   /** When it was last changed from here, on the client's count of such moments. */
   #changedAt = 0;
   #extendTimer: Timer | undefined;
+  /** The master will ask for the length before it tells it to anybody. */
+  #mayDefer = false;
+  /** It was changed elsewhere: its length has to be asked for. */
+  #isDoubtful = false;
   /** Operations on the whole file (truncation, telling the master its length), one after another. */
   #lane: Promise<unknown> = Promise.resolve();
 
@@ -93,6 +99,7 @@ export class OpenFile {
   /** Up to `length` bytes; fewer only at the end of the file. */
   async read(offset: number, length: number, context: CallContext): Promise<ReadResult> {
     if (this.#writes.overlaps(offset, length)) await this.#writes.settle();
+    if (this.#isDoubtful) await this.#askAgain(context);
     const count = Math.min(length, this.#size - offset);
     if (count <= 0) return { buffers: [], release: () => undefined };
     return this.#parts.reader.read(this.id, offset, count, context);
@@ -107,10 +114,51 @@ export class OpenFile {
     return this.#writes.write(offset, data);
   }
 
+  /** As {@link write}, and resolves when everybody sees it (O_DIRECT). */
+  async writeThrough(offset: number, data: Uint8Array): Promise<void> {
+    await this.write(offset, data);
+    await this.#writes.drain();
+    await this.#acknowledged();
+  }
+
   /** Appends at the exact end (O_APPEND). `data` must not change until then. @returns the offset */
   async append(data: Uint8Array): Promise<number> {
     if (!this.#writes.isIdle) await this.#writes.drain();
-    return this.#appender.exact(data);
+    const offset = await this.#appender.exact(data);
+    await this.#acknowledged();
+    return offset;
+  }
+
+  /**
+   * Whoever looks from now on sees what was written: the master has been told, or asks before it tells others.
+   * (A client that does not cache is late by {@link EXTEND_DELAY_MS}.)
+   */
+  async #acknowledged(): Promise<void> {
+    if (!this.#mayDefer && this.#parts.session.caches) await this.#tellLength({}, true);
+    else this.#extendSoon();
+  }
+
+  /** Somebody else asks: what was acknowledged is told now. */
+  async report(): Promise<void> {
+    this.#mayDefer = false;
+    await this.#tellLength({});
+  }
+
+  /** Another client changed its data, or nobody would say if one did. */
+  noteChangedElsewhere(): void {
+    this.#isDoubtful = true;
+    this.#mayDefer = false;
+  }
+
+  async #askAgain(context: CallContext): Promise<void> {
+    this.#isDoubtful = false;
+    try {
+      const { attributes, moment } = await this.#parts.metadata.attributes(this.id, context);
+      this.noteAttributes(attributes, moment);
+    } catch (error) {
+      this.#isDoubtful = true;
+      throw error;
+    }
   }
 
   /** Record append (paper §3.3). @returns the offset @throws TOO_BIG */
@@ -126,6 +174,10 @@ export class OpenFile {
     this.#noteChange();
     this.#size = Math.max(this.#size, end);
     this.#parts.writeBehind.unsynced.note(this.id, index, verifiers);
+    this.#extendSoon();
+  }
+
+  #extendSoon(): void {
     this.#extendTimer ??= this.#parts.environment.timers.after(EXTEND_DELAY_MS, () => {
       this.#extendTimer = undefined;
       this.#tellLength({}).catch((error) => {
@@ -234,21 +286,22 @@ export class OpenFile {
     this.#changedAt = this.#parts.moments.next();
   }
 
-  #tellLength(context: CallContext): Promise<void> {
+  #tellLength(context: CallContext, defer = false): Promise<void> {
     return this.#inLane(async () => {
-      if (this.#changed) await this.#extend(context);
+      if (this.#changed) await this.#extend(context, defer);
     });
   }
 
-  async #extend(context: CallContext): Promise<void> {
+  async #extend(context: CallContext, defer = false): Promise<void> {
     this.#extendTimer?.cancel();
     this.#extendTimer = undefined;
     const changedAt = this.#changedAt;
-    const { attributes } = await this.#parts.session.mutate(
+    const { attributes, deferred } = await this.#parts.session.mutate(
       ExtendFile,
-      { id: this.id, size: this.#size },
+      { id: this.id, size: this.#size, ...(defer ? { defer } : {}) },
       context,
     );
+    if (defer) this.#mayDefer = deferred === true;
     this.#noteDataVersion(attributes);
     // A write that came meanwhile has to be told too.
     if (this.#changedAt === changedAt) this.#changed = false;

@@ -21,6 +21,8 @@ export interface ClientOptions {
   readonly hard: boolean;
   /** Written data that may wait to be sent, all files together. */
   readonly writeBehindBytes: number;
+  /** Keep names and attributes as long as the master promises them. */
+  readonly caches: boolean;
 }
 
 export const clientDefaults = {
@@ -29,4 +31,5 @@ export const clientDefaults = {
   deadlineMs: 30_000,
   hard: false,
   writeBehindBytes: 32 * MIB,
+  caches: false,
 } as const satisfies Partial<ClientOptions>;

@@ -4,12 +4,19 @@
  * so asking again never does it twice.
  */
 import type { Environment, Timer } from '../environment/ports/index.js';
-import { GfsError, toGfsError } from '../protocol/errors.js';
+import { errorNumber, GfsError, toGfsError } from '../protocol/errors.js';
 import { SESSION_RESULTS } from '../protocol/limits.js';
-import { EndSession, RegisterClient, Renew } from '../protocol/messages/index.js';
+import {
+  BreakPromises,
+  EndSession,
+  RegisterClient,
+  Renew,
+  ReportLengths,
+} from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import { type Method, Service } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
 import type { ClientOptions } from './options.js';
 import { type CallContext, Deadline, pause, retrying } from './retry.js';
 
@@ -18,6 +25,29 @@ const FIRST_RECONNECT_PAUSE_MS = 20;
 const LONGEST_RECONNECT_PAUSE_MS = 1_000;
 /** Node ids in one renewal; what is above waits for the next. */
 const MAX_OPENS_PER_RENEWAL = 65_536;
+
+/** How a mutation ended. */
+export interface Outcome {
+  /** Undefined when it failed. */
+  readonly reply: unknown;
+  /** False when it may have happened, or may still happen. */
+  readonly isKnown: boolean;
+}
+
+/** Who keeps copies of what the master told. */
+export interface SessionObserver {
+  /** What the master says is no longer true. Resolves when it is forgotten. */
+  onBreak(broken: ValueOf<typeof BreakPromises.request>): Promise<void> | undefined;
+  /** The connection is gone, and with it every promise. */
+  onLost(): void;
+  /** A mutation is about to be asked for. @returns to be called when it has ended */
+  changing(method: Method<unknown, unknown>, body: unknown): ((outcome: Outcome) => void) | undefined;
+}
+
+/** Clocks drift by a percent at most: this much of the time after a renewal the master surely counts too. */
+const TRUSTED_SHARE = 0.98;
+/** Errors below this number say that nothing happened. */
+const FIRST_UNCERTAIN_ERROR = 40;
 
 interface Standing {
   readonly id: number;
@@ -47,11 +77,35 @@ export class MasterSession {
   readonly #opened = new Set<number>();
   readonly #closedFiles = new Set<number>();
   readonly #openNow = new Set<number>();
+  #trustedUntilMs = 0;
+  #observer: SessionObserver | undefined;
 
   constructor(environment: Environment, options: ClientOptions) {
     this.#environment = environment;
     this.#options = options;
     this.clientId = environment.random.hex(16);
+    this.#service.on(BreakPromises, async (broken) => {
+      await this.#observer?.onBreak(broken);
+      return { body: {} };
+    });
+  }
+
+  /** To whom the master's breaking of promises is handed. */
+  observe(observer: SessionObserver): void {
+    this.#observer = observer;
+  }
+
+  /** Who tells the lengths that were not told yet, when the master asks. */
+  onReportLengths(report: (ids: readonly number[]) => Promise<void>): void {
+    this.#service.on(ReportLengths, async ({ ids }) => {
+      await report(ids);
+      return { body: {} };
+    });
+  }
+
+  /** Until then, by the monotonic clock, the master keeps what it has promised. */
+  get trustedUntilMs(): number {
+    return this.#trustedUntilMs;
   }
 
   /** Opens the session. @throws UNREACHABLE when no master answers within the deadline, WRONG_CLUSTER, … */
@@ -72,6 +126,11 @@ export class MasterSession {
 
   get clusterId(): string {
     return this.#standing?.clusterId ?? '';
+  }
+
+  /** Whether replies come with promises. */
+  get caches(): boolean {
+    return this.#options.caches;
   }
 
   deadline(): Deadline {
@@ -104,8 +163,9 @@ export class MasterSession {
   ): Promise<Reply> {
     const sequence = await this.#takeSequence();
     let sentUnder = 0;
+    const ended = this.#observer?.changing(method as Method<unknown, unknown>, body);
     try {
-      return await retrying(this.#environment.timers, deadline, context.signal, async () => {
+      const reply = await retrying(this.#environment.timers, deadline, context.signal, async () => {
         const peer = await this.#connected(deadline, context.signal);
         const session = this.id;
         if (sentUnder !== 0 && sentUnder !== session) {
@@ -114,6 +174,12 @@ export class MasterSession {
         sentUnder = session;
         return (await peer.call(method, body, { ...this.#callOptions(context, deadline), sequence })).body;
       });
+      ended?.({ reply, isKnown: true });
+      return reply;
+    } catch (thrown) {
+      const isKnown = errorNumber(toGfsError(thrown).code) < FIRST_UNCERTAIN_ERROR;
+      ended?.({ reply: undefined, isKnown });
+      throw thrown;
     } finally {
       this.#returnSequence(sequence);
     }
@@ -261,6 +327,10 @@ export class MasterSession {
       throw unreachable(thrown, `${master.host}:${master.port}`);
     }
     this.#peer = peer;
+    peer.onceClosed(() => {
+      this.#trustedUntilMs = 0;
+      this.#observer?.onLost();
+    });
     for (const wake of this.#waiters) wake();
     this.#renewTimer = timers.every(this.#current().renewIntervalMs, () => void this.#renew(peer));
   }
@@ -272,8 +342,10 @@ export class MasterSession {
       hostname,
       ...(location === undefined ? {} : { location }),
       ...(rack === undefined ? {} : { rack }),
+      caches: this.#options.caches,
     };
     const resume = this.#standing?.id;
+    const sentAtMs = this.#environment.clock.monotonicMs();
     const options = { deadlineMs: 2 * CONNECT_TIMEOUT_MS };
     const { body } = await peer
       .call(RegisterClient, resume === undefined ? about : { ...about, resume }, options)
@@ -283,16 +355,24 @@ export class MasterSession {
         return peer.call(RegisterClient, about, options);
       });
     this.#standing = { ...body, id: body.session };
+    this.#trust(sentAtMs);
     // The master may have restarted: it hears of every open file again.
     for (const id of this.#openNow) this.#opened.add(id);
+  }
+
+  /** The master counts the session's silence from no earlier than when this was sent. */
+  #trust(sentAtMs: number): void {
+    this.#trustedUntilMs = sentAtMs + TRUSTED_SHARE * this.#current().timeoutMs;
   }
 
   async #renew(peer: Peer): Promise<void> {
     const opened = takeSome(this.#opened);
     const closed = takeSome(this.#closedFiles);
     const { id, timeoutMs } = this.#current();
+    const sentAtMs = this.#environment.clock.monotonicMs();
     try {
       await peer.call(Renew, { opened, closed }, { session: id, deadlineMs: timeoutMs, urgent: true });
+      if (peer === this.#peer && !peer.closed) this.#trust(sentAtMs);
     } catch (thrown) {
       for (const node of opened) if (this.#openNow.has(node)) this.#opened.add(node);
       for (const node of closed) if (!this.#openNow.has(node)) this.#closedFiles.add(node);

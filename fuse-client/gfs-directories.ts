@@ -1,7 +1,6 @@
 /** Reading directories: pages from the master, with the attributes that READDIRPLUS wants. */
 import type { GfsClient } from '../client/index.js';
-import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
-import { type DirectoryEntry, ReadDirectory } from '../protocol/messages/index.js';
+import type { DirectoryEntry } from '../protocol/messages/index.js';
 import { callContext } from './access.js';
 import { type Context, type DirectoryEntryReply, type Entry, FileType } from './handler.js';
 import { type DirectoryHandle, HandleTable } from './handles.js';
@@ -15,13 +14,13 @@ const FIRST_COOKIE = 2;
 export class GfsDirectories {
   readonly #client: GfsClient;
   readonly #inodes: InodeMap;
-  readonly #entryOf: (entry: DirectoryEntry, askedAt: number) => Entry;
+  readonly #entryOf: (directory: number, entry: DirectoryEntry, askedAt: number) => Entry;
   readonly #handles = new HandleTable<DirectoryHandle>();
 
   constructor(
     client: GfsClient,
     inodes: InodeMap,
-    entryOf: (entry: DirectoryEntry, askedAt: number) => Entry,
+    entryOf: (directory: number, entry: DirectoryEntry, askedAt: number) => Entry,
   ) {
     this.#client = client;
     this.#inodes = inodes;
@@ -61,7 +60,7 @@ export class GfsDirectories {
         cookie: entry.cookie + FIRST_COOKIE,
         inode: this.#inodes.toInode(attributes.id),
         mode: attributes.mode,
-        ...(plus ? { entry: this.#entryOf(entry, askedAt) } : {}),
+        ...(plus ? { entry: this.#entryOf(directory.id, entry, askedAt) } : {}),
       });
     }
     return replies;
@@ -80,9 +79,9 @@ export class GfsDirectories {
       return directory.page.slice(from);
     }
     if (isInPage && directory.isLastPage && (last === undefined || cookie >= last.cookie)) return [];
-    const { entries, end, parent } = await this.#client.master.query(
-      ReadDirectory,
-      { id: directory.id, cookie, limit: MAX_DIRECTORY_PAGE },
+    const { entries, end, parent } = await this.#client.metadata.directory(
+      directory.id,
+      cookie,
       callContext(context),
     );
     directory.page = entries;

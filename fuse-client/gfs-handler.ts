@@ -3,7 +3,7 @@
  * The namespace is here; open files, directories and the powers of GFS have rooms of their own.
  */
 
-import type { GfsClient } from '../client/index.js';
+import { ABSENT, type GfsClient } from '../client/index.js';
 import type { Environment } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_NAME_BYTES } from '../protocol/limits.js';
@@ -11,10 +11,8 @@ import {
   type AttributeChanges,
   type Attributes,
   Create,
-  GetXattr,
   Link,
   ListXattrs,
-  Lookup,
   LookupPath,
   ReadLink,
   RemoveXattr,
@@ -41,6 +39,7 @@ import {
   type Inode,
   type IoctlReply,
   type Mount,
+  NoSuchName,
   OpenFlags,
   type OpenReply,
   type ReadReply,
@@ -48,6 +47,7 @@ import {
 } from './handler.js';
 import { InodeMap } from './inodes.js';
 import { runIoctl } from './ioctls.js';
+import { KernelCopies } from './kernel-copies.js';
 import type { HandlerOptions } from './options.js';
 import { Powers } from './powers.js';
 import { StoredXattrs } from './stored-xattrs.js';
@@ -58,12 +58,12 @@ const STATFS_BLOCK_BYTES = 4096;
 export class GfsHandler implements FuseHandler {
   readonly #environment: Environment;
   readonly #client: GfsClient;
-  readonly #options: HandlerOptions;
   readonly #inodes: InodeMap;
   readonly #powers: Powers;
   readonly #files: GfsFiles;
   readonly #directories: GfsDirectories;
   readonly #acls: StoredXattrs;
+  readonly #copies: KernelCopies;
 
   /** The directory of the cluster that the mount shows. */
   readonly rootId: number;
@@ -71,14 +71,14 @@ export class GfsHandler implements FuseHandler {
   private constructor(environment: Environment, client: GfsClient, options: HandlerOptions, rootId: number) {
     this.#environment = environment;
     this.#client = client;
-    this.#options = options;
     this.rootId = rootId;
     this.#inodes = new InodeMap(rootId);
     this.#powers = new Powers(client, options, this.#inodes);
     this.#acls = new StoredXattrs(environment.clock, options);
     this.#files = new GfsFiles(client, this.#powers);
-    this.#directories = new GfsDirectories(client, this.#inodes, ({ attributes }, askedAt) =>
-      this.#entry(attributes, askedAt),
+    this.#copies = new KernelCopies(client.metadata, this.#inodes, options);
+    this.#directories = new GfsDirectories(client, this.#inodes, (parent, { name, attributes }, askedAt) =>
+      this.#entry(parent, name, attributes, askedAt),
     );
   }
 
@@ -98,13 +98,15 @@ export class GfsHandler implements FuseHandler {
   /** Tells where it was mounted: what changes without the kernel's doing is invalidated there. */
   attach(mount: Mount): void {
     this.#powers.kernel = mount;
+    this.#copies.attach(mount);
   }
 
   async lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry> {
     const askedAt = this.#client.moment;
-    const request = { parent: this.#inodes.toNode(parent), name: checked(name) };
-    const { attributes } = await this.#client.master.query(Lookup, request, callContext(context));
-    return this.#entry(attributes, askedAt);
+    const directory = this.#inodes.toNode(parent);
+    const attributes = await this.#client.metadata.lookup(directory, checked(name), callContext(context));
+    if (attributes === undefined) throw new NoSuchName(this.#copies.entryTtlMs(directory, name, ABSENT));
+    return this.#entry(directory, name, attributes, askedAt);
   }
 
   /** Nothing is kept for an inode that is not open. */
@@ -147,7 +149,8 @@ export class GfsHandler implements FuseHandler {
 
   async symlink(context: Context, parent: Inode, name: ByteString, target: ByteString): Promise<Entry> {
     const request = { parent: this.#inodes.toNode(parent), name: checked(name), target };
-    return this.#made((await this.#client.master.mutate(Symlink, request, callContext(context))).attributes);
+    const { attributes } = await this.#client.master.mutate(Symlink, request, callContext(context));
+    return this.#made(request, attributes);
   }
 
   async link(context: Context, inode: Inode, newParent: Inode, newName: ByteString): Promise<Entry> {
@@ -158,7 +161,7 @@ export class GfsHandler implements FuseHandler {
     };
     const askedAt = this.#client.moment;
     const { attributes } = await this.#client.master.mutate(Link, request, callContext(context));
-    return this.#entry(attributes, askedAt);
+    return this.#entry(request.parent, newName, attributes, askedAt);
   }
 
   async unlink(context: Context, parent: Inode, name: ByteString): Promise<void> {
@@ -208,7 +211,7 @@ export class GfsHandler implements FuseHandler {
     const handle = this.#files.add(file, flags);
     // Another mount may have made it between the kernel's lookup and now: then this is an open.
     if (!created && (flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
-    return { ...this.#openReply(handle, flags, false), entry: this.#entry(attributes, this.#client.moment) };
+    return { ...this.#openReply(handle, flags, false), entry: this.#made(request, attributes) };
   }
 
   async open(context: Context, inode: Inode, flags: number): Promise<OpenReply> {
@@ -336,7 +339,9 @@ export class GfsHandler implements FuseHandler {
     if (isVirtualXattr(name)) return getVirtualXattr(this.#powers, context, id, name);
     this.#acls.requireStored(name);
     if (this.#acls.isKnownToBeAbsent(id, name)) throw new GfsError('NO_ATTRIBUTE');
-    return (await this.#client.master.query(GetXattr, { id, name }, callContext(context))).value;
+    const value = await this.#client.metadata.xattr(id, name, callContext(context));
+    if (value === undefined) throw new GfsError('NO_ATTRIBUTE');
+    return value;
   }
 
   async listxattr(context: Context, inode: Inode): Promise<readonly ByteString[]> {
@@ -383,21 +388,26 @@ export class GfsHandler implements FuseHandler {
   ): Promise<Entry> {
     const at = { parent: this.#inodes.toNode(parent), name: checked(name) };
     const request = { ...at, ...what, exclusive: true };
-    return this.#made((await this.#client.master.mutate(Create, request, callContext(context))).attributes);
+    const { attributes } = await this.#client.master.mutate(Create, request, callContext(context));
+    return this.#made(request, attributes);
   }
 
-  #made(attributes: Attributes): Entry {
-    return this.#entry(attributes, this.#client.moment);
+  #made({ parent, name }: { parent: number; name: ByteString }, attributes: Attributes): Entry {
+    return this.#entry(parent, name, attributes, this.#client.moment);
   }
 
-  #entry(attributes: Attributes, askedAt: number): Entry {
-    const { entryTtlMs, attributeTtlMs } = this.#options;
-    const local = this.#client.withLocalChanges(attributes, askedAt);
-    return { attributes: this.#shown(local), entryTtlMs, attributeTtlMs };
+  #entry(parent: number, name: ByteString, attributes: Attributes, askedAt: number): Entry {
+    const known = this.#client.metadata.known(attributes.id);
+    const local = this.#client.withLocalChanges(known?.attributes ?? attributes, known?.moment ?? askedAt);
+    return this.#copies.entry(parent, name, attributes.id, this.#shown(local));
   }
 
   #attributeReply(attributes: Attributes): AttributeReply {
-    return { attributes: this.#shown(attributes), attributeTtlMs: this.#options.attributeTtlMs };
+    // Where something is promised, that is what holds: the answer may have been overtaken.
+    const known = this.#client.metadata.known(attributes.id);
+    const now =
+      known === undefined ? attributes : this.#client.withLocalChanges(known.attributes, known.moment);
+    return { attributes: this.#shown(now), attributeTtlMs: this.#copies.attributeTtlMs(attributes.id) };
   }
 
   #shown(attributes: Attributes): Attributes {

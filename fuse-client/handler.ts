@@ -4,6 +4,7 @@
  *
  * Every method rejects with a {@link GfsError}; the binding turns it into its errno.
  */
+import { GfsError } from '../protocol/errors.js';
 import type { Attributes } from '../protocol/messages/index.js';
 
 /** Inodes are the cluster's node ids; the root is 1. */
@@ -129,6 +130,7 @@ export const FileType = {
 } as const;
 
 export interface FuseHandler {
+  /** @throws NoSuchName */
   lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry>;
   /** The kernel drops `count` of the references that entries gave it. */
   forget(inode: Inode, count: number): void;
@@ -307,6 +309,30 @@ export interface Mount {
   /** Tell the kernel that it knows old news. Never blocks the caller. Absent without `notifications`. */
   invalidateEntry?(parent: Inode, name: ByteString): Promise<void>;
   invalidateInode?(inode: Inode, offset: number, length: number): Promise<void>;
+  /** Resolves when the kernel believes none of it any more. */
+  invalidate?(stale: Stale): Promise<void>;
+  /** Every name has to be looked up again. Where the kernel cannot do that, names live out their time. */
+  expireEntries?(): void;
+}
+
+/** What the kernel may have been told and is no longer true. */
+export interface Stale {
+  readonly entries: readonly { readonly parent: Inode; readonly name: ByteString }[];
+  readonly attributes: readonly Inode[];
+  /** Attributes and cached pages. */
+  readonly data: readonly Inode[];
+  /** Names that are not known one by one have changed too. */
+  readonly allEntries: boolean;
+}
+
+/** There is no such name, and the kernel may believe that for a while. */
+export class NoSuchName extends GfsError {
+  readonly ttlMs: number;
+
+  constructor(ttlMs: number) {
+    super('NOT_FOUND');
+    this.ttlMs = ttlMs;
+  }
 }
 
 export interface Binding {

@@ -30,7 +30,7 @@ class MountDaemon implements Daemon {
   async start(): Promise<void> {
     const { binding, client, directory, source } = this.#options;
     const environment = this.#environment;
-    this.#client = await GfsClient.connect(environment, client);
+    this.#client = await GfsClient.connect(environment, { ...client, caches: true });
     try {
       const handler = await GfsHandler.create(environment, this.#client, this.#options);
       const chosen =

@@ -5,6 +5,7 @@ export interface HandlerOptions {
   readonly path: string;
   /** Where it is mounted: absolute, as the user sees it. */
   readonly directory: string;
+  /** How long the kernel may believe names and attributes, at most: never longer than the session surely lives. */
   readonly entryTtlMs: number;
   readonly attributeTtlMs: number;
   /** POSIX ACLs are stored and, by the kernel, enforced. */
@@ -25,8 +26,8 @@ export interface MountProgramOptions extends HandlerOptions {
 
 export const mountDefaults = {
   path: '/',
-  entryTtlMs: 1_000,
-  attributeTtlMs: 1_000,
+  entryTtlMs: 2_000,
+  attributeTtlMs: 2_000,
   acls: true,
   binding: 'kernel',
   readOnly: false,

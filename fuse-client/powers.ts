@@ -2,7 +2,7 @@
 import { LRUCache } from 'lru-cache';
 import type { CallContext, GfsClient } from '../client/index.js';
 import { GfsError } from '../protocol/errors.js';
-import { type Attributes, GetAttributes, GetPath, LookupPath, Snapshot } from '../protocol/messages/index.js';
+import { type Attributes, GetPath, LookupPath, Snapshot } from '../protocol/messages/index.js';
 import { Access, callContext, requireAccess } from './access.js';
 import { type ByteString, type Context, FileType, type Mount } from './handler.js';
 import type { InodeMap } from './inodes.js';
@@ -90,9 +90,8 @@ export class Powers {
   }
 
   async attributes(id: number, call: CallContext): Promise<Attributes> {
-    const askedAt = this.#client.moment;
-    const { attributes } = await this.#client.master.query(GetAttributes, { id }, call);
-    return this.#client.withLocalChanges(attributes, askedAt);
+    const { attributes, moment } = await this.#client.metadata.attributes(id, call);
+    return this.#client.withLocalChanges(attributes, moment);
   }
 
   /** The path in the cluster that a user means. @throws CROSS_DEVICE when it is not on this mount */

@@ -53,7 +53,7 @@ export class NodeMutations {
       locks: () => this.#lock(body.id),
       validate: () => {
         checkRegular(findNode(this.#state, body.id));
-        return { event: { type: 'extended', ...body } };
+        return { event: { type: 'extended', id: body.id, size: body.size } };
       },
     };
   }

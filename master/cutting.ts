@@ -47,7 +47,7 @@ export class Cutting {
     const { size } = body.changes;
     if (size === undefined) return mutations.run(nodes.setAttributes(body, caller), origin, signal);
     const plan = nodes.setAttributes(body, caller);
-    return gatekeeper.attempts(() =>
+    const { reply, acknowledged } = await gatekeeper.attempts(() =>
       gatekeeper.behindGates([body.id], signal, async () => {
         await gatekeeper.endLeases(this.#cutChunks(body.id, size));
         const validate = (): Decision<AttributesReply> => {
@@ -56,9 +56,11 @@ export class Cutting {
             throw new TreeChanged();
           return plan.validate();
         };
-        return mutations.run({ locks: plan.locks, validate }, origin, signal);
+        return mutations.carryOut({ locks: plan.locks, validate }, origin, signal);
       }),
     );
+    await acknowledged;
+    return reply;
   }
 
   /** The chunks that a new length cuts off or cuts short. */
@@ -76,14 +78,16 @@ export class Cutting {
     signal: Signal,
   ): Promise<AttributesReply> {
     const { state, mutations, gatekeeper } = this.#parts;
-    return gatekeeper.attempts(() => {
+    const { reply, acknowledged } = await gatekeeper.attempts(() => {
       const files = this.#filesUnder(findNode(state, body.id));
       return gatekeeper.behindGates([...files], signal, async () => {
         const handles = [...files].flatMap((id) => state.nodes.get(id)?.chunks?.handles() ?? []);
         await gatekeeper.settle(gatekeeper.chunksOf(handles));
-        return mutations.run(this.#planSnapshot(body, files), origin, signal);
+        return mutations.carryOut(this.#planSnapshot(body, files), origin, signal);
       });
     });
+    await acknowledged;
+    return reply;
   }
 
   #planSnapshot(body: ValueOf<typeof Snapshot.request>, gated: ReadonlySet<number>): Plan<AttributesReply> {

@@ -3,6 +3,7 @@ import type { Clock } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
 import { apply, type Effects } from './apply.js';
+import type { Coherence } from './coherence.js';
 import type { OperationLog } from './operation-log.js';
 import { encodeRecord } from './segment.js';
 import type { LoggedState } from './state.js';
@@ -12,22 +13,33 @@ export interface Origin {
   readonly session: number;
   readonly sequence: number;
   readonly method: number;
+  /** Whether its client has stopped waiting for the answer. */
+  readonly isAbandoned?: () => boolean;
 }
 
 /** For what the master does on its own. */
 export const OWN: Origin = { session: 0, sequence: 0, method: 0 };
+
+/** A mutation that is durable and true. */
+export interface CarriedOut<Reply> {
+  readonly reply: Reply;
+  /** What its reply waits for: everybody else has forgotten what they were told before. */
+  readonly acknowledged: Promise<unknown> | undefined;
+}
 
 export class Journal {
   readonly #clock: Clock;
   readonly #log: OperationLog;
   readonly #state: LoggedState;
   readonly #effects: Effects;
+  readonly #coherence: Coherence;
 
-  constructor(clock: Clock, log: OperationLog, state: LoggedState, effects: Effects) {
+  constructor(clock: Clock, log: OperationLog, state: LoggedState, effects: Effects, coherence: Coherence) {
     this.#clock = clock;
     this.#log = log;
     this.#state = state;
     this.#effects = effects;
+    this.#coherence = coherence;
   }
 
   /**
@@ -35,15 +47,29 @@ export class Journal {
    * INVARIANT: whatever validated the event still holds its locks.
    * @throws NO_SPACE: it did not happen; OVERLOADED
    */
-  commit<Reply>(event: LogEvent, origin: Origin = OWN): Promise<Reply> {
+  async commit<Reply>(event: LogEvent, origin: Origin = OWN): Promise<Reply> {
+    return (await this.carryOut<Reply>(event, origin)).reply;
+  }
+
+  /** {@link commit}, for a mutation that somebody waits for. The locks are released before what it waits for. */
+  carryOut<Reply>(event: LogEvent, origin: Origin): Promise<CarriedOut<Reply>> {
     const { sec, nsec } = this.#clock.wallTime();
     const { session, sequence, method } = origin;
     // What the master does on its own may use the reserve: leases end, servers come and go.
     if (this.#log.full && session !== 0)
       return Promise.reject(new GfsError('NO_SPACE', 'the disk of the operation log is full'));
     const record: LogRecord = { timeSec: sec, timeNsec: nsec, session, sequence, method, event };
-    return new Promise<Reply>((resolve, reject: (error: GfsError) => void) => {
-      const onDurable = (): void => resolve(apply(this.#state, record, this.#effects) as Reply);
+    return new Promise<CarriedOut<Reply>>((resolve, reject: (error: GfsError) => void) => {
+      const onDurable = (): void => {
+        const touched = this.#coherence.touches(event);
+        const reply = apply(this.#state, record, this.#effects) as Reply;
+        const { acknowledged, extras } = this.#coherence.applied(
+          record,
+          touched,
+          origin.isAbandoned?.() ?? false,
+        );
+        resolve({ reply: extras === undefined ? reply : { ...reply, ...extras }, acknowledged });
+      };
       this.#log.append(encodeRecord(record), onDurable, reject);
     });
   }

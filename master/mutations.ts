@@ -1,11 +1,12 @@
 /**
  * The one path of every mutation: resolve node ids to paths → take the locks → see that the paths still
- * hold → validate → log and wait until durable → apply → release the locks. Log before memory, so that
- * nobody reads what a crash could take back; the locks keep conflicting operations apart meanwhile.
+ * hold → validate → log and wait until durable → apply → release the locks → wait until everybody has
+ * forgotten what was before. Log before memory, so that nobody reads what a crash could take back; the locks
+ * keep conflicting operations apart meanwhile.
  */
 import { GfsError } from '../protocol/errors.js';
 import type { LogEvent } from '../protocol/records.js';
-import type { Journal, Origin } from './journal.js';
+import type { CarriedOut, Journal, Origin } from './journal.js';
 import type { Held, LockManager, LockSet } from './locks.js';
 
 const MAX_ATTEMPTS = 1000;
@@ -31,12 +32,23 @@ export class Mutations {
 
   /** @param signal ends a wait for locks; once validated, the mutation happens */
   async run<Reply>(plan: Plan<Reply>, origin: Origin, signal: () => AbortSignal): Promise<Reply> {
+    const { reply, acknowledged } = await this.carryOut(plan, origin, signal);
+    await acknowledged;
+    return reply;
+  }
+
+  /** {@link run}, for one who holds something else that must not be held while others forget. */
+  async carryOut<Reply>(
+    plan: Plan<Reply>,
+    origin: Origin,
+    signal: () => AbortSignal,
+  ): Promise<CarriedOut<Reply>> {
     const acquired = this.#lock(plan, signal);
     const held = acquired instanceof Promise ? await acquired : acquired;
     try {
       const decision = plan.validate();
-      if ('reply' in decision) return decision.reply;
-      return await this.#journal.commit<Reply>(decision.event, origin);
+      if ('reply' in decision) return { reply: decision.reply, acknowledged: undefined };
+      return await this.#journal.carryOut<Reply>(decision.event, origin);
     } finally {
       held.release();
     }

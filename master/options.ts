@@ -32,6 +32,8 @@ export interface MasterOptions {
   /** Silence after which they are taken for dead. */
   readonly sessionTimeoutMs: number;
   readonly heartbeatIntervalMs: number;
+  /** What clients may keep, all together; 22 bytes each. Rounded up to a power of two. */
+  readonly maxPromises: number;
   /** How long deleted files can be brought back (paper §4.4: three days). */
   readonly retentionMs: number;
   readonly replication: ReplicationOptions;
@@ -55,6 +57,7 @@ export const masterDefaults: MasterOptions = {
   renewIntervalMs: 500,
   sessionTimeoutMs: 2_000,
   heartbeatIntervalMs: 5_000,
+  maxPromises: 1_048_576,
   retentionMs: 3 * 24 * 3600 * 1000,
   replication: replicationDefaults,
 };

@@ -7,6 +7,7 @@ import { Checkpointer } from './checkpointer.js';
 import type { MakeCheckpoint } from './checkpointing.js';
 import { ChunkPool } from './chunk-pool.js';
 import { ChunkserverTable } from './chunkservers.js';
+import { Coherence } from './coherence.js';
 import { Cutting } from './cutting.js';
 import { GarbageCollector } from './garbage.js';
 import { Gatekeeper } from './gatekeeper.js';
@@ -22,6 +23,7 @@ import { Mutations } from './mutations.js';
 import { Namespace } from './namespace.js';
 import { OperationLog, type OperationLogOptions } from './operation-log.js';
 import { DEFAULT_LOG_SEGMENT_BYTES, type MasterOptions } from './options.js';
+import { PromisedReads } from './promised-reads.js';
 import { Raiser } from './raising.js';
 import { Reads } from './reads.js';
 import { type LogIdentity, recover } from './recovery.js';
@@ -50,6 +52,8 @@ export interface MasterParts {
   readonly cutting: Cutting;
   readonly sharing: Sharing;
   readonly reads: Reads;
+  readonly promisedReads: PromisedReads;
+  readonly coherence: Coherence;
   readonly sessions: ClientSessions;
   readonly chunkservers: ChunkserverTable;
   readonly leases: Leases;
@@ -108,13 +112,21 @@ export async function assemble(
       replicas.removeChunk(handle);
     },
   };
-  const journal = new Journal(clock, log, state, effects);
+  const coherence = new Coherence(state, environment, options);
+  const journal = new Journal(clock, log, state, effects, coherence);
   const allocator = new Allocator(state, journal);
   const locks = new LockManager();
   const gates = new LockManager();
   const mutations = new Mutations(locks, journal);
   const nodes = new NodeMutations(state);
-  const sessions = new ClientSessions(state, journal, allocator, environment, options.sessionTimeoutMs);
+  const sessions = new ClientSessions(
+    state,
+    journal,
+    allocator,
+    environment,
+    coherence,
+    options.sessionTimeoutMs,
+  );
   const chunkservers = new ChunkserverTable({
     state,
     journal,
@@ -149,6 +161,10 @@ export async function assemble(
   const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
   const health = new Health(state, replicas, chunkservers, timers);
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
+  const reads = new Reads(state, locks);
+  const locations = new Locations(state, replicas, chunkservers, raiser, logger, (handle) =>
+    replicator.boost(handle),
+  );
   const gauges = new Gauges(metrics, { state, log, locks, sessions, chunkservers, leases, replicator });
   return {
     gauges,
@@ -162,15 +178,15 @@ export async function assemble(
     nodes,
     cutting: new Cutting({ state, allocator, mutations, nodes, gatekeeper }),
     sharing: new Sharing(state, mutations, gatekeeper),
-    reads: new Reads(state, locks),
+    reads,
+    promisedReads: new PromisedReads(state, reads, locations, coherence),
+    coherence,
     sessions,
     chunkservers,
     leases,
     pool,
     grants: new Grants({ ...chunkParts, clock, logger, options }),
-    locations: new Locations(state, replicas, chunkservers, raiser, logger, (handle) =>
-      replicator.boost(handle),
-    ),
+    locations,
     replicator,
     garbage,
     health,

@@ -29,12 +29,27 @@ export class Reads {
   }
 
   async lookup(parent: number, name: string, signal: Signal): Promise<Attributes> {
-    if (this.#locks.hasWriters) {
-      const path = this.#state.pathOf(findDirectory(this.#state, parent));
-      if (path !== undefined) await this.#settled(`${path}/${name}`, signal);
-    }
+    await this.nameSettled(parent, name, signal);
     const directory = findDirectory(this.#state, parent);
     return findNode(this.#state, findEntry(directory, name).node).attributes();
+  }
+
+  /** Resolves once nobody is changing this name. @throws STALE_NODE, NOT_DIRECTORY */
+  async nameSettled(parent: number, name: string, signal: Signal): Promise<void> {
+    if (!this.#locks.hasWriters) return;
+    const path = this.#state.pathOf(findDirectory(this.#state, parent));
+    if (path !== undefined) await this.#settled(`${path}/${name}`, signal);
+  }
+
+  /** Resolves once nobody is changing this node. */
+  async nodeSettled(id: number, signal: Signal): Promise<void> {
+    await this.#settled(id, signal);
+  }
+
+  /** The nodes that a page of a directory would tell of. */
+  nodesOf(body: ValueOf<typeof ReadDirectory.request>): number[] {
+    const directory = findDirectory(this.#state, body.id);
+    return directory.entries.page(body.cookie, pageLimit(body.limit)).map(({ node }) => node);
   }
 
   /** Symbolic links are not followed: that is the kernel's, or the user's, business. */
@@ -64,7 +79,7 @@ export class Reads {
 
   readDirectory(body: ValueOf<typeof ReadDirectory.request>): ValueOf<typeof ReadDirectory.reply> {
     const directory = findDirectory(this.#state, body.id);
-    const limit = Math.min(Math.max(body.limit, 1), MAX_DIRECTORY_PAGE);
+    const limit = pageLimit(body.limit);
     const page = directory.entries.page(body.cookie, limit);
     const entries = [];
     let bytes = 0;
@@ -107,4 +122,8 @@ export class Reads {
     const held = await this.#locks.acquire(set, signal);
     held.release();
   }
+}
+
+function pageLimit(limit: number): number {
+  return Math.min(Math.max(limit, 1), MAX_DIRECTORY_PAGE);
 }

@@ -64,16 +64,12 @@ function registerSessions(service: MasterService, { sessions, superblock, option
     });
 }
 
-function registerReads(service: MasterService, { reads }: MasterParts): void {
+function registerReads(service: MasterService, { reads, promisedReads }: MasterParts): void {
   service
-    .answer(m.Lookup, async (body, request) => ({
-      attributes: await reads.lookup(body.parent, body.name, () => request.signal),
-    }))
+    .answer(m.Lookup, (body, request) => promisedReads.lookup(body, request))
     .answer(m.LookupPath, (body) => ({ attributes: reads.lookupPath(body.path) }))
-    .answer(m.GetAttributes, async (body, request) => ({
-      attributes: await reads.attributes(body.id, () => request.signal),
-    }))
-    .answer(m.ReadDirectory, (body) => reads.readDirectory(body))
+    .answer(m.GetAttributes, (body, request) => promisedReads.attributes(body.id, request))
+    .answer(m.ReadDirectory, (body, request) => promisedReads.readDirectory(body, request))
     .answer(m.GetPath, (body) => ({ path: reads.path(body.id) }))
     .answer(m.ReadLink, (body) => ({ target: reads.readLink(body.id) }))
     .answer(m.GetXattr, async (body, request) => ({
@@ -85,7 +81,7 @@ function registerReads(service: MasterService, { reads }: MasterParts): void {
 }
 
 function registerMutations(service: MasterService, parts: MasterParts): void {
-  const { namespace, nodes, cutting, sharing, sessions, mutations, trash } = parts;
+  const { namespace, nodes, cutting, sharing, sessions, mutations, trash, coherence } = parts;
   /** A mutation that is one plan: done once per sequence. */
   const mutation = <Request, Reply>(
     method: Method<Request, Reply>,
@@ -102,13 +98,19 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
   mutation(m.Link, (body) => namespace.link(body));
   mutation(m.Unlink, (body) => namespace.unlink(body));
   mutation(m.Rename, (body) => namespace.rename(body));
-  mutation(m.ExtendFile, (body) => nodes.extend(body));
   mutation(m.SetXattr, (body) => nodes.setXattr(body));
   mutation(m.RemoveXattr, (body) => nodes.removeXattr(body));
   mutation(m.Undelete, (body, { header }) => trash.undelete(body, header));
   mutation(m.Purge, (body, { header }) => trash.purge(body, header));
   mutation(m.SetRetention, (body) => trash.setRetention(body));
   service
+    .answer(m.ExtendFile, async (body, request) => {
+      const reply = await sessions.once(m.ExtendFile, request, (origin) =>
+        mutations.run(nodes.extend(body), origin, () => request.signal),
+      );
+      if (body.defer !== true) return reply;
+      return { ...reply, deferred: coherence.defer(request.header.session, body.id) };
+    })
     .answer(m.SetAttributes, (body, request) =>
       sessions.once(m.SetAttributes, request, (origin) =>
         cutting.setAttributes(body, request.header, origin, () => request.signal),
@@ -127,12 +129,12 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
 
 function registerChunks(
   service: MasterService,
-  { locations, grants, sessions, chunkservers, status }: MasterParts,
+  { promisedReads, grants, sessions, chunkservers, status }: MasterParts,
 ): void {
   const near = (request: IncomingRequest): m.Location | undefined =>
     sessions.placeOf(request.header.session).location;
   service
-    .answer(m.GetChunks, (body, request) => locations.chunks(body, near(request)))
+    .answer(m.GetChunks, (body, request) => promisedReads.chunks(body, request, near(request)))
     // Not under a sequence: asking again gives the same lease, or a newer one, which is as good.
     .answer(m.GetLease, async (body, request) => ({ lease: await grants.lease(body, near(request)) }))
     .answer(m.ReportCorrupt, (body) => {

@@ -10,11 +10,15 @@ import { MAX_IDS_PER_RECORD } from '../protocol/records.js';
 import type { Caller, IncomingRequest, Method } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Allocator } from './allocator.js';
+import type { Coherence } from './coherence.js';
 import type { Journal, Origin } from './journal.js';
 import type { LoggedState, Session } from './state.js';
 
 export const MAX_SESSIONS = 65_536;
 const MAX_OPEN_FILES = 1_048_576;
+const MAX_WAITING_MUTATIONS = 65_536;
+/** Clocks drift by a percent at most; a client counts from before it was heard. */
+const BELIEF_MARGIN = 1.02;
 /** How long a client that fell silent may come back to its session. */
 const RESUME_WITHIN_MS = 3600 * 1000;
 
@@ -37,18 +41,25 @@ export class ClientSessions {
   readonly #allocator: Allocator;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #coherence: Coherence;
   readonly #timeoutMs: number;
   readonly #clients = new Map<number, Client>();
   /** Node id → sessions that have it open. */
   readonly #openCounts = new Map<number, number>();
   /** Sessions of the master's former life whose clients have not told what they have open. */
   readonly #unheard = new Set<number>();
+  /** Those of them that may still believe what that life promised them. */
+  readonly #believing = new Set<number>();
+  readonly #startedAtMs: number;
+  /** Mutations that wait until nobody does. */
+  readonly #waitingForBelief: (() => void)[] = [];
 
   constructor(
     state: LoggedState,
     journal: Journal,
     allocator: Allocator,
     environment: { readonly clock: Clock; readonly logger: Logger },
+    coherence: Coherence,
     timeoutMs: number,
   ) {
     this.#state = state;
@@ -56,11 +67,14 @@ export class ClientSessions {
     this.#allocator = allocator;
     this.#clock = environment.clock;
     this.#logger = environment.logger;
+    this.#coherence = coherence;
     this.#timeoutMs = timeoutMs;
+    this.#startedAtMs = environment.clock.monotonicMs();
     for (const session of state.sessions.values()) {
       if (session.kind !== 'client') continue;
       this.#clients.set(session.id, this.#newClient(session));
       this.#unheard.add(session.id);
+      this.#believing.add(session.id);
     }
   }
 
@@ -100,6 +114,8 @@ export class ClientSessions {
     client.rack = body.rack;
     client.peer = peer;
     client.lastHeardMs = this.#clock.monotonicMs();
+    if (body.caches === true) this.#coherence.open(client.session.id, peer);
+    this.#believesNoMore(client.session.id);
     peer.onceClosed(() => {
       if (client.peer === peer) this.#lapse(client, 'its connection is gone');
     });
@@ -181,7 +197,15 @@ export class ClientSessions {
     const { session } = client;
     const { sequence } = request.header;
     if (sequence === 0) throw new GfsError('MALFORMED', `${method.name} without a sequence`);
+    if (this.#believing.size > 0) await this.#untilNobodyBelieves();
     for (;;) {
+      const first = client.running.get(sequence);
+      if (first !== undefined) {
+        // Its result may be known before everybody has forgotten what it changed: this copy waits for that too.
+        // If it fails nothing was logged, and this copy may try: the first one's caller may be gone.
+        await first.catch(() => undefined);
+        continue;
+      }
       const stored = session.results.get(sequence);
       if (stored !== undefined) {
         if (stored.method !== method.number)
@@ -191,18 +215,34 @@ export class ClientSessions {
       if (sequence <= session.highestSequence - SESSION_RESULTS) {
         throw new GfsError('UNKNOWN_OUTCOME', `the result of sequence ${sequence} is no longer remembered`);
       }
-      const first = client.running.get(sequence);
-      if (first === undefined) break;
-      // If it fails nothing was logged, and this copy may try: the first one's caller may be gone.
-      await first.catch(() => undefined);
+      break;
     }
-    const running = run({ session: session.id, sequence, method: method.number });
+    const running = run({
+      session: session.id,
+      sequence,
+      method: method.number,
+      isAbandoned: () => request.signal.aborted,
+    });
     client.running.set(sequence, running);
     try {
       return await running;
     } finally {
       client.running.delete(sequence);
     }
+  }
+
+  // A former life's promises: nobody knows them any more, so nothing changes while somebody may believe them.
+
+  #believesNoMore(session: number): void {
+    if (!this.#believing.delete(session) || this.#believing.size > 0) return;
+    for (const wake of this.#waitingForBelief.splice(0)) wake();
+  }
+
+  /** @throws OVERLOADED */
+  async #untilNobodyBelieves(): Promise<void> {
+    if (this.#waitingForBelief.length >= MAX_WAITING_MUTATIONS)
+      throw new GfsError('OVERLOADED', 'the master has just started');
+    await new Promise<void>((resolve) => this.#waitingForBelief.push(resolve));
   }
 
   #require(request: IncomingRequest): Client {
@@ -220,6 +260,9 @@ export class ClientSessions {
    */
   sweep(lateMs: number): void {
     const nowMs = this.#clock.monotonicMs();
+    if (this.#believing.size > 0 && nowMs - this.#startedAtMs > BELIEF_MARGIN * this.#timeoutMs) {
+      for (const session of [...this.#believing]) this.#believesNoMore(session);
+    }
     const over: Client[] = [];
     for (const client of this.#clients.values()) {
       client.lastHeardMs = Math.min(nowMs, client.lastHeardMs + lateMs);
@@ -243,6 +286,7 @@ export class ClientSessions {
   /** The session stays, with its results and open files: its client may come back. */
   #lapse(client: Client, reason: string): void {
     client.peer = undefined;
+    this.#coherence.close(client.session.id);
     client.lastHeardMs = this.#clock.monotonicMs();
     this.#logger.info(
       { session: client.session.id, clientId: client.session.owner, reason },
@@ -255,6 +299,7 @@ export class ClientSessions {
     for (const client of clients) {
       if (!this.#clients.delete(client.session.id)) continue;
       client.peer = undefined;
+      this.#coherence.close(client.session.id);
       this.#unheard.delete(client.session.id);
       for (const id of client.opened) this.#forgetOpen(id);
       this.#logger.info(

@@ -65,7 +65,7 @@ export class Sharing {
    * @param ids ascending
    * @param end sees to it that nobody does
    */
-  #withoutLeases<Reply>(
+  async #withoutLeases<Reply>(
     ids: readonly number[],
     concerned: () => ChunkState[],
     end: (chunks: ChunkState[]) => Promise<void>,
@@ -86,12 +86,14 @@ export class Sharing {
         return decide();
       },
     };
-    return this.#gatekeeper.attempts(() =>
+    const { reply, acknowledged } = await this.#gatekeeper.attempts(() =>
       this.#gatekeeper.behindGates(ids, signal, async () => {
         await end(concerned());
-        return this.#mutations.run(plan, origin, signal);
+        return this.#mutations.carryOut(plan, origin, signal);
       }),
     );
+    await acknowledged;
+    return reply;
   }
 
   /** How much of what is asked for can be shared: whole chunks, and the rest where the copy ends with it. */

@@ -36,6 +36,9 @@ export const MAX_PROBLEMS_PAGE = 512;
 export const MAX_TREE_DEPTH = MAX_PATH_BYTES + 2;
 /** Chunks described by one reply. */
 export const MAX_CHUNKS_PER_REPLY = 64;
+/** Nodes, and names, that one message breaks promises of; what is above goes in the next. */
+export const MAX_BROKEN_NODES = 16_384;
+export const MAX_BROKEN_NAMES = 1_024;
 /** Chunks in one page of a chunkserver's report. */
 export const MAX_REPORT_PAGE = 16_384;
 

@@ -20,7 +20,7 @@ const MOUNT_TIMEOUT_MS = 60_000;
 const UMOUNT_TIMEOUT_MS = 60_000;
 const PROBE_TIMEOUT_MS = 3000;
 /** How long the kernel's own caches are believed, unless -o says otherwise. */
-const DEFAULT_TTL_MS = 1000;
+const DEFAULT_TTL_MS = 2000;
 
 export interface MountFlags extends DaemonFlags {
   readonly foreground?: boolean;

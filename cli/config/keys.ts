@@ -104,6 +104,11 @@ export const sections = {
         3 * DAY_MS,
         'How long the chunks of a deleted file are kept.',
       ),
+      promises: key(
+        whole(1024, 2 ** 27),
+        2 ** 20,
+        'Names and attributes that mounts may keep without asking, all mounts together; 22 bytes of memory each. Rounded up to a power of two; beyond it the oldest promise is taken back.',
+      ),
       metrics_port: optional(
         port,
         'Serves Prometheus metrics at `http://HOST:PORT/metrics`. Not set: no metrics.',

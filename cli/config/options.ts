@@ -43,6 +43,7 @@ export function masterOptions(configuration: Configuration): MasterOptions {
       serverRateBps: replication.server_rate,
       maxMovesPerServer: replication.moves_per_server,
     },
+    maxPromises: master.promises,
   };
 }
 
@@ -72,6 +73,7 @@ export function clientOptions(configuration: Configuration): ClientOptions {
     deadlineMs: client.deadline,
     hard: client.hard,
     writeBehindBytes: client.write_behind,
+    caches: false,
   };
 }
 

@@ -2,8 +2,9 @@
 import { writeFile } from 'node:fs/promises';
 import type { Environment, Logger } from '../../environment/ports/index.js';
 import { ERRNO } from '../../protocol/errno.js';
-import type { ByteString, Capability, FuseHandler, Inode, Mount } from '../handler.js';
+import type { ByteString, Capability, FuseHandler, Inode, Mount, Stale } from '../handler.js';
 import type { Addon, Device, Mounted } from './addon.js';
+import { Invalidation } from './invalidation.js';
 import { detachDirectory } from './mounting.js';
 import { mountAt } from './mountpoint.js';
 import { MAX_WRITE_BYTES, READ_AHEAD_BYTES, type SessionOptions } from './negotiation.js';
@@ -33,6 +34,7 @@ export class KernelMount implements Mount {
   readonly #device: Device;
   readonly #session: Session;
   readonly #notices: Notices;
+  readonly #invalidation: Invalidation;
   /** `major:minor` of the mount, once it is known. */
   #deviceNumber: string | undefined;
   #over = false;
@@ -77,6 +79,7 @@ export class KernelMount implements Mount {
     });
     this.#session = new Session(handler, this.#device, out, options, environment);
     this.#notices = new Notices((message) => this.#device.notify(message), this.#logger);
+    this.#invalidation = new Invalidation(this.#session, this.#notices, environment.timers);
   }
 
   /** Resolves when the kernel has agreed to the session and requests are being served. */
@@ -104,6 +107,14 @@ export class KernelMount implements Mount {
   async invalidateInode(inode: Inode, offset: number, length: number): Promise<void> {
     this.#session.changedElsewhere(inode);
     await this.#notices.send(invalidateInodeMessage(inode, offset, length));
+  }
+
+  invalidate(stale: Stale): Promise<void> {
+    return this.#invalidation.forget(stale);
+  }
+
+  expireEntries(): void {
+    this.#session.expireEntries();
   }
 
   async #unmount(): Promise<void> {

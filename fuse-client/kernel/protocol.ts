@@ -70,7 +70,7 @@ export function opcodeName(opcode: number): string {
 }
 
 /** FUSE_NOTIFY_…: messages of ours that answer no request. */
-export const Notification = { INVAL_INODE: 2, INVAL_ENTRY: 3 } as const;
+export const Notification = { INVAL_INODE: 2, INVAL_ENTRY: 3, INCREMENT_EPOCH: 8 } as const;
 
 /** FUSE_INIT's flags, the first 32 of them. */
 export const InitFlag = {

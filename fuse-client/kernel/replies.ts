@@ -43,6 +43,13 @@ export function entry(out: ReplyWriter, value: Entry): void {
   out.attributes(at + EntryOut.attributes, value.attributes);
 }
 
+/** A name that is not there, to be believed for a while: inode 0. */
+export function absent(out: ReplyWriter, ttlMs: number): void {
+  const { EntryOut } = p;
+  const at = out.zeros(EntryOut.BYTES);
+  out.ttl(at + EntryOut.entryTtl, at + EntryOut.entryTtlNsec, ttlMs);
+}
+
 /** Direct writes that do not extend the file need no lock of the kernel's: the primary orders them. */
 export function opened(out: ReplyWriter, value: OpenReply): void {
   const direct = value.directIo ? p.OpenFlag.DIRECT_IO | p.OpenFlag.PARALLEL_DIRECT_WRITES : 0;

@@ -6,12 +6,13 @@
 import type { Counter, Logger, Metrics } from '../../environment/ports/index.js';
 import { ERRNO } from '../../protocol/errno.js';
 import { GfsError } from '../../protocol/errors.js';
-import type { FuseHandler, Inode } from '../handler.js';
+import { type FuseHandler, type Inode, NoSuchName } from '../handler.js';
 import { MAX_REPLY_BUFFERS } from './addon.js';
 import { type Negotiated, negotiate, type SessionOptions } from './negotiation.js';
 import { type Operation, operations } from './operations.js';
 import { Privileges } from './privileges.js';
-import { BatchForgetIn, ForgetIn, InterruptIn, Opcode, opcodeName } from './protocol.js';
+import { BatchForgetIn, ForgetIn, InterruptIn, Notification, Opcode, opcodeName } from './protocol.js';
+import { absent } from './replies.js';
 import type { ReplyWriter } from './reply.js';
 import type { Request, RequestView } from './request.js';
 
@@ -20,6 +21,12 @@ export interface Transport {
   reply(length: number): number;
   replyWith(length: number, buffers: readonly Uint8Array[]): number;
 }
+
+/** What the kernel asks with a directory's lock in its hand. */
+const NAME_OPERATIONS = new Set<number>([
+  ...[Opcode.LOOKUP, Opcode.CREATE, Opcode.MKNOD, Opcode.MKDIR, Opcode.SYMLINK, Opcode.LINK, Opcode.UNLINK],
+  ...[Opcode.RMDIR, Opcode.RENAME, Opcode.RENAME2, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.OPEN],
+]);
 
 interface Counters {
   readonly requests: Counter;
@@ -46,6 +53,7 @@ export class Session {
   readonly #pending = new Map<number, Request>();
   readonly #whenIdle: (() => void)[] = [];
   #open = true;
+  #canExpire = true;
 
   constructor(
     handler: FuseHandler,
@@ -93,6 +101,33 @@ export class Session {
   /** The inode may have changed on another mount. */
   changedElsewhere(inode: Inode): void {
     this.#privileges.forget(inode);
+  }
+
+  /** Whether a request is under way for which the kernel holds a directory. Few are ever under way. */
+  get waitsForNames(): boolean {
+    for (const { opcode } of this.#pending.values()) if (NAME_OPERATIONS.has(opcode)) return true;
+    return false;
+  }
+
+  /** Whether pages of this inode are being read. */
+  isReading(inode: Inode): boolean {
+    for (const { opcode, inode: its } of this.#pending.values()) {
+      if (its === inode && opcode === Opcode.READ) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Has the kernel look every name up again before it believes it. It does not block, unlike other notifications.
+   * @returns false where the kernel does not know how (before Linux 6.16)
+   */
+  expireEntries(): boolean {
+    if (!this.#canExpire || !this.#open) return false;
+    this.#out.clear();
+    // It answers no request, and its code stands where a reply has its error.
+    const result = this.#transport.reply(this.#out.finish(0, -Notification.INCREMENT_EPOCH));
+    this.#canExpire = result !== -ERRNO.EINVAL;
+    return result === 0;
   }
 
   /** Resolves when no request waits for the handler. */
@@ -145,6 +180,11 @@ export class Session {
   /** A handler's error, or one in writing its answer, becomes an errno. */
   #refuse(request: Request, error: unknown): void {
     this.#countersOf(request.opcode).errors.add();
+    if (error instanceof NoSuchName && error.ttlMs > 0 && request.opcode === Opcode.LOOKUP) {
+      this.#out.clear();
+      absent(this.#out, error.ttlMs);
+      return this.#send(request, 0);
+    }
     if (error instanceof GfsError) {
       if (error.code === 'INTERNAL') this.#logUnforeseen(request, error);
       return this.#fail(request, error.errnoNumber);

@@ -34,7 +34,12 @@ import {
 } from './types.js';
 
 const empty = struct({});
+/** Which of the promises (messages/coherence.ts) come with a reply. Absent for a client that does not cache. */
+const promised = optional(u32);
 const entryReply = struct({ attributes: attributesCodec });
+const promisedReply = struct({ attributes: attributesCodec, promised });
+/** The directory as the new name has left it. */
+const madeReply = struct({ attributes: attributesCodec, promised, parent: optional(attributesCodec) });
 const xattrName = byteString(MAX_XATTR_NAME_BYTES);
 
 /**
@@ -50,6 +55,8 @@ export const RegisterClient = method(
     location: optional(locationCodec),
     rack: optional(text(64)),
     resume: optional(u53),
+    /** It keeps what it is told, and answers BreakPromises: replies come with promises. */
+    caches: optional(bool),
   }),
   struct({
     session: u53,
@@ -73,33 +80,58 @@ export const Renew = method(
 /** An orderly end of the session. */
 export const EndSession = method(12, 'endSession', empty, empty);
 
-/** @throws NOT_FOUND, NOT_DIRECTORY, STALE_NODE */
-export const Lookup = method(20, 'lookup', struct({ parent: nodeIdCodec, name: nameCodec }), entryReply);
+/**
+ * To a client that caches a name that is not there is an answer, without attributes.
+ * @throws NOT_FOUND, NOT_DIRECTORY, STALE_NODE
+ */
+export const Lookup = method(
+  20,
+  'lookup',
+  struct({ parent: nodeIdCodec, name: nameCodec }),
+  struct({ attributes: optional(attributesCodec), promised }),
+);
 
 /** Resolves an absolute path of the cluster, without following symbolic links. `names` are its components. */
 export const LookupPath = method(21, 'lookupPath', struct({ path: pathCodec }), entryReply);
 
-export const GetAttributes = method(22, 'getAttributes', struct({ id: nodeIdCodec }), entryReply);
+export const GetAttributes = method(22, 'getAttributes', struct({ id: nodeIdCodec }), promisedReply);
 
 /** setattr. A `size` smaller than the file's revokes the leases of the chunks that it cuts, first. */
 export const SetAttributes = method(
   23,
   'setAttributes',
   struct({ id: nodeIdCodec, changes: attributeChangesCodec }),
-  entryReply,
+  promisedReply,
 );
 
 /**
  * After a write: the file is at least `size` long, and was changed at `mtime`. Never shortens.
  */
-export const ExtendFile = method(24, 'extendFile', struct({ id: nodeIdCodec, size: u53 }), entryReply);
+export const ExtendFile = method(
+  24,
+  'extendFile',
+  struct({
+    id: nodeIdCodec,
+    size: u53,
+    /** The next lengths may be told later, but when the master asks for them (ReportLengths). */
+    defer: optional(bool),
+  }),
+  struct({ attributes: attributesCodec, promised, deferred: optional(bool) }),
+);
 
 /** A page of a directory from after `cookie` (0: the start), without `.` and `..`. */
 export const ReadDirectory = method(
   25,
   'readDirectory',
   struct({ id: nodeIdCodec, cookie: u53, limit: u32 }),
-  struct({ entries: list(entryCodec, MAX_DIRECTORY_PAGE), end: bool, parent: nodeIdCodec }),
+  struct({
+    entries: list(entryCodec, MAX_DIRECTORY_PAGE),
+    end: bool,
+    parent: nodeIdCodec,
+    promised,
+    /** Those of the entries whose attributes are not promised. */
+    unpromised: optional(list(nodeIdCodec, MAX_DIRECTORY_PAGE)),
+  }),
 );
 
 /** creat, mkdir, mknod by the type in `mode`. The caller's uid and gid become the owner (setgid directories honoured). @throws EXISTS */
@@ -115,14 +147,19 @@ export const Create = method(
     /** Taken from the mode, but where the directory has a default ACL, which then decides. */
     umask: optional(u32),
   }),
-  struct({ attributes: attributesCodec, created: bool }),
+  struct({
+    attributes: attributesCodec,
+    created: bool,
+    promised,
+    parent: optional(attributesCodec),
+  }),
 );
 
 export const Symlink = method(
   27,
   'symlink',
   struct({ parent: nodeIdCodec, name: nameCodec, target: pathCodec }),
-  entryReply,
+  madeReply,
 );
 
 export const ReadLink = method(28, 'readLink', struct({ id: nodeIdCodec }), struct({ target: pathCodec }));
@@ -131,7 +168,7 @@ export const Link = method(
   29,
   'link',
   struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }),
-  entryReply,
+  madeReply,
 );
 
 /** unlink or, with `directory`, rmdir. */
@@ -139,7 +176,7 @@ export const Unlink = method(
   30,
   'unlink',
   struct({ parent: nodeIdCodec, name: nameCodec, directory: bool }),
-  struct({ id: nodeIdCodec }),
+  struct({ id: nodeIdCodec, promised, parent: optional(attributesCodec) }),
 );
 
 /** rename(2), renameat2(2). */
@@ -153,7 +190,13 @@ export const Rename = method(
     newName: nameCodec,
     mode: oneOf('replace', 'noreplace', 'exchange'),
   }),
-  empty,
+  struct({
+    promised,
+    parent: optional(attributesCodec),
+    newParent: optional(attributesCodec),
+    /** What was moved, and what was replaced or exchanged. */
+    nodes: optional(list(nodeIdCodec, 2)),
+  }),
 );
 
 export const SetXattr = method(
@@ -205,6 +248,8 @@ export const GetChunks = method(
     size: u53,
     /** As in the attributes. */
     dataVersion: optional(u53),
+    attributes: optional(attributesCodec),
+    promised,
   }),
 );
 

@@ -15,7 +15,7 @@ t.test('namespace: what is created is found by name, path, id and listing', asyn
   const { client } = await started();
   const directory = await client.mkdir(ROOT, 'a');
   const file = await client.create(directory, 'b');
-  t.equal((await client.call(m.Lookup, { parent: directory, name: 'b' })).attributes.id, file);
+  t.equal((await client.call(m.Lookup, { parent: directory, name: 'b' })).attributes?.id, file);
   t.equal((await client.lookup('/a/b')).id, file);
   t.equal((await client.lookup('/')).id, ROOT);
   const { attributes } = await client.call(m.GetAttributes, { id: file });

@@ -1,0 +1,275 @@
+/**
+ * What the master has promised this client, until it says otherwise: attributes, names (also that one is not
+ * there), whole listings. No messages here: {@link Metadata} asks.
+ *
+ * An answer may be older than a change that was heard of while it was on its way. So whoever asks takes a
+ * ticket before, and what was touched since is not kept.
+ */
+import { LRUCache } from 'lru-cache';
+import type { Attributes, DirectoryEntry } from '../protocol/messages/index.js';
+
+const MAX_ATTRIBUTES = 262_144;
+const MAX_DIRECTORIES = 65_536;
+/** Names of all directories together; then directories that were not used lately are forgotten. */
+const MAX_NAMES = 1_048_576;
+const MAX_XATTRS = 65_536;
+/** Changes remembered for answers that are on their way; older answers are not kept. */
+const MAX_TOUCHED = 65_536;
+
+/** The number of a node for its attributes; for names a string, see {@link entryKey}. */
+export type Key = number | string;
+
+export function entryKey(directory: number, name: string): Key {
+  return `${directory}/${name}`;
+}
+
+/** Stands for all names of a directory. */
+export function listingKey(directory: number): Key {
+  return `${directory}/`;
+}
+
+/** A change that this client makes. */
+export interface Change {
+  readonly ticket: number;
+  readonly keys: readonly Key[];
+}
+
+interface KnownAttributes {
+  readonly attributes: Attributes;
+  /** On the client's count of its own changes, when they were asked for. */
+  readonly moment: number;
+}
+
+/** A name that a directory does not have. */
+export const ABSENT = 0;
+
+interface KnownDirectory {
+  readonly names: Map<string, number>;
+  /** Every name that the directory has is among them, but for those in `doubtful`. */
+  complete: boolean;
+  readonly doubtful: Set<string>;
+  /** All entries, in the order of their cookies; gone with the first change. */
+  listing: readonly ListedName[] | undefined;
+  parent: number;
+}
+
+interface ListedName {
+  readonly name: string;
+  readonly cookie: number;
+  readonly node: number;
+}
+
+/** Of one node: values by name, `undefined` for one that it does not have. */
+type KnownXattrs = Map<string, Uint8Array | undefined>;
+
+export class MetadataCache {
+  #generation = 0;
+  /** Tickets below it are too old: what was touched since is no longer remembered. */
+  #floor = 0;
+  readonly #touched = new Map<Key, number>();
+  #nameCount = 0;
+  readonly #attributes = new LRUCache<number, KnownAttributes>({ max: MAX_ATTRIBUTES });
+  readonly #xattrs = new LRUCache<number, KnownXattrs>({ max: MAX_XATTRS });
+  readonly #directories = new LRUCache<number, KnownDirectory>({
+    max: MAX_DIRECTORIES,
+    dispose: ({ names }) => {
+      this.#nameCount -= names.size;
+    },
+  });
+
+  /** To be taken before a question, and given with its answer. */
+  get ticket(): number {
+    return this.#generation;
+  }
+
+  // What has changed.
+
+  /** The master says so: what is known is old, and so are answers on their way. */
+  touchAttributes(id: number): void {
+    this.#note(id);
+    this.#forgetAttributes(id);
+  }
+
+  touchEntry(directory: number, name: string): void {
+    this.#note(entryKey(directory, name));
+    this.#note(listingKey(directory));
+    this.#doubt(directory, name);
+  }
+
+  touchDirectory(directory: number): void {
+    // Every name of it: no answer on its way is kept.
+    this.#floor = ++this.#generation;
+    this.#directories.delete(directory);
+  }
+
+  /** Nothing is promised any more. */
+  clear(): void {
+    this.#floor = ++this.#generation;
+    this.#touched.clear();
+    this.#attributes.clear();
+    this.#xattrs.clear();
+    this.#directories.clear();
+  }
+
+  /** This client is about to change these. What is known of them stays until {@link end}. */
+  begin(keys: readonly Key[]): Change {
+    for (const key of keys) this.#note(key);
+    return { ticket: this.#generation, keys };
+  }
+
+  /** The change was answered. @returns whether what the answer says of a key may be kept: nothing else touched it */
+  end({ ticket, keys }: Change): (key: Key) => boolean {
+    const own = new Set(keys.filter((key) => !this.#isTouchedSince(key, ticket)));
+    for (const key of keys) {
+      this.#note(key);
+      this.#forget(key);
+    }
+    return (key) => own.has(key);
+  }
+
+  #forget(key: Key): void {
+    if (typeof key === 'number') return this.#forgetAttributes(key);
+    const slash = key.indexOf('/');
+    const name = key.slice(slash + 1);
+    if (name !== '') this.#doubt(Number(key.slice(0, slash)), name);
+  }
+
+  // Attributes.
+
+  attributes(id: number): KnownAttributes | undefined {
+    return this.#attributes.get(id);
+  }
+
+  knowsAttributes(id: number): boolean {
+    return this.#attributes.has(id);
+  }
+
+  keepAttributes(attributes: Attributes, ticket: number, moment: number): void {
+    if (!this.#isTouchedSince(attributes.id, ticket))
+      this.#attributes.set(attributes.id, { attributes, moment });
+  }
+
+  xattr(id: number, name: string): { readonly value: Uint8Array | undefined } | undefined {
+    const known = this.#xattrs.get(id);
+    return known?.has(name) ? { value: known.get(name) } : undefined;
+  }
+
+  /** Extended attributes come with the promise of the attributes. */
+  keepXattr(id: number, name: string, value: Uint8Array | undefined, ticket: number): void {
+    if (this.#isTouchedSince(id, ticket) || !this.#attributes.has(id)) return;
+    const known = this.#xattrs.get(id);
+    if (known === undefined) this.#xattrs.set(id, new Map([[name, value]]));
+    else known.set(name, value);
+  }
+
+  // Names.
+
+  /** The node of a name, {@link ABSENT}, or undefined when that is not known. */
+  entry(directory: number, name: string): number | undefined {
+    const known = this.#directories.get(directory);
+    if (known === undefined) return undefined;
+    const node = known.names.get(name);
+    if (node !== undefined) return node;
+    return known.complete && !known.doubtful.has(name) ? ABSENT : undefined;
+  }
+
+  keepEntry(directory: number, name: string, node: number, ticket: number): void {
+    if (this.#isTouchedSince(entryKey(directory, name), ticket)) return;
+    const known = this.#directory(directory);
+    known.doubtful.delete(name);
+    // In a complete directory a name that is not there need not be known.
+    if (node === ABSENT && known.complete) this.#removeName(known, name);
+    else this.#setName(known, name, node);
+  }
+
+  /** Somebody else is told that a name is not there, and has to be told when it is. */
+  noteAbsent(directory: number, name: string): void {
+    this.#setName(this.#directory(directory), name, ABSENT);
+  }
+
+  /** The names that were told of, also those that are not there. */
+  namesOf(directory: number): string[] {
+    return [...(this.#directories.peek(directory)?.names.keys() ?? [])];
+  }
+
+  /** The directory is as new: it has no names. */
+  keepEmpty(directory: number, ticket: number): void {
+    if (this.#isTouchedSince(listingKey(directory), ticket)) return;
+    this.#directories.delete(directory);
+    this.#directory(directory).complete = true;
+  }
+
+  /** A whole listing, if all of its attributes are known too. */
+  listing(
+    directory: number,
+  ): { readonly entries: readonly DirectoryEntry[]; readonly parent: number } | undefined {
+    const known = this.#directories.get(directory);
+    if (known?.listing === undefined) return undefined;
+    const entries: DirectoryEntry[] = [];
+    for (const { name, cookie, node } of known.listing) {
+      const attributes = this.#attributes.get(node)?.attributes;
+      if (attributes === undefined) return undefined;
+      entries.push({ name, cookie, attributes });
+    }
+    return { entries, parent: known.parent };
+  }
+
+  /** @param ticket of the question for its first page */
+  keepListing(directory: number, listing: readonly ListedName[], parent: number, ticket: number): void {
+    if (this.#isTouchedSince(listingKey(directory), ticket)) return;
+    const known = this.#directory(directory);
+    for (const { name, node } of listing) this.#setName(known, name, node);
+    known.doubtful.clear();
+    known.complete = true;
+    known.listing = listing;
+    known.parent = parent;
+  }
+
+  #directory(id: number): KnownDirectory {
+    let known = this.#directories.get(id);
+    if (known === undefined) {
+      known = { names: new Map(), complete: false, doubtful: new Set(), listing: undefined, parent: 0 };
+      this.#directories.set(id, known);
+    }
+    return known;
+  }
+
+  #setName(directory: KnownDirectory, name: string, node: number): void {
+    if (!directory.names.has(name)) this.#nameCount++;
+    directory.names.set(name, node);
+    while (this.#nameCount > MAX_NAMES && this.#directories.size > 1) this.#directories.pop();
+  }
+
+  #removeName(directory: KnownDirectory, name: string): void {
+    if (directory.names.delete(name)) this.#nameCount--;
+  }
+
+  #doubt(directory: number, name: string): void {
+    const known = this.#directories.peek(directory);
+    if (known === undefined) return;
+    this.#removeName(known, name);
+    known.listing = undefined;
+    if (known.complete) known.doubtful.add(name);
+  }
+
+  #forgetAttributes(id: number): void {
+    this.#attributes.delete(id);
+    this.#xattrs.delete(id);
+    const known = this.#directories.peek(id);
+    // Its parent may be another one now.
+    if (known !== undefined) known.listing = undefined;
+  }
+
+  #note(key: Key): void {
+    this.#touched.delete(key);
+    this.#touched.set(key, ++this.#generation);
+    if (this.#touched.size <= MAX_TOUCHED) return;
+    const [oldest, generation] = this.#touched.entries().next().value as [Key, number];
+    this.#touched.delete(oldest);
+    this.#floor = Math.max(this.#floor, generation);
+  }
+
+  #isTouchedSince(key: Key, ticket: number): boolean {
+    return ticket < this.#floor || (this.#touched.get(key) ?? 0) > ticket;
+  }
+}

@@ -1,0 +1,287 @@
+/**
+ * The namespace as this client may believe it (docs/decisions/0017-caching-by-promise.md): answered from the
+ * cache where the master has promised it, else asked for. While the session does not stand, nothing is believed.
+ */
+import type { Clock } from '../environment/ports/index.js';
+import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
+import * as m from '../protocol/messages/index.js';
+import type { Method } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
+import { ABSENT, type Change, type Key, MetadataCache } from './metadata-cache.js';
+import { type Keeper, ownChangeOf } from './own-changes.js';
+import type { CallContext } from './retry.js';
+import type { MasterSession, Outcome } from './session.js';
+
+const { Promised } = m;
+/** A larger directory is not kept as a listing: its names and attributes are. */
+const MAX_LISTING = 131_072;
+
+/** What is no longer true, for whoever keeps copies of what was told: the kernel, open files. */
+export type Broken = ValueOf<typeof m.BreakPromises.request>;
+
+export interface Listener {
+  /** Resolves when it is forgotten. */
+  onBroken(broken: Broken): Promise<void> | undefined;
+  /** The session was lost: nothing that was told before is promised any more. */
+  onLost(): void;
+}
+
+export interface DirectoryPage {
+  readonly entries: readonly m.DirectoryEntry[];
+  readonly end: boolean;
+  readonly parent: number;
+}
+
+/** A listing that is being read page by page. */
+interface Reading {
+  readonly ticket: number;
+  nextCookie: number;
+  readonly names: { name: string; cookie: number; node: number }[];
+}
+
+const MAX_READINGS = 64;
+
+export class Metadata {
+  readonly #session: MasterSession;
+  readonly #clock: Clock;
+  readonly #moment: () => number;
+  readonly #cache = new MetadataCache();
+  readonly #listeners: Listener[] = [];
+  readonly #readings = new Map<number, Reading>();
+
+  /** @param moment now, on the client's count of its own changes */
+  constructor(session: MasterSession, clock: Clock, moment: () => number) {
+    this.#session = session;
+    this.#clock = clock;
+    this.#moment = moment;
+    session.observe({
+      onBreak: (broken) => this.#onBreak(broken),
+      onLost: () => this.#onLost(),
+      changing: (method, body) => this.#changing(method, body),
+    });
+  }
+
+  listen(listener: Listener): void {
+    this.#listeners.push(listener);
+  }
+
+  // How long somebody else may believe what was answered just now without asking.
+
+  /** What is left of the session, 0 when nothing is promised. */
+  entryTtlMs(parent: number, name: string, node: number): number {
+    return this.#cache.entry(parent, name) === node ? this.#trustMs : 0;
+  }
+
+  attributesTtlMs(id: number): number {
+    return this.#cache.knowsAttributes(id) ? this.#trustMs : 0;
+  }
+
+  get #trustMs(): number {
+    return Math.max(0, this.#session.trustedUntilMs - this.#clock.monotonicMs());
+  }
+
+  // Questions.
+
+  /** @returns undefined when there is no such name @throws NOT_DIRECTORY, STALE_NODE */
+  async lookup(parent: number, name: string, context: CallContext): Promise<m.Attributes | undefined> {
+    if (this.#trustMs > 0) {
+      const node = this.#cache.entry(parent, name);
+      if (node === ABSENT) {
+        this.#cache.noteAbsent(parent, name);
+        return undefined;
+      }
+      const known = node === undefined ? undefined : this.#cache.attributes(node);
+      if (known !== undefined) return known.attributes;
+    }
+    const [ticket, moment] = [this.#cache.ticket, this.#moment()];
+    const { attributes, promised = 0 } = await this.#session
+      .query(m.Lookup, { parent, name }, context)
+      .catch(noneIfNotFound);
+    if (attributes !== undefined && (promised & Promised.ATTRIBUTES) !== 0)
+      this.#cache.keepAttributes(attributes, ticket, moment);
+    if ((promised & Promised.ENTRIES) !== 0)
+      this.#cache.keepEntry(parent, name, attributes?.id ?? ABSENT, ticket);
+    return attributes;
+  }
+
+  /** @returns also the client's moment to which the attributes belong @throws STALE_NODE */
+  async attributes(
+    id: number,
+    context: CallContext,
+  ): Promise<{ readonly attributes: m.Attributes; readonly moment: number }> {
+    const known = this.known(id);
+    if (known !== undefined) return known;
+    const [ticket, moment] = [this.#cache.ticket, this.#moment()];
+    const { attributes, promised = 0 } = await this.#session.query(m.GetAttributes, { id }, context);
+    if ((promised & Promised.ATTRIBUTES) !== 0) this.#cache.keepAttributes(attributes, ticket, moment);
+    return { attributes, moment };
+  }
+
+  /** The attributes that are promised now, without asking. */
+  known(id: number): { readonly attributes: m.Attributes; readonly moment: number } | undefined {
+    return this.#trustMs > 0 ? this.#cache.attributes(id) : undefined;
+  }
+
+  /** Keeps attributes that came with another answer. */
+  keep(attributes: m.Attributes, promised: number, ticket: number, moment: number): void {
+    if ((promised & Promised.ATTRIBUTES) !== 0) this.#cache.keepAttributes(attributes, ticket, moment);
+  }
+
+  /** To be taken before a question whose answer is given to {@link keep}. */
+  get ticket(): number {
+    return this.#cache.ticket;
+  }
+
+  /** @returns undefined when the node has no such attribute @throws STALE_NODE */
+  async xattr(id: number, name: string, context: CallContext): Promise<Uint8Array | undefined> {
+    const known = this.#trustMs > 0 ? this.#cache.xattr(id, name) : undefined;
+    if (known !== undefined) return known.value;
+    const { ticket } = this.#cache;
+    const value = await this.#session.query(m.GetXattr, { id, name }, context).then(
+      (reply) => reply.value,
+      (error) => {
+        if (error.code === 'NO_ATTRIBUTE') return undefined;
+        throw error;
+      },
+    );
+    this.#cache.keepXattr(id, name, value, ticket);
+    return value;
+  }
+
+  /** Entries from after `cookie`; all that follow where the listing is known. */
+  async directory(id: number, cookie: number, context: CallContext): Promise<DirectoryPage> {
+    const known = this.#trustMs > 0 ? this.#cache.listing(id) : undefined;
+    if (known !== undefined) {
+      const from = cookie === 0 ? 0 : firstAfter(known.entries, cookie);
+      return { entries: known.entries.slice(from), end: true, parent: known.parent };
+    }
+    const [ticket, moment] = [this.#cache.ticket, this.#moment()];
+    const page = await this.#session.query(
+      m.ReadDirectory,
+      { id, cookie, limit: MAX_DIRECTORY_PAGE },
+      context,
+    );
+    if (((page.promised ?? 0) & Promised.ENTRIES) !== 0) this.#keepPage(id, cookie, page, ticket, moment);
+    return page;
+  }
+
+  #keepPage(
+    id: number,
+    cookie: number,
+    page: ValueOf<typeof m.ReadDirectory.reply>,
+    ticket: number,
+    moment: number,
+  ): void {
+    const unpromised = new Set(page.unpromised);
+    for (const { name, attributes } of page.entries) {
+      this.#cache.keepEntry(id, name, attributes.id, ticket);
+      if (!unpromised.has(attributes.id)) this.#cache.keepAttributes(attributes, ticket, moment);
+    }
+    let reading = this.#readings.get(id);
+    if (cookie === 0) reading = { ticket, nextCookie: 0, names: [] };
+    if (reading === undefined || reading.nextCookie !== cookie) return;
+    for (const entry of page.entries) {
+      reading.names.push({ name: entry.name, cookie: entry.cookie, node: entry.attributes.id });
+      reading.nextCookie = entry.cookie;
+    }
+    this.#readings.delete(id);
+    if (page.end) this.#cache.keepListing(id, reading.names, page.parent, reading.ticket);
+    else if (reading.names.length < MAX_LISTING) {
+      this.#readings.set(id, reading);
+      if (this.#readings.size > MAX_READINGS)
+        this.#readings.delete(this.#readings.keys().next().value as number);
+    }
+  }
+
+  // Changes.
+
+  #onBreak(broken: Broken): Promise<void> | undefined {
+    for (const id of broken.attributes) this.#cache.touchAttributes(id);
+    for (const id of broken.data) this.#cache.touchAttributes(id);
+    for (const { directory, name } of broken.entries) this.#cache.touchEntry(directory, name);
+    const { directories } = broken;
+    const names = directories.flatMap((directory) =>
+      this.#cache.namesOf(directory).map((name) => ({ directory, name })),
+    );
+    for (const id of directories) this.#cache.touchDirectory(id);
+    return this.#tell(names.length === 0 ? broken : { ...broken, entries: [...broken.entries, ...names] });
+  }
+
+  #tell(broken: Broken): Promise<void> | undefined {
+    const waits = this.#listeners.flatMap((listener) => listener.onBroken(broken) ?? []);
+    return waits.length === 0 ? undefined : Promise.all(waits).then(() => undefined);
+  }
+
+  #onLost(): void {
+    this.#cache.clear();
+    this.#readings.clear();
+    for (const listener of this.#listeners) listener.onLost();
+  }
+
+  #changing(method: Method<unknown, unknown>, body: unknown): ((outcome: Outcome) => void) | undefined {
+    const change = ownChangeOf(method);
+    if (change === undefined) {
+      this.#cache.clear();
+      return () => this.#onLost();
+    }
+    const keys = change.keys(body, this.#cache);
+    if (keys.length === 0) return undefined;
+    const moment = this.#moment();
+    const begun: Change = this.#cache.begin(keys);
+    return ({ reply, isKnown }) => {
+      const isOwn = this.#cache.end(begun);
+      // The master tells its author of a change only by the answer.
+      if (!isKnown) this.#cache.clear();
+      if (change.behindKernel === true) void this.#tell(brokenBy(keys));
+      if (reply !== undefined) change.keep?.(this.#keeper(isOwn, begun.ticket, moment), body, reply);
+    };
+  }
+
+  #keeper(isOwn: (key: Key) => boolean, asked: number, moment: number): Keeper {
+    const cache = this.#cache;
+    const { ticket } = cache;
+    return {
+      attributes: (attributes, isPromised) => {
+        if (attributes === undefined || !isPromised) return;
+        // A node that was not known before the change was not among its keys: then nothing may have touched it since.
+        if (isOwn(attributes.id)) cache.keepAttributes(attributes, ticket, moment);
+        else cache.keepAttributes(attributes, asked, moment);
+      },
+      entry: (directory, name, node) => {
+        if (isOwn(`${directory}/${name}`)) cache.keepEntry(directory, name, node, ticket);
+      },
+      empty: (directory) => cache.keepEmpty(directory, asked),
+      forget: (node) => cache.touchAttributes(node),
+    };
+  }
+}
+
+function noneIfNotFound(error: { code?: unknown }): { attributes?: m.Attributes; promised?: number } {
+  if (error.code === 'NOT_FOUND') return {};
+  throw error;
+}
+
+function firstAfter(entries: readonly m.DirectoryEntry[], cookie: number): number {
+  let low = 0;
+  let high = entries.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((entries[middle] as m.DirectoryEntry).cookie > cookie) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function brokenBy(keys: readonly Key[]): Broken {
+  const broken: Broken = { attributes: [], data: [], entries: [], directories: [] };
+  for (const key of keys) {
+    if (typeof key === 'number') {
+      broken.attributes.push(key);
+      continue;
+    }
+    const slash = key.indexOf('/');
+    if (slash < key.length - 1)
+      broken.entries.push({ directory: Number(key.slice(0, slash)), name: key.slice(slash + 1) });
+  }
+  return broken;
+}

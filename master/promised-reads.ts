@@ -1,0 +1,90 @@
+/**
+ * Reads for clients that cache: each promises first and reads then, in one go, so that what is told is what
+ * was promised. Before attributes are told, those who append to the file elsewhere tell what they have not told.
+ */
+import { GfsError } from '../protocol/errors.js';
+import type * as m from '../protocol/messages/index.js';
+import { type GetChunks, type Location, type Lookup, Promised } from '../protocol/messages/index.js';
+import type { IncomingRequest } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
+import type { Coherence } from './coherence.js';
+import type { Locations } from './locations.js';
+import type { Reads } from './reads.js';
+import { findDirectory, findNode } from './resolve.js';
+import type { LoggedState } from './state.js';
+
+export class PromisedReads {
+  readonly #state: LoggedState;
+  readonly #reads: Reads;
+  readonly #locations: Locations;
+  readonly #coherence: Coherence;
+
+  constructor(state: LoggedState, reads: Reads, locations: Locations, coherence: Coherence) {
+    this.#state = state;
+    this.#reads = reads;
+    this.#locations = locations;
+    this.#coherence = coherence;
+  }
+
+  /** @throws NOT_FOUND, to those who do not cache; NOT_DIRECTORY, STALE_NODE */
+  async lookup(
+    { parent, name }: ValueOf<typeof Lookup.request>,
+    request: IncomingRequest,
+  ): Promise<ValueOf<typeof Lookup.reply>> {
+    const { session } = request.header;
+    const signal = () => request.signal;
+    if (!this.#coherence.caches(session)) {
+      const attributes = await this.#reads.lookup(parent, name, signal);
+      await this.#coherence.reported([attributes.id], session);
+      return { attributes: findNode(this.#state, attributes.id).attributes() };
+    }
+    await this.#reads.nameSettled(parent, name, signal);
+    const found = findDirectory(this.#state, parent).entries.get(name)?.node;
+    if (found !== undefined) await this.#coherence.reported([found], session);
+    const entries = this.#coherence.promiseEntries(session, parent) ? Promised.ENTRIES : 0;
+    const node = findDirectory(this.#state, parent).entries.get(name)?.node;
+    if (node === undefined) return { promised: entries };
+    const attributes = this.#coherence.promiseAttributes(session, node) ? Promised.ATTRIBUTES : 0;
+    return { attributes: findNode(this.#state, node).attributes(), promised: entries | attributes };
+  }
+
+  async attributes(id: number, request: IncomingRequest): Promise<ValueOf<typeof m.GetAttributes.reply>> {
+    const { session } = request.header;
+    await this.#reads.nodeSettled(id, () => request.signal);
+    await this.#coherence.reported([id], session);
+    const promised = this.#coherence.promiseAttributes(session, id) ? Promised.ATTRIBUTES : 0;
+    return { attributes: findNode(this.#state, id).attributes(), promised };
+  }
+
+  async readDirectory(
+    body: ValueOf<typeof m.ReadDirectory.request>,
+    request: IncomingRequest,
+  ): Promise<ValueOf<typeof m.ReadDirectory.reply>> {
+    const { session } = request.header;
+    const reported = this.#coherence.reported(this.#reads.nodesOf(body), session);
+    if (reported !== undefined) await reported;
+    if (!this.#coherence.caches(session)) return this.#reads.readDirectory(body);
+    const promised = this.#coherence.promiseEntries(session, body.id) ? Promised.ENTRIES : 0;
+    const page = this.#reads.readDirectory(body);
+    // Read and promised in one turn: nothing changes in between.
+    const unpromised = page.entries
+      .map(({ attributes }) => attributes.id)
+      .filter((id) => !this.#coherence.promiseAttributes(session, id));
+    return { ...page, promised, ...(unpromised.length === 0 ? {} : { unpromised }) };
+  }
+
+  async chunks(
+    body: ValueOf<typeof GetChunks.request>,
+    request: IncomingRequest,
+    near: Location | undefined,
+  ): Promise<ValueOf<typeof GetChunks.reply>> {
+    const { session } = request.header;
+    await this.#coherence.reported([body.id], session);
+    const promised = this.#coherence.promiseAttributes(session, body.id) ? Promised.ATTRIBUTES : 0;
+    const described = await this.#locations.chunks(body, near);
+    if (promised === 0) return described;
+    const node = this.#state.nodes.get(body.id);
+    if (node === undefined) throw new GfsError('STALE_NODE', `node ${body.id}`);
+    return { ...described, attributes: node.attributes(), promised };
+  }
+}

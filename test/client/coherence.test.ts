@@ -1,0 +1,361 @@
+/** Caching by promise, with real masters and clients in a simulated world. */
+import t from 'tap';
+import { type Broken, clientDefaults, GfsClient } from '../../client/index.js';
+import * as m from '../../protocol/messages/index.js';
+import { SimulatedWorld } from '../fakes/index.js';
+import { MASTER_PORT, MasterHost } from '../master/support.js';
+
+const ROOT = m.ROOT_ID;
+t.setTimeout(120_000);
+
+let seed = 7000;
+
+/** A client that keeps what it is promised, and counts what it asks. */
+class CachingClient {
+  readonly world: SimulatedWorld;
+  readonly name: string;
+  readonly gfs: GfsClient;
+  readonly broken: Broken[] = [];
+  lost = 0;
+  asked = 0;
+  /** What its kernel takes to forget; for ever when undefined. */
+  forgetMs: number | undefined = 0;
+
+  private constructor(world: SimulatedWorld, name: string, gfs: GfsClient) {
+    this.world = world;
+    this.name = name;
+    this.gfs = gfs;
+    const { master } = gfs;
+    const query = master.query.bind(master);
+    master.query = ((...words: Parameters<typeof query>) => {
+      this.asked++;
+      return query(...words);
+    }) as typeof master.query;
+    gfs.metadata.listen({
+      onBroken: (broken) => {
+        this.broken.push(broken);
+        return this.forgetMs === 0 ? undefined : this.#forget(this.forgetMs);
+      },
+      onLost: () => {
+        this.lost++;
+      },
+    });
+  }
+
+  static async start(world: SimulatedWorld, name: string): Promise<CachingClient> {
+    const options = { ...clientDefaults, masters: [{ host: 'master', port: MASTER_PORT }], caches: true };
+    const gfs = await world.until(GfsClient.connect(world.process(name).environment, options));
+    return new CachingClient(world, name, gfs);
+  }
+
+  #forget(afterMs: number | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      if (afterMs !== undefined) this.world.scheduler.after(afterMs, () => resolve());
+    });
+  }
+
+  make(parent: number, name: string, mode = 0o100644): Promise<m.Attributes> {
+    const request = { parent, name, mode, rdev: 0, exclusive: true };
+    return this.world.until(this.gfs.master.mutate(m.Create, request)).then(({ attributes }) => attributes);
+  }
+
+  mkdir(parent: number, name: string): Promise<m.Attributes> {
+    return this.make(parent, name, 0o040755);
+  }
+
+  chmod(id: number, mode: number): Promise<m.Attributes> {
+    return this.world.until(this.gfs.setAttributes(id, { mode }, {}));
+  }
+
+  unlink(parent: number, name: string): Promise<unknown> {
+    return this.world.until(this.gfs.master.mutate(m.Unlink, { parent, name, directory: false }));
+  }
+
+  rename(parent: number, name: string, newParent: number, newName: string): Promise<unknown> {
+    const request = { parent, name, newParent, newName, mode: 'replace' as const };
+    return this.world.until(this.gfs.master.mutate(m.Rename, request));
+  }
+
+  lookup(parent: number, name: string): Promise<m.Attributes | undefined> {
+    return this.world.until(this.gfs.metadata.lookup(parent, name, {}));
+  }
+
+  async stat(id: number): Promise<m.Attributes> {
+    return (await this.world.until(this.gfs.metadata.attributes(id, {}))).attributes;
+  }
+
+  async names(id: number): Promise<string[]> {
+    const names: string[] = [];
+    for (let cookie = 0; ; ) {
+      const { entries, end } = await this.world.until(this.gfs.metadata.directory(id, cookie, {}));
+      names.push(...entries.map(({ name }) => name));
+      if (end) return names;
+      cookie = entries.at(-1)?.cookie ?? 0;
+    }
+  }
+
+  /** How many questions `run` put to the master. */
+  async questions(run: () => Promise<unknown>): Promise<number> {
+    const before = this.asked;
+    await run();
+    return this.asked - before;
+  }
+}
+
+async function started(names: readonly string[], changes = {}) {
+  const world = new SimulatedWorld(seed++);
+  const host = await new MasterHost(world, changes).start();
+  const clients: CachingClient[] = [];
+  for (const name of names) clients.push(await CachingClient.start(world, name));
+  t.teardown(() => Promise.all(clients.map(({ gfs }) => world.until(gfs.shutdown()).catch(() => undefined))));
+  return { world, host, clients };
+}
+
+t.test('promises: what was asked once is answered without a message', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const directory = await a.mkdir(ROOT, 'd');
+  for (let i = 0; i < 600; i++) await a.make(directory.id, `f${i}`);
+  t.equal((await b.names(directory.id)).length, 600);
+  const asked = await b.questions(async () => {
+    t.equal((await b.names(directory.id)).length, 600);
+    for (let i = 0; i < 600; i++) {
+      const found = await b.lookup(directory.id, `f${i}`);
+      await b.stat(found?.id as number);
+    }
+    t.equal(await b.lookup(directory.id, 'none'), undefined, 'a whole listing tells what is not there');
+  });
+  t.equal(asked, 0);
+  const own = await a.questions(async () => {
+    await a.stat(directory.id);
+    t.equal((await a.lookup(directory.id, 'f7'))?.size, 0);
+    t.equal(await a.lookup(directory.id, 'none'), undefined);
+  });
+  t.equal(own, 0, 'and who made a directory knows all of it');
+});
+
+t.test('promises: a change is answered when everybody else has forgotten', async (t) => {
+  const { world, clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const file = await a.make(ROOT, 'f');
+  t.equal((await b.lookup(ROOT, 'f'))?.mode, 0o100644);
+  t.equal(await b.lookup(ROOT, 'g'), undefined);
+  b.forgetMs = 300;
+  const before = world.scheduler.nowMs;
+  await a.chmod(file.id, 0o600);
+  t.ok(world.scheduler.nowMs - before >= 300, 'it waited for the other kernel');
+  t.equal((await b.lookup(ROOT, 'f'))?.mode, 0o100600);
+  await a.make(ROOT, 'g');
+  t.not(await b.lookup(ROOT, 'g'), undefined, 'a name that was not there');
+  await a.rename(ROOT, 'f', ROOT, 'g');
+  t.equal(await b.lookup(ROOT, 'f'), undefined);
+  t.equal((await b.lookup(ROOT, 'g'))?.id, file.id);
+  await a.unlink(ROOT, 'g');
+  t.equal(await b.lookup(ROOT, 'g'), undefined);
+  t.same(await b.names(ROOT), []);
+});
+
+t.test('promises: nobody waits for one who holds none', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  b.forgetMs = undefined;
+  const file = await a.make(ROOT, 'f');
+  await a.chmod(file.id, 0o600);
+  t.equal(b.broken.length, 0);
+});
+
+t.test(
+  'promises: a mount that is cut off holds others up until its session is dead, then knows nothing',
+  async (t) => {
+    const { world, clients } = await started(['a', 'b']);
+    const [a, b] = clients as [CachingClient, CachingClient];
+    const file = await a.make(ROOT, 'f');
+    await b.stat(file.id);
+    world.network.cut('master', 'b');
+    const cutAtMs = world.scheduler.nowMs;
+    await a.chmod(file.id, 0o600);
+    const tookMs = world.scheduler.nowMs - cutAtMs;
+    t.ok(tookMs > 1_000 && tookMs < 2_600, `the change took ${tookMs} ms`);
+    t.equal(b.gfs.metadata.attributesTtlMs(file.id), 0, 'old news is believed no longer');
+    t.equal(b.gfs.metadata.known(file.id), undefined);
+    world.network.healAll();
+    t.equal((await b.stat(file.id)).mode, 0o100600);
+  },
+);
+
+t.test('promises: a mount that is killed holds nobody up', async (t) => {
+  const { world, clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const file = await a.make(ROOT, 'f');
+  await b.stat(file.id);
+  b.forgetMs = undefined;
+  for (const process of [...world.host('b').processes]) process.crash();
+  const before = world.scheduler.nowMs;
+  await a.chmod(file.id, 0o600);
+  t.ok(world.scheduler.nowMs - before < 500);
+});
+
+t.test('promises: a mount that lives and does not forget is cut off', async (t) => {
+  const { world, clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const file = await a.make(ROOT, 'f');
+  await b.stat(file.id);
+  b.forgetMs = undefined;
+  await a.chmod(file.id, 0o600);
+  t.ok(b.lost >= 1);
+  b.forgetMs = 0;
+  await world.runFor(1_000);
+  t.equal((await b.stat(file.id)).mode, 0o100600);
+});
+
+t.test(
+  'promises: after a restart of the master nothing changes while somebody may believe the old life',
+  async (t) => {
+    const { world, host, clients } = await started(['a', 'b']);
+    const [a, b] = clients as [CachingClient, CachingClient];
+    const file = await a.make(ROOT, 'f');
+    await b.stat(file.id);
+    // It neither hears of the end of the master nor comes back.
+    world.network.cut('master', 'b');
+    host.process.crash();
+    const deadAtMs = world.scheduler.nowMs;
+    await host.start();
+    t.not(b.gfs.metadata.known(file.id), undefined, 'it still believes');
+    await a.chmod(file.id, 0o600);
+    t.ok(world.scheduler.nowMs - deadAtMs >= 1_900, 'the change waited');
+    t.equal(b.gfs.metadata.known(file.id), undefined);
+    world.network.healAll();
+    t.equal((await b.stat(file.id)).mode, 0o100600);
+  },
+);
+
+t.test('promises: after a restart nobody waits once all are back', async (t) => {
+  const { world, host, clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const file = await a.make(ROOT, 'f');
+  await b.stat(file.id);
+  await host.restart();
+  const before = world.scheduler.nowMs;
+  await a.chmod(file.id, 0o600);
+  t.ok(world.scheduler.nowMs - before < 1_000);
+  t.equal((await b.stat(file.id)).mode, 0o100600);
+});
+
+t.test('promises: at the bound the oldest is taken back, and stays right', async (t) => {
+  const { host, clients } = await started(['a', 'b'], { maxPromises: 1024 });
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const directory = await a.mkdir(ROOT, 'd');
+  const files: m.Attributes[] = [];
+  for (let i = 0; i < 1_200; i++) files.push(await a.make(directory.id, `f${i}`));
+  for (const { id } of files) await b.stat(id);
+  t.ok(b.broken.length > 0, 'promises were taken back');
+  const isKnown = (file: m.Attributes) => b.gfs.metadata.known(file.id) !== undefined;
+  t.notOk(isKnown(files[0] as m.Attributes), 'the oldest is gone');
+  t.ok(isKnown(files.at(-1) as m.Attributes), 'the newest is there');
+  t.ok(files.filter(isKnown).length <= 1024);
+  for (const at of [0, 700, 1_199]) {
+    const { id } = files[at] as m.Attributes;
+    await a.chmod(id, 0o600);
+    t.equal((await b.stat(id)).mode, 0o100600);
+  }
+  t.ok(host.master.state.nodes.size > 1_200);
+});
+
+t.test('promises: one who does not look is not told of every name for ever', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  await b.names(ROOT);
+  for (let i = 0; i < 200; i++) await a.make(ROOT, `f${i}`);
+  t.ok(b.broken.length < 80, `${b.broken.length} messages`);
+  t.equal((await b.names(ROOT)).length, 200);
+});
+
+t.test(
+  'promises: a directory that several mounts keep changing gets no promise of its attributes',
+  async (t) => {
+    const { world, clients } = await started(['a', 'b', 'c']);
+    const [a, b, c] = clients as [CachingClient, CachingClient, CachingClient];
+    for (let i = 0; i < 4; i++) {
+      await a.make(ROOT, `a${i}`);
+      await b.make(ROOT, `b${i}`);
+    }
+    await c.stat(ROOT);
+    t.equal(await c.questions(() => c.stat(ROOT)), 1);
+    await world.runFor(1_500);
+    await c.stat(ROOT);
+    t.equal(await c.questions(() => c.stat(ROOT)), 0, 'once they leave it alone it does');
+  },
+);
+
+t.test('promises: an interrupted change is not forgotten by its author', async (t) => {
+  const { world, clients } = await started(['a']);
+  const [a] = clients as [CachingClient];
+  const file = await a.make(ROOT, 'f');
+  for (let round = 0; round < 40; round++) {
+    const interrupt = new AbortController();
+    const mode = 0o600 + (round % 8);
+    const changing = a.gfs
+      .setAttributes(file.id, { mode }, { signal: interrupt.signal })
+      .catch(() => undefined);
+    await world.runFor(world.random.between(0, 6));
+    interrupt.abort();
+    await world.until(changing);
+    // Whatever became of it: what is believed is what the master has.
+    await world.until(a.gfs.metadata.attributes(file.id, {}));
+    await world.runFor(200);
+    const { attributes } = await world.until(a.gfs.master.query(m.GetAttributes, { id: file.id }));
+    t.equal((await a.stat(file.id)).mode, attributes.mode);
+  }
+});
+
+t.test('promises: whoever looks after a change was acknowledged sees it, by seed', async (t) => {
+  for (let round = 0; round < 8; round++) {
+    const { world, host, clients } = await started(['a', 'b', 'c']);
+    const random = world.random.fork('ops');
+    const directory = await (clients[0] as CachingClient).mkdir(ROOT, 'd');
+    /** The newest acknowledged generation of each name: a file's mode counts them. */
+    const acknowledged = new Map<string, number>();
+    const names = ['x', 'y', 'z'];
+    let violations = 0;
+    const writers = names.map(async (name) => {
+      for (let generation = 1; generation <= 40; generation++) {
+        const { gfs } = random.pick(clients);
+        const temporary = `${name}.${generation}`;
+        const request = { parent: directory.id, name: temporary, mode: 0o100000 + generation, rdev: 0 };
+        await gfs.master.mutate(m.Create, { ...request, exclusive: true });
+        await gfs.master.mutate(m.Rename, {
+          ...{ parent: directory.id, name: temporary, newParent: directory.id, newName: name },
+          mode: 'replace',
+        });
+        acknowledged.set(name, generation);
+      }
+    });
+    let writing = true;
+    const readers = clients.flatMap(({ gfs }) =>
+      names.map(async (name) => {
+        while (writing) {
+          const least = acknowledged.get(name) ?? 0;
+          const seen = await gfs.metadata.lookup(directory.id, name, {});
+          if ((seen === undefined ? 0 : seen.mode & 0o7777) < least) violations++;
+          await new Promise<void>((resolve) => void world.scheduler.after(random.between(0, 3), resolve));
+        }
+      }),
+    );
+    const restarting =
+      round % 3 === 2
+        ? (async () => {
+            await new Promise<void>((resolve) => void world.scheduler.after(150, resolve));
+            for (const { name } of clients) {
+              world.network.cut('master', name);
+              world.scheduler.after(random.between(10, 1_500), () => world.network.heal('master', name));
+              await new Promise<void>((resolve) => void world.scheduler.after(200, resolve));
+            }
+          })()
+        : undefined;
+    await world.until(Promise.all([...writers, restarting]), 120_000);
+    writing = false;
+    await world.until(Promise.all(readers), 60_000);
+    t.equal(violations, 0, `seed ${world.seed}`);
+    t.ok(host.master.state.nodes.size > 0);
+  }
+});
