@@ -8,6 +8,7 @@ import { SESSION_RESULTS } from '../protocol/limits.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
 import { applyAclSet } from './apply-acl.js';
 import { applyChunkAdded, applyChunkCopied, applyLeaseGranted, applyVersionRaised } from './apply-chunks.js';
+import { applyLogReplicaAdded, applyTermBegun } from './apply-log-replicas.js';
 import {
   applyAttributesSet,
   applyCreated,
@@ -98,6 +99,13 @@ function applyEvent(state: LoggedState, record: LogRecord, event: LogEvent, effe
       return applyAclSet(state, event, record);
     case 'punched':
       return applyPunched(state, event, record, effects);
+    case 'termBegun':
+      return applyTermBegun(state, event);
+    case 'logReplicaAdded':
+      return applyLogReplicaAdded(state, event);
+    case 'logReplicaRemoved':
+      state.logReplicas.delete(event.id);
+      return {};
   }
 }
 

@@ -17,6 +17,7 @@ import type { Allocator } from './allocator.js';
 import type { Journal } from './journal.js';
 import type { Leases } from './leases.js';
 import { ClientServerPriority, LocationGraph } from './location-graph.js';
+import type { LogGate } from './log-gate.js';
 import type { MasterOptions } from './options.js';
 import type { Chunkserver, Replica, Replicas } from './replicas.js';
 import type { SentVersions } from './sent-versions.js';
@@ -31,6 +32,7 @@ const LOW_SPACE_SHARE = 0.1;
 export interface ChunkserverParts {
   readonly state: LoggedState;
   readonly journal: Journal;
+  readonly gate: LogGate;
   readonly allocator: Allocator;
   readonly replicas: Replicas;
   readonly sent: SentVersions;
@@ -152,15 +154,17 @@ export class ChunkserverTable {
     try {
       const before = this.#byId.get(serverId);
       if (before?.alive) await this.#untilGone(before, peer);
-      const { journal, allocator, clock, logger } = this.#parts;
+      const { journal, gate, allocator, clock, logger } = this.#parts;
       const id = allocator.sessionId();
-      await journal.commit({
+      const opened = journal.commit({
         type: 'sessionOpened',
         id,
         kind: 'chunkserver',
         owner: serverId,
         hostname: body.server.host,
       });
+      // Reads need the server now, also while log replicas are away: that it is known for later can wait.
+      await gate.settled(opened);
       const chunkserver = newChunkserver(id, body, peer, clock.monotonicMs());
       this.#byId.set(serverId, chunkserver);
       if (before !== undefined) this.#giveUp(before);
@@ -264,14 +268,14 @@ export class ChunkserverTable {
 
   /** Ends the sessions that this server had in the master's former life. */
   async #noteBack({ server, session }: Chunkserver): Promise<void> {
-    const { state, journal } = this.#parts;
+    const { state, journal, gate } = this.#parts;
     const old: number[] = [];
     for (const { id, kind, owner } of state.sessions.values()) {
       if (kind === 'chunkserver' && owner === server.serverId && id !== session) old.push(id);
     }
     for (const id of old) this.#expected.delete(id);
     if (old.length > 0)
-      await journal.commit({ type: 'sessionsEnded', ids: old.slice(0, MAX_IDS_PER_RECORD) });
+      await gate.settled(journal.commit({ type: 'sessionsEnded', ids: old.slice(0, MAX_IDS_PER_RECORD) }));
   }
 
   heartbeat(
@@ -412,7 +416,8 @@ export class ChunkserverTable {
   }
 }
 
-function newChunkserver(
+/** As it is when it registers. */
+export function newChunkserver(
   session: number,
   body: ValueOf<typeof RegisterChunkserver.request>,
   peer: Caller,

@@ -45,14 +45,15 @@ export class Journal {
   /**
    * Logs an event and resolves with what {@link apply} made of it, once it is durable and applied.
    * INVARIANT: whatever validated the event still holds its locks.
+   * @param first ahead of all that waits for the log
    * @throws NO_SPACE: it did not happen; OVERLOADED
    */
-  async commit<Reply>(event: LogEvent, origin: Origin = OWN): Promise<Reply> {
-    return (await this.carryOut<Reply>(event, origin)).reply;
+  async commit<Reply>(event: LogEvent, origin: Origin = OWN, first = false): Promise<Reply> {
+    return (await this.carryOut<Reply>(event, origin, first)).reply;
   }
 
   /** {@link commit}, for a mutation that somebody waits for. The locks are released before what it waits for. */
-  carryOut<Reply>(event: LogEvent, origin: Origin): Promise<CarriedOut<Reply>> {
+  carryOut<Reply>(event: LogEvent, origin: Origin, first = false): Promise<CarriedOut<Reply>> {
     const { sec, nsec } = this.#clock.wallTime();
     const { session, sequence, method } = origin;
     // What the master does on its own may use the reserve: leases end, servers come and go.
@@ -70,7 +71,7 @@ export class Journal {
         );
         resolve({ reply: extras === undefined ? reply : { ...reply, ...extras }, acknowledged });
       };
-      this.#log.append(encodeRecord(record), onDurable, reject);
+      this.#log.append(encodeRecord(record), onDurable, reject, first);
     });
   }
 }

@@ -6,6 +6,7 @@ import type { Chunk, GetChunks, Location } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { checkRegular } from './attributes.js';
 import type { ChunkserverTable } from './chunkservers.js';
+import type { ClientServerPriority } from './location-graph.js';
 import type { Raiser } from './raising.js';
 import type { Replicas } from './replicas.js';
 import { findNode } from './resolve.js';
@@ -17,25 +18,25 @@ const PREFETCH = 4;
 export class Locations {
   readonly #state: LoggedState;
   readonly #replicas: Replicas;
-  readonly #chunkservers: ChunkserverTable;
-  readonly #raiser: Raiser;
-  readonly #logger: Logger;
+  readonly #priority: ClientServerPriority;
+  readonly #makeReadable: (chunk: ChunkState) => Promise<void>;
   readonly #onWaiting: (handle: number) => void;
 
-  /** @param onWaiting told of chunks that somebody reads while they have too few replicas */
+  /**
+   * @param makeReadable tried for a chunk that no replica is known of that could be read; throws NOT_READY, CHUNK_LOST
+   * @param onWaiting told of chunks that somebody reads while they have too few replicas
+   */
   constructor(
     state: LoggedState,
     replicas: Replicas,
-    chunkservers: ChunkserverTable,
-    raiser: Raiser,
-    logger: Logger,
-    onWaiting: (handle: number) => void,
+    priority: ClientServerPriority,
+    makeReadable: (chunk: ChunkState) => Promise<void>,
+    onWaiting: (handle: number) => void = () => undefined,
   ) {
     this.#state = state;
     this.#replicas = replicas;
-    this.#chunkservers = chunkservers;
-    this.#raiser = raiser;
-    this.#logger = logger;
+    this.#priority = priority;
+    this.#makeReadable = makeReadable;
     this.#onWaiting = onWaiting;
   }
 
@@ -71,7 +72,7 @@ export class Locations {
     if (chunk === undefined) return { index, handle: 0, version: 0, validBytes: 0, replicas: [] };
     const servers = this.#replicas.readable(chunk).map(({ chunkserver }) => chunkserver);
     if (servers.length < chunk.goal) this.#onWaiting(chunk.handle);
-    const ranked = this.#chunkservers.priority.rank(servers, near, chunk.handle);
+    const ranked = this.#priority.rank(servers, near, chunk.handle);
     return {
       index,
       handle: chunk.handle,
@@ -80,17 +81,23 @@ export class Locations {
       replicas: ranked.map(({ chunkserver }) => chunkserver.server),
     };
   }
+}
 
-  /** Where every replica is suspect (all hosts lost power at once), they are compared before one is read. */
-  async #makeReadable(chunk: ChunkState): Promise<void> {
-    if (!this.#chunkservers.ready) throw new GfsError('NOT_READY', 'not all chunkservers are back');
-    if (this.#replicas.raisable(chunk).length > 0) return this.#raiser.verify(chunk);
-    const live = this.#replicas.live(chunk.handle);
-    if (live.length === 0 || live.length < chunk.replicas || live.some(({ damaged }) => !damaged)) return;
-    this.#logger.error(
-      { handle: chunk.handle, version: chunk.version },
-      'every replica of a chunk is damaged',
-    );
-    throw new GfsError('CHUNK_LOST', `chunk ${chunk.handle}: every replica is damaged`);
-  }
+/** Where every replica is suspect (all hosts lost power at once), they are compared before one is read. */
+export async function makeReadable(
+  chunk: ChunkState,
+  parts: {
+    readonly replicas: Replicas;
+    readonly chunkservers: ChunkserverTable;
+    readonly raiser: Raiser;
+    readonly logger: Logger;
+  },
+): Promise<void> {
+  const { replicas, chunkservers, raiser, logger } = parts;
+  if (!chunkservers.ready) throw new GfsError('NOT_READY', 'not all chunkservers are back');
+  if (replicas.raisable(chunk).length > 0) return raiser.verify(chunk);
+  const live = replicas.live(chunk.handle);
+  if (live.length === 0 || live.length < chunk.replicas || live.some(({ damaged }) => !damaged)) return;
+  logger.error({ handle: chunk.handle, version: chunk.version }, 'every replica of a chunk is damaged');
+  throw new GfsError('CHUNK_LOST', `chunk ${chunk.handle}: every replica is damaged`);
 }

@@ -1,5 +1,6 @@
 /** The master: its parts, put together over one environment, and their start and stop. */
-import type { Environment, Listener, Socket, Timer } from '../environment/ports/index.js';
+import type { Disk, Environment, Listener, Socket, Timer } from '../environment/ports/index.js';
+import type { Member } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import { type MakeCheckpoint, makeCheckpoint } from './checkpointing.js';
@@ -8,6 +9,7 @@ import { assemble, type MasterParts } from './parts.js';
 import { MasterService, registerHandlers } from './service.js';
 import type { LoggedState } from './state.js';
 import { DataDirectoryError } from './superblock.js';
+import type { ReplacedError } from './tenure.js';
 
 const MAX_CONNECTIONS = 16_384;
 const SWEEP_INTERVAL_MS = 250;
@@ -25,6 +27,8 @@ export interface Surroundings {
 }
 
 export class Master {
+  /** Resolves when another master serves, in a later term: the process has to end. */
+  readonly replaced: Promise<ReplacedError>;
   readonly #environment: Environment;
   readonly #options: MasterOptions;
   readonly #onFatal: (error: unknown) => void;
@@ -37,6 +41,8 @@ export class Master {
   readonly #pool = new BufferPool();
   readonly #timers: Timer[] = [];
   #sweptAtMs = 0;
+  #replacedBy: ReplacedError | undefined;
+  #onReplaced!: (error: ReplacedError) => void;
 
   constructor(environment: Environment, options: MasterOptions, surroundings: Surroundings = {}) {
     this.#environment = environment;
@@ -45,6 +51,9 @@ export class Master {
     this.#makeCheckpoint =
       surroundings.makeCheckpoint ?? ((job, signal) => makeCheckpoint(environment, job, signal));
     this.#service = new MasterService(this.#onFatal);
+    this.replaced = new Promise((resolve) => {
+      this.#onReplaced = resolve;
+    });
   }
 
   /** Where it listens. */
@@ -58,21 +67,33 @@ export class Master {
     return this.#started.state;
   }
 
+  /** The last record that is durable and applied: for tests and the simulator. */
+  get logEndSequence(): number {
+    return this.#started.log.endSequence;
+  }
+
   get #started(): MasterParts {
     if (this.#parts === undefined) throw new Error('the master has not started');
     return this.#parts;
   }
 
-  /** @throws DataDirectoryError, DamagedLogError, or the network's error: the message says what to do */
+  /** @throws DataDirectoryError, DamagedLogError, ReplacedError, or the network's error: the message says what to do */
   async start(): Promise<void> {
     const { disk, logger, timers, clock } = this.#environment;
     const { dataDirectory } = this.#options;
     await disk.makeDirectory(dataDirectory);
-    this.#unlock = await this.#lock(dataDirectory);
+    this.#unlock = await lockDirectory(disk, dataDirectory);
     try {
-      const parts = await assemble(this.#environment, this.#options, this.#onFatal, this.#makeCheckpoint);
+      const parts = await assemble(this.#environment, this.#options, {
+        onFatal: this.#onFatal,
+        makeCheckpoint: this.#makeCheckpoint,
+        onReplaced: (error) => this.#replace(error),
+        self: ({ id }) => this.#member(id),
+      });
       this.#parts = parts;
       registerHandlers(this.#service, parts);
+      await parts.tenure.seek();
+      if (this.#replacedBy !== undefined) throw this.#replacedBy;
       this.#sweptAtMs = clock.monotonicMs();
       this.#timers.push(timers.every(SWEEP_INTERVAL_MS, () => this.#sweep(parts)));
       this.#timers.push(timers.every(SCAN_INTERVAL_MS, () => this.#scan(parts)));
@@ -94,6 +115,7 @@ export class Master {
     await this.#listener?.close();
     this.#parts?.chunkservers.stop();
     this.#parts?.replicator.stop();
+    await this.#parts?.logReplicas.stop();
     for (const peer of [...this.#peers]) peer.close();
     await this.#parts?.checkpointer.stop();
     await this.#parts?.log.close();
@@ -101,13 +123,16 @@ export class Master {
     this.#unlock = undefined;
   }
 
-  async #lock(directory: string): Promise<() => Promise<void>> {
-    try {
-      return await this.#environment.disk.lock(`${directory}/lock`);
-    } catch (cause) {
-      if ((cause as { code?: unknown }).code !== 'EBUSY') throw cause;
-      throw new DataDirectoryError(`${directory} is in use by another master`, { cause });
-    }
+  /** Where others reach it. */
+  #member(id: string): Member {
+    const { advertiseHost, host, port } = this.#options;
+    return { id, host: advertiseHost ?? host, port: this.#listener?.port ?? port };
+  }
+
+  #replace(error: ReplacedError): void {
+    this.#environment.logger.error({ by: error.by }, error.message);
+    this.#replacedBy = error;
+    this.#onReplaced(error);
   }
 
   #accept(socket: Socket, { superblock }: MasterParts): void {
@@ -133,26 +158,37 @@ export class Master {
   }
 
   /** Who is silent is dead; but time in which this process itself did not run counts against nobody. */
-  #sweep({ sessions, chunkservers }: MasterParts): void {
+  #sweep({ sessions, chunkservers, logReplicas }: MasterParts): void {
     const nowMs = this.#environment.clock.monotonicMs();
     const lateMs = Math.max(0, nowMs - this.#sweptAtMs - 2 * SWEEP_INTERVAL_MS);
     this.#sweptAtMs = nowMs;
     sessions.sweep(lateMs);
     chunkservers.sweep(lateMs);
+    logReplicas.sweep(lateMs);
   }
 
-  #scan({ chunkservers, leases, pool, garbage, gauges, checkpointer, replicator }: MasterParts): void {
+  #scan({ chunkservers, leases, pool, garbage, gauges, checkpointer, replicator, gate }: MasterParts): void {
     checkpointer.sweep();
     gauges.update();
     chunkservers.fade();
     leases.sweep();
     pool.sweep();
-    garbage.scan().catch(this.#onFatal);
     replicator.tick();
+    if (!gate.stalled) garbage.scan().catch(this.#onFatal);
   }
 }
 
-function throwOutside({ timers }: Environment, error: unknown): void {
+/** @throws DataDirectoryError when another process has it */
+export async function lockDirectory(disk: Disk, directory: string): Promise<() => Promise<void>> {
+  try {
+    return await disk.lock(`${directory}/lock`);
+  } catch (cause) {
+    if ((cause as { code?: unknown }).code !== 'EBUSY') throw cause;
+    throw new DataDirectoryError(`${directory} is in use by another master`, { cause });
+  }
+}
+
+export function throwOutside({ timers }: Environment, error: unknown): void {
   timers.after(0, () => {
     throw error;
   });

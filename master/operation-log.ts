@@ -25,6 +25,16 @@ export interface OperationLogOptions {
   readonly syncIntervalMs: number;
 }
 
+/** What has to happen beside the flush here before a record counts (paper §2.6.3: on remote machines too). */
+export interface Replication {
+  /** Before a group is written: until the log replicas can take it. Undefined: now. */
+  ready(): Promise<void> | undefined;
+  /** A group is in the file; its flush here begins. */
+  written(firstSequence: number, records: readonly Buffer[]): void;
+  /** Until enough log replicas have flushed everything through this record. Undefined: they have. */
+  committed(throughSequence: number): Promise<void> | undefined;
+}
+
 interface Environment {
   readonly disk: Disk;
   readonly timers: Timers;
@@ -104,7 +114,9 @@ export class OperationLog {
   #rotations: ((firstSequence: number) => void)[] = [];
   #nextSequence: number;
   #queue: Queued[] = [];
+  #replication: Replication | undefined;
   #running = false;
+  #closing = false;
   #dead = false;
   #idle: (() => void)[] = [];
   readonly #syncTimer: Timer | undefined;
@@ -177,19 +189,35 @@ export class OperationLog {
     return this.#nextSequence - 1;
   }
 
-  /** Queues a record. Callbacks come in log order, never before this returns. @throws OVERLOADED, NOT_READY */
-  append(record: Buffer, onDurable: () => void, onRefused: (error: GfsError) => void): void {
+  /** From here on a record counts only when log replicas have it too. */
+  replicate(replication: Replication): void {
+    this.#replication = replication;
+  }
+
+  /** The last record of the last group that is durable and applied. */
+  get endSequence(): number {
+    return this.#nextSequence - 1;
+  }
+
+  /**
+   * Queues a record. Callbacks come in log order, never before this returns.
+   * @param first ahead of all that waits: a term's first record
+   * @throws OVERLOADED, NOT_READY
+   */
+  append(record: Buffer, onDurable: () => void, onRefused: (error: GfsError) => void, first = false): void {
     if (this.#dead) throw new GfsError('NOT_READY', 'the master is stopping');
     if (this.#queue.length >= MAX_QUEUED_RECORDS)
       throw new GfsError('OVERLOADED', 'the operation log is behind');
-    this.#queue.push({ record, onDurable, onRefused });
+    if (first) this.#queue.unshift({ record, onDurable, onRefused });
+    else this.#queue.push({ record, onDurable, onRefused });
     this.#wake();
   }
 
-  /** Flushes what is queued and closes the log. */
+  /** Flushes what is queued and closes the log. What waits for log replicas then goes on waiting: its outcome is unknown. */
   async close(): Promise<void> {
     this.#syncTimer?.cancel();
     this.#space.stop();
+    this.#closing = true;
     if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve));
     if (this.#dead) return;
     await this.#syncNow();
@@ -210,13 +238,19 @@ export class OperationLog {
         if (this.#space.probeIsDue) await this.#space.extend();
         if (this.#rotations.length > 0) await this.#rotateNow();
         if (this.#queue.length === 0) break;
+        const ready = this.#replication?.ready();
+        if (ready !== undefined) await ready;
         await this.#flush(this.#takeGroup());
       }
-      this.#running = false;
-      for (const resolve of this.#idle.splice(0)) resolve();
     } catch (error) {
-      this.#die(error);
+      // Log replicas are not waited for at the end.
+      if (!(this.#closing && error instanceof GfsError && error.code === 'OUTCOME_PENDING')) {
+        this.#die(error);
+        return;
+      }
     }
+    this.#running = false;
+    for (const resolve of this.#idle.splice(0)) resolve();
   }
 
   #die(error: unknown): void {
@@ -240,13 +274,17 @@ export class OperationLog {
 
   async #flush(group: Queued[]): Promise<void> {
     const startedMs = this.#environment.clock.monotonicMs();
-    const refused = await this.#write(group.map(({ record }) => record));
+    const records = group.map(({ record }) => record);
+    const refused = await this.#write(records);
     if (refused !== undefined) {
       for (const { onRefused } of group) onRefused(refused);
       return;
     }
+    this.#replication?.written(this.#nextSequence, records);
     if (this.#options.sync === 'always') await this.#syncNow();
     this.#flushMs.observe(this.#environment.clock.monotonicMs() - startedMs);
+    const committed = this.#replication?.committed(this.#nextSequence + group.length - 1);
+    if (committed !== undefined) await committed;
     this.#nextSequence += group.length;
     for (const { onDurable } of group) onDurable();
   }

@@ -1,4 +1,5 @@
 import { DEFAULT_CHUNK_BYTES, MIB } from '../protocol/limits.js';
+import type { CommitRule } from '../protocol/messages/index.js';
 import { type ReplicationOptions, replicationDefaults } from './replication/options.js';
 
 export interface MasterOptions {
@@ -19,6 +20,12 @@ export interface MasterOptions {
   /** `always`: a reply means flushed. `interval`: flushed within `logSyncIntervalMs`; a host crash may undo replies. */
   readonly logSync: 'always' | 'interval';
   readonly logSyncIntervalMs: number;
+  /** How many of the log replicas have to flush a record before it counts. */
+  readonly logCommit: CommitRule;
+  /** A log replica that is silent for longer is missing; too few of them for longer, and mutations are refused. */
+  readonly logReplicaTimeoutMs: number;
+  /** What others connect to, where it is not {@link host}. */
+  readonly advertiseHost?: string;
   /** A segment of the operation log that is larger is followed by a new one. */
   readonly logSegmentBytes?: number;
   /** Zeros written ahead in the open segment; half of it stays in reserve. */
@@ -53,6 +60,8 @@ export const masterDefaults: MasterOptions = {
   logSync: 'always',
   logSyncIntervalMs: 1_000,
   checkpointBytes: 64 * MIB,
+  logCommit: 'all',
+  logReplicaTimeoutMs: 2_000,
   leaseDurationMs: 60_000,
   renewIntervalMs: 500,
   sessionTimeoutMs: 2_000,

@@ -1,5 +1,6 @@
 /** The parts of a master, and how they fit together. */
-import type { Environment } from '../environment/ports/index.js';
+import type { Environment, Random } from '../environment/ports/index.js';
+import type { Member } from '../protocol/messages/index.js';
 import { Allocator } from './allocator.js';
 import type { Effects } from './apply.js';
 import { NodeMutations } from './attributes.js';
@@ -17,8 +18,10 @@ import { Health } from './health.js';
 import { Inspection } from './inspection.js';
 import { Journal } from './journal.js';
 import { Leases } from './leases.js';
-import { Locations } from './locations.js';
+import { Locations, makeReadable } from './locations.js';
 import { LockManager } from './locks.js';
+import { LogGate } from './log-gate.js';
+import { LogReplicas } from './log-replicas.js';
 import { Mutations } from './mutations.js';
 import { Namespace } from './namespace.js';
 import { OperationLog, type OperationLogOptions } from './operation-log.js';
@@ -35,7 +38,8 @@ import { Settling } from './settling.js';
 import { Sharing } from './sharing.js';
 import type { LoggedState } from './state.js';
 import { Status } from './status.js';
-import { openSuperblock, type Superblock } from './superblock.js';
+import { DataDirectoryError, openSuperblock, type Superblock, SuperblockKeeper } from './superblock.js';
+import { ReplacedError, Tenure } from './tenure.js';
 import { Trash } from './trash.js';
 import { TreeChecker } from './tree-check.js';
 
@@ -46,6 +50,10 @@ export interface MasterParts {
   readonly state: LoggedState;
   readonly log: OperationLog;
   readonly checkpointer: Checkpointer;
+  /** Whether the log takes records, as far as its replicas go. */
+  readonly gate: LogGate;
+  readonly tenure: Tenure;
+  readonly logReplicas: LogReplicas;
   readonly mutations: Mutations;
   readonly namespace: Namespace;
   readonly nodes: NodeMutations;
@@ -70,25 +78,50 @@ export interface MasterParts {
   readonly gauges: Gauges;
 }
 
-/** Opens the data directory, replays the log, and puts the parts together. @throws what is wrong with the directory */
-export async function assemble(
-  environment: Environment,
+/** What the process around a master does for it. */
+export interface Hooks {
+  readonly onFatal: (error: unknown) => void;
+  readonly makeCheckpoint: MakeCheckpoint;
+  readonly onReplaced: (error: ReplacedError) => void;
+  /** Where this master listens, for its log replicas. */
+  readonly self: (superblock: Superblock) => Member;
+}
+
+export function logOptionsOf(
   options: MasterOptions,
-  onFatal: (error: unknown) => void,
-  makeCheckpoint: MakeCheckpoint,
-): Promise<MasterParts> {
-  const { disk, random, logger, clock, timers, metrics } = environment;
-  const { dataDirectory, chunkBytes } = options;
-  const superblock = await openSuperblock(disk, random, dataDirectory, chunkBytes);
-  const logOptions: OperationLogOptions & LogIdentity = {
-    directory: `${dataDirectory}/log`,
-    ...superblock,
+  superblock: Superblock,
+  random: Random,
+): OperationLogOptions & LogIdentity {
+  const { clusterId, chunkBytes, term } = superblock;
+  return {
+    directory: `${options.dataDirectory}/log`,
+    clusterId,
+    chunkBytes,
+    term,
     segmentBytes: options.logSegmentBytes ?? DEFAULT_LOG_SEGMENT_BYTES,
     ...(options.logReserveBytes === undefined ? {} : { reserveBytes: options.logReserveBytes }),
     hashSeed: random.below(2 ** 32),
     sync: options.logSync,
     syncIntervalMs: options.logSyncIntervalMs,
   };
+}
+
+/** Opens the data directory, replays the log, and puts the parts together. @throws what is wrong with the directory */
+export async function assemble(
+  environment: Environment,
+  options: MasterOptions,
+  { onFatal, makeCheckpoint, onReplaced, self }: Hooks,
+): Promise<MasterParts> {
+  const { disk, random, logger, clock, timers, metrics } = environment;
+  const { dataDirectory, chunkBytes } = options;
+  const superblock = await openSuperblock(disk, random, dataDirectory, chunkBytes);
+  if (superblock.role === 'shadow') {
+    throw new DataDirectoryError(
+      `${dataDirectory} is a shadow's copy of the log: gfs shadow runs on it, gfs promote makes it the master's`,
+    );
+  }
+  if (superblock.replacedBy !== undefined) throw new ReplacedError(superblock.replacedBy, dataDirectory);
+  const logOptions = logOptionsOf(options, superblock, random);
   const { state, position } = await recover(disk, logger, logOptions);
   const log = new OperationLog(environment, logOptions, position, onFatal);
   const checkpointer = new Checkpointer({
@@ -114,6 +147,13 @@ export async function assemble(
   };
   const coherence = new Coherence(state, environment, options);
   const journal = new Journal(clock, log, state, effects, coherence);
+  const gate = new LogGate();
+  const member = () => self(superblock);
+  const logParts = { environment, options, superblock, state, log, journal, gate, self: member };
+  const keeper = new SuperblockKeeper(disk, dataDirectory, superblock);
+  const tenure = new Tenure({ ...logParts, superblock: keeper, onReplaced });
+  const logReplicas = new LogReplicas({ ...logParts, tenure });
+  log.replicate(logReplicas);
   const allocator = new Allocator(state, journal);
   const locks = new LockManager();
   const gates = new LockManager();
@@ -123,6 +163,7 @@ export async function assemble(
     state,
     journal,
     allocator,
+    gate,
     environment,
     coherence,
     options.sessionTimeoutMs,
@@ -130,6 +171,7 @@ export async function assemble(
   const chunkservers = new ChunkserverTable({
     state,
     journal,
+    gate,
     allocator,
     replicas,
     sent,
@@ -161,9 +203,13 @@ export async function assemble(
   const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
   const health = new Health(state, replicas, chunkservers, timers);
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
-  const reads = new Reads(state, locks);
-  const locations = new Locations(state, replicas, chunkservers, raiser, logger, (handle) =>
-    replicator.boost(handle),
+  const reads = new Reads(state, locks, gate);
+  const locations = new Locations(
+    state,
+    replicas,
+    chunkservers.priority,
+    (chunk) => makeReadable(chunk, { replicas, chunkservers, raiser, logger }),
+    (handle) => replicator.boost(handle),
   );
   const gauges = new Gauges(metrics, { state, log, locks, sessions, chunkservers, leases, replicator });
   return {
@@ -173,6 +219,9 @@ export async function assemble(
     state,
     log,
     checkpointer,
+    gate,
+    tenure,
+    logReplicas,
     mutations,
     namespace: new Namespace(state, allocator, options.parentLock),
     nodes,

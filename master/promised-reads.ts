@@ -13,6 +13,9 @@ import type { Reads } from './reads.js';
 import { findDirectory, findNode } from './resolve.js';
 import type { LoggedState } from './state.js';
 
+/** Reads of the namespace, as whoever answers them does it. */
+export type NamespaceReads = Pick<PromisedReads, 'lookup' | 'attributes' | 'readDirectory'>;
+
 export class PromisedReads {
   readonly #state: LoggedState;
   readonly #reads: Reads;

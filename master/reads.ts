@@ -9,6 +9,7 @@ import type { Attributes, ReadDirectory } from '../protocol/messages/index.js';
 import { ROOT_ID } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { type LockKey, type LockManager, LockSet } from './locks.js';
+import type { LogGate } from './log-gate.js';
 import { Mode } from './mode.js';
 import { findDirectory, findEntry, findNode } from './resolve.js';
 import type { LoggedState } from './state.js';
@@ -22,10 +23,12 @@ const ENTRY_BYTES = 80;
 export class Reads {
   readonly #state: LoggedState;
   readonly #locks: LockManager;
+  readonly #gate: LogGate;
 
-  constructor(state: LoggedState, locks: LockManager) {
+  constructor(state: LoggedState, locks: LockManager, gate: LogGate) {
     this.#state = state;
     this.#locks = locks;
+    this.#gate = gate;
   }
 
   async lookup(parent: number, name: string, signal: Signal): Promise<Attributes> {
@@ -110,12 +113,12 @@ export class Reads {
     return [...(findNode(this.#state, id).xattrs?.keys() ?? [])];
   }
 
-  /** Resolves once nobody holds a write lock on `key`. */
+  /** Resolves once nobody holds a write lock on `key`, or whoever does waits for log replicas that are away. */
   #settled(key: LockKey, signal: Signal): Promise<void> | undefined {
-    if (!this.#locks.isWriteLocked(key)) return undefined;
+    if (!this.#locks.isWriteLocked(key) || this.#gate.stalled) return undefined;
     const set = new LockSet();
     set.add(key, 0, false);
-    return this.#passThrough(set, signal);
+    return this.#gate.settled(this.#passThrough(set, signal));
   }
 
   async #passThrough(set: LockSet, signal: Signal): Promise<void> {

@@ -173,6 +173,32 @@ function laterProof(bytes: Buffer, damagedAt: number, sequence: number): number 
   return undefined;
 }
 
+/** What stands at `at`: the group's first record and how many there are. @throws Error when it does not verify */
+export function readGroup(bytes: Buffer, at: number): { first: number; count: number; body: Buffer } {
+  const first = at + GROUP_HEADER_BYTES <= bytes.byteLength ? readU53(bytes, at + 8) : 0;
+  const bodyBytes = groupAt(bytes, at, first);
+  if (bodyBytes === undefined) throw new Error(`the group at offset ${at} does not verify`);
+  const bodyAt = at + GROUP_HEADER_BYTES;
+  return { first, count: bytes.readUInt32LE(at + 24), body: bytes.subarray(bodyAt, bodyAt + bodyBytes) };
+}
+
+/** The bytes of a group of which only the beginning may be there. */
+export function groupBytesAt(bytes: Buffer, at: number): number {
+  return GROUP_HEADER_BYTES + bytes.readUInt32LE(at);
+}
+
+/** The records of a group, each as {@link encodeRecord} made it, and what it says. @throws Error when one cannot be read */
+export function splitRecords(body: Buffer): { bytes: Buffer; record: LogRecord }[] {
+  const records: LogRecord[] = [];
+  decodeGroup(body, 0, records);
+  let at = 0;
+  return records.map((record) => {
+    const from = at;
+    at += 4 + body.readUInt32LE(from);
+    return { record, bytes: body.subarray(from, at) };
+  });
+}
+
 function decodeGroup(body: Buffer, groupAtBytes: number, into: LogRecord[]): void {
   let at = 0;
   while (at < body.byteLength) {

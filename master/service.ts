@@ -6,6 +6,8 @@ import { InvariantError } from './assert.js';
 import { registerInspection } from './inspection.js';
 import type { Plan } from './mutations.js';
 import type { MasterParts } from './parts.js';
+import type { NamespaceReads } from './promised-reads.js';
+import type { Reads } from './reads.js';
 import { registerTrash } from './trash-service.js';
 
 /** Registers a handler that answers with a body alone; a broken invariant in it ends the process. */
@@ -42,6 +44,20 @@ export function registerHandlers(service: MasterService, parts: MasterParts): vo
   registerChunkservers(service, parts);
   registerTrash(service, parts);
   registerInspection(service, parts);
+  registerLog(service, parts);
+}
+
+function registerLog(service: MasterService, parts: MasterParts): void {
+  const { logReplicas } = parts;
+  service
+    .on(m.FollowLog, (body, request) => logReplicas.follow(body, request))
+    .on(m.ReadCheckpoint, (body) => logReplicas.readCheckpoint(body))
+    .answer(m.GetLogStatus, () => logReplicas.logStatus())
+    .answer(m.GetShadows, () => ({ shadows: logReplicas.members }))
+    .answer(m.RemoveLogReplica, async ({ id }) => {
+      await logReplicas.remove(id);
+      return {};
+    });
 }
 
 function registerSessions(service: MasterService, { sessions, superblock, options }: MasterParts): void {
@@ -64,7 +80,10 @@ function registerSessions(service: MasterService, { sessions, superblock, option
     });
 }
 
-function registerReads(service: MasterService, { reads, promisedReads }: MasterParts): void {
+export function registerReads(
+  service: MasterService,
+  { reads, promisedReads }: { readonly reads: Reads; readonly promisedReads: NamespaceReads },
+): void {
   service
     .answer(m.Lookup, (body, request) => promisedReads.lookup(body, request))
     .answer(m.LookupPath, (body) => ({ attributes: reads.lookupPath(body.path) }))
@@ -129,14 +148,17 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
 
 function registerChunks(
   service: MasterService,
-  { promisedReads, grants, sessions, chunkservers, status }: MasterParts,
+  { promisedReads, grants, sessions, chunkservers, status, gate }: MasterParts,
 ): void {
   const near = (request: IncomingRequest): m.Location | undefined =>
     sessions.placeOf(request.header.session).location;
   service
     .answer(m.GetChunks, (body, request) => promisedReads.chunks(body, request, near(request)))
     // Not under a sequence: asking again gives the same lease, or a newer one, which is as good.
-    .answer(m.GetLease, async (body, request) => ({ lease: await grants.lease(body, near(request)) }))
+    .answer(m.GetLease, async (body, request) => {
+      gate.check();
+      return { lease: await gate.answer(grants.lease(body, near(request))) };
+    })
     .answer(m.ReportCorrupt, (body) => {
       chunkservers.reportCorrupt(body.serverId, body.handle);
       return {};

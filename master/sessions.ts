@@ -12,6 +12,7 @@ import type { ValueOf } from '../protocol/schema.js';
 import type { Allocator } from './allocator.js';
 import type { Coherence } from './coherence.js';
 import type { Journal, Origin } from './journal.js';
+import type { LogGate } from './log-gate.js';
 import type { LoggedState, Session } from './state.js';
 
 export const MAX_SESSIONS = 65_536;
@@ -39,6 +40,7 @@ export class ClientSessions {
   readonly #state: LoggedState;
   readonly #journal: Journal;
   readonly #allocator: Allocator;
+  readonly #gate: LogGate;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #coherence: Coherence;
@@ -58,6 +60,7 @@ export class ClientSessions {
     state: LoggedState,
     journal: Journal,
     allocator: Allocator,
+    gate: LogGate,
     environment: { readonly clock: Clock; readonly logger: Logger },
     coherence: Coherence,
     timeoutMs: number,
@@ -65,6 +68,7 @@ export class ClientSessions {
     this.#state = state;
     this.#journal = journal;
     this.#allocator = allocator;
+    this.#gate = gate;
     this.#clock = environment.clock;
     this.#logger = environment.logger;
     this.#coherence = coherence;
@@ -106,7 +110,7 @@ export class ClientSessions {
     return this.#clients.get(sessionId) ?? {};
   }
 
-  /** Opens a session, or takes one up. @throws SESSION_UNKNOWN, OVERLOADED */
+  /** Opens a session, or takes one up. @throws SESSION_UNKNOWN, OVERLOADED; READ_ONLY, OUTCOME_PENDING: a new one */
   async register(body: ValueOf<typeof RegisterClient.request>, peer: Caller): Promise<number> {
     const client =
       body.resume === undefined ? await this.#open(body) : this.#resume(body.resume, body.clientId);
@@ -124,9 +128,17 @@ export class ClientSessions {
 
   async #open(body: ValueOf<typeof RegisterClient.request>): Promise<Client> {
     if (this.#state.sessions.size >= MAX_SESSIONS) throw new GfsError('OVERLOADED', 'too many sessions');
+    this.#gate.check();
     const { clientId, hostname } = body;
     const id = this.#allocator.sessionId();
-    await this.#journal.commit({ type: 'sessionOpened', id, kind: 'client', owner: clientId, hostname });
+    const opened = this.#journal.commit({
+      type: 'sessionOpened',
+      id,
+      kind: 'client',
+      owner: clientId,
+      hostname,
+    });
+    await this.#gate.answer(opened);
     const client = this.#newClient(this.#state.sessions.get(id) as Session);
     this.#clients.set(id, client);
     this.#logger.info({ session: id, clientId, hostname }, 'a client registered');
@@ -186,7 +198,8 @@ export class ClientSessions {
   /**
    * Does a mutation once, however often it is asked for: a retry gets the first result, from memory or
    * from the log, also after a restart.
-   * @throws SESSION_UNKNOWN; UNKNOWN_OUTCOME when the result is too old to be remembered; MALFORMED
+   * @throws SESSION_UNKNOWN; UNKNOWN_OUTCOME when the result is too old to be remembered; MALFORMED;
+   *   READ_ONLY, and OUTCOME_PENDING for one that is under way, while too few log replicas answer
    */
   async once<Request, Reply>(
     method: Method<Request, Reply>,
@@ -203,7 +216,7 @@ export class ClientSessions {
       if (first !== undefined) {
         // Its result may be known before everybody has forgotten what it changed: this copy waits for that too.
         // If it fails nothing was logged, and this copy may try: the first one's caller may be gone.
-        await first.catch(() => undefined);
+        await this.#gate.answer(first.catch(() => undefined));
         continue;
       }
       const stored = session.results.get(sequence);
@@ -217,6 +230,7 @@ export class ClientSessions {
       }
       break;
     }
+    this.#gate.check();
     const running = run({
       session: session.id,
       sequence,
@@ -224,11 +238,12 @@ export class ClientSessions {
       isAbandoned: () => request.signal.aborted,
     });
     client.running.set(sequence, running);
-    try {
-      return await running;
-    } finally {
+    const done = (): void => {
       client.running.delete(sequence);
-    }
+    };
+    // It goes on, with its locks, also where its answer is not waited for.
+    running.then(done, done);
+    return this.#gate.answer(running);
   }
 
   // A former life's promises: nobody knows them any more, so nothing changes while somebody may believe them.

@@ -83,6 +83,24 @@ export const SECTIONS: readonly Section[] = [
     (state, session) => state.sessions.set(session.id, { ...session, results: new Map(session.results) }),
   ),
   table('retentions', (state) => state.retentions),
+  table('logReplicas', (state) => state.logReplicas),
+  {
+    tag: 'commitRule',
+    encode: (state) => [[packr.pack(state.commitRule)]],
+    decode: (state, body) => {
+      state.commitRule = packr.unpack(body) as LoggedState['commitRule'];
+    },
+  },
+  {
+    tag: 'terms',
+    encode: (state) => [[packr.pack([...state.terms])]],
+    decode: (state, body) => {
+      // A state begins with the first one.
+      state.terms.clear();
+      for (const [term, sequence] of packr.unpack(body) as [number, number][])
+        state.terms.set(term, sequence);
+    },
+  },
 ];
 
 /** Every section of a state, in the order that they are read in. The bodies are the state's own memory. */

@@ -3,6 +3,7 @@
  * on, byte for byte. Only `apply` writes it. Where replicas are, who is alive and what is under way is
  * soft state, and lives in other types.
  */
+import type { CommitRule, Member } from '../protocol/messages/index.js';
 import { ROOT_ID } from '../protocol/messages/index.js';
 import { assert } from './assert.js';
 import { ChunkTable } from './chunk-table.js';
@@ -70,6 +71,12 @@ export class LoggedState {
   readonly deleted = new Map<number, DeletedNode>();
   /** Node id → how long it is kept once it is deleted, in milliseconds, where that is not the cluster's default. */
   readonly retentions = new Map<number, number>();
+  /** The log replicas that a record has to be flushed on before it counts, by id. */
+  readonly logReplicas = new Map<string, Member>();
+  /** How many of them have to. */
+  commitRule: CommitRule = 'all';
+  /** Each term's first record, in order: the last `MAX_TERMS` of them. */
+  readonly terms = new Map<number, number>([[1, 1]]);
   nextNodeId = ROOT_ID + 1;
   nextSessionId = 1;
   nextCookie = 1;

@@ -68,6 +68,8 @@ const table = {
   UNKNOWN_OUTCOME: { number: 52, errno: 'EIO', reaction: 'never' },
   /** Two chunkservers claim one server id, or a data directory is in use. */
   DUPLICATE_SERVER: { number: 53, errno: 'EBUSY', reaction: 'never' },
+  /** It is in the master's log, and too few log replicas have it: whether it happened is known when they are back. */
+  OUTCOME_PENDING: { number: 54, errno: 'EIO', reaction: 'wait' },
 
   // Chunks.
   NOT_PRIMARY: { number: 70, errno: 'EIO', reaction: 'relocate' },

@@ -5,6 +5,7 @@
  */
 
 import { MAX_XATTR_NAME_BYTES, MAX_XATTR_VALUE_BYTES } from './limits.js';
+import { commitRuleCodec, memberCodec } from './messages/log-replication.js';
 import {
   attributeChangesCodec,
   chunkHandleCodec,
@@ -155,6 +156,11 @@ export const eventCodec = variant({
   },
   /** The chunks from `index` to before `end` have left the file: a hole. */
   punched: { number: 101, body: struct({ id: nodeIdCodec, index: u53, end: u53 }) },
+  /** A master begins to serve: records from `sequence` on are of its term, and wait for log replicas as `commit` says. */
+  termBegun: { number: 60, body: struct({ term: u53, sequence: u53, commit: commitRuleCodec }) },
+  /** A shadow has the whole log: from here on it has to flush a record before that counts. Again: it moved. */
+  logReplicaAdded: { number: 61, body: struct({ member: memberCodec, commit: commitRuleCodec }) },
+  logReplicaRemoved: { number: 62, body: struct({ id: text(64) }) },
 });
 export type LogEvent = ValueOf<typeof eventCodec>;
 export type LogEventOf<T extends LogEvent['type']> = Extract<LogEvent, { type: T }>;

@@ -63,6 +63,10 @@ export const sections = {
     keys: {
       host: key(host, '127.0.0.1', 'The address to listen on; `0.0.0.0` for every interface.'),
       port: key(port, DEFAULT_MASTER_PORT, 'The TCP port to listen on; 0 lets the system choose one.'),
+      advertise_host: optional(
+        host,
+        'The address that others connect to, when it is not the one to listen on (behind NAT, or with `host = "0.0.0.0"`).',
+      ),
       data: key(
         path,
         '.gfs/master',
@@ -155,6 +159,21 @@ export const sections = {
         whole(0, 1024),
         2,
         'Chunks on the way at once, to or from one server, to even out how full servers are; 0: none is moved for that.',
+      ),
+    },
+  },
+  log_replicas: {
+    about: 'Copies of the operation log on other hosts, each kept by a `gfs shadow`.',
+    keys: {
+      commit: key(
+        oneOf('all', 'majority'),
+        'all',
+        '`"all"`: a reply means that every log replica has flushed the record. `"majority"`: most of the copies have, the master\'s among them.',
+      ),
+      timeout: key(
+        duration(200, 600_000),
+        2000,
+        'When too few log replicas have answered for so long, changes are refused (EROFS) until they do; reads go on.',
       ),
     },
   },

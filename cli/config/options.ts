@@ -17,7 +17,8 @@ export function mastersOf({ cluster, master }: Configuration): readonly HostPort
 }
 
 export function masterOptions(configuration: Configuration): MasterOptions {
-  const { master, operation_log: log, namespace, chunk_server: chunkServer, replication } = configuration;
+  const { master, operation_log: log, log_replicas: replicas, namespace, replication } = configuration;
+  const { chunk_server: chunkServer } = configuration;
   return {
     dataDirectory: resolve(master.data),
     host: master.host,
@@ -30,6 +31,9 @@ export function masterOptions(configuration: Configuration): MasterOptions {
     logSync: log.sync,
     logSyncIntervalMs: log.sync_interval,
     checkpointBytes: log.checkpoint_bytes,
+    logCommit: replicas.commit,
+    logReplicaTimeoutMs: replicas.timeout,
+    ...(master.advertise_host === undefined ? {} : { advertiseHost: master.advertise_host }),
     leaseDurationMs: master.lease_duration,
     renewIntervalMs: master.session_renewal,
     sessionTimeoutMs: master.session_timeout,

@@ -4,5 +4,6 @@ export * from './clone.js';
 export * from './coherence.js';
 export * from './data.js';
 export * from './inspection.js';
+export * from './log-replication.js';
 export * from './trash.js';
 export * from './types.js';

@@ -1,0 +1,301 @@
+/** The operation log on several hosts: fakes of network and disks, real masters and shadows. */
+import t from 'tap';
+import { digestState } from '../../master/dump.js';
+import { acknowledgementsNeeded, promisesNeeded } from '../../master/quorum.js';
+import { ReplacedError } from '../../master/tenure.js';
+import * as m from '../../protocol/messages/index.js';
+import { SimulatedWorld } from '../fakes/index.js';
+import { agrees, inStep, SHADOW_PORT, ShadowHost, soon, status } from './shadow.js';
+import { codeOf, MasterHost, TestClient } from './support.js';
+
+let seed = 6000;
+
+async function cluster(count: number, changes: ConstructorParameters<typeof MasterHost>[1] = {}) {
+  const world = new SimulatedWorld(seed++);
+  const master = await new MasterHost(world, changes).start();
+  const shadows: ShadowHost[] = [];
+  for (let at = 1; at <= count; at++) {
+    shadows.push(await new ShadowHost(world, `shadow${at}`, changes).start());
+    await inStep(world, at);
+  }
+  const client = await TestClient.start(world);
+  return { world, master, shadows, client, shadow: shadows[0] as ShadowHost };
+}
+
+const create = (name: string) => ({ parent: m.ROOT_ID, name, mode: 0o100644, rdev: 0, exclusive: true });
+
+/** Asks again, as the client library does, until it is known what became of it. */
+async function repeated(world: SimulatedWorld, client: TestClient, name: string, sequence: number) {
+  for (;;) {
+    try {
+      return await client.call(m.Create, create(name), { sequence });
+    } catch (thrown) {
+      if ((thrown as { code?: string }).code !== 'OUTCOME_PENDING') throw thrown;
+      await world.runFor(50);
+    }
+  }
+}
+
+t.test('log replicas: whoever may begin a term meets whoever made a record count', async (t) => {
+  for (const rule of ['all', 'majority'] as const) {
+    for (let count = 1; count <= 16; count++) {
+      const acknowledged = acknowledgementsNeeded(rule, count);
+      const promised = promisesNeeded(rule, count);
+      t.ok(acknowledged + promised > count, `${rule} of ${count}`);
+      t.ok(promised >= 1 && promised <= count);
+      if (rule === 'majority')
+        t.ok(acknowledged + 1 > (count + 1) / 2, 'most of the copies, with the own one');
+    }
+  }
+});
+
+t.test(
+  'log replicas: a new shadow gets the whole log, is waited for, and says what the master says',
+  async (t) => {
+    const world = new SimulatedWorld(seed++);
+    const master = await new MasterHost(world, { logSegmentBytes: 4_096 }).start();
+    const client = await TestClient.start(world);
+    for (let at = 0; at < 100; at++) await client.create(m.ROOT_ID, `before ${at}`);
+    const shadow = await new ShadowHost(world, 'shadow1').start();
+    await inStep(world, 1);
+    await soon(world, () => agrees(master, shadow));
+    await client.create(m.ROOT_ID, 'after');
+    t.ok(agrees(master, shadow), 'an answered mutation is there already');
+    const { replicas, commit } = await status(world);
+    t.equal(commit, 'all');
+    t.match(replicas, [{ state: 'in step', counted: true, member: { host: 'shadow1', port: SHADOW_PORT } }]);
+  },
+);
+
+t.test(
+  'log replicas: a shadow is killed: pending is unknown, new is refused, reads go on, it heals',
+  async (t) => {
+    const { world, master, shadow, client } = await cluster(1);
+    const id = await client.create(m.ROOT_ID, 'before');
+    shadow.process.crash();
+    const pending = client.send(m.Create, create('pending'), { sequence: ++client.sequence });
+    t.equal(await codeOf(world.until(pending)), 'OUTCOME_PENDING');
+    t.equal(await codeOf(client.mutate(m.Create, create('refused'))), 'READ_ONLY');
+    t.equal((await client.lookup('/before')).id, id, 'reads go on');
+    t.equal(
+      await codeOf(client.call(m.Lookup, { parent: m.ROOT_ID, name: 'pending' })),
+      'NOT_FOUND',
+      'also of a name that waits',
+    );
+    t.equal(
+      await codeOf(client.call(m.Create, create('pending'), { sequence: client.sequence - 1 })),
+      'OUTCOME_PENDING',
+      'asked again it is still pending',
+    );
+    const before = await status(world);
+    t.equal(before.writable, false);
+    t.match(before.replicas, [{ state: 'missing' }]);
+
+    await shadow.start();
+    await inStep(world, 1);
+    const again = await repeated(world, client, 'pending', client.sequence - 1);
+    t.equal(again.created, true, 'it happened, once');
+    await client.create(m.ROOT_ID, 'after');
+    t.ok(agrees(master, shadow), 'and the shadow has caught up');
+  },
+);
+
+t.test(
+  'log replicas: a shadow that hangs stalls the log, and what was begun ends when it goes on',
+  async (t) => {
+    const { world, master, shadow, client } = await cluster(1);
+    shadow.process.pause();
+    t.equal(await codeOf(client.mutate(m.Create, create('a'))), 'OUTCOME_PENDING');
+    shadow.process.resume();
+    await inStep(world, 1);
+    t.equal((await repeated(world, client, 'a', client.sequence)).created, true);
+    t.ok(agrees(master, shadow));
+  },
+);
+
+t.test('log replicas: majority: one of two may be away, and catches up', async (t) => {
+  const { world, master, shadows, client } = await cluster(2, { logCommit: 'majority' });
+  const [first, second] = shadows as [ShadowHost, ShadowHost];
+  first.process.crash();
+  for (let at = 0; at < 20; at++) await client.create(m.ROOT_ID, `file ${at}`);
+  t.ok(agrees(master, second));
+  await first.start();
+  await inStep(world, 2);
+  await soon(world, () => agrees(master, first));
+  first.process.crash();
+  second.process.crash();
+  t.equal(await codeOf(client.mutate(m.Create, create('last'))), 'OUTCOME_PENDING');
+});
+
+t.test(
+  'log replicas: a master that restarts waits for its log replicas, and begins a new term with them',
+  async (t) => {
+    const { world, master, shadow, client } = await cluster(1);
+    await client.create(m.ROOT_ID, 'a');
+    t.equal((await status(world)).term, 1);
+    await master.restart();
+    await inStep(world, 1);
+    t.equal((await status(world)).term, 2);
+    await client.register(client.session);
+    await client.create(m.ROOT_ID, 'b');
+    t.ok(agrees(master, shadow));
+
+    shadow.process.crash();
+    await master.restart();
+    await client.register(client.session);
+    t.equal((await client.lookup('/a')).nlink, 1, 'it serves reads without them');
+    t.equal((await status(world)).writable, false);
+    await world.runFor(3_000);
+    t.equal(await codeOf(client.mutate(m.Create, create('c'))), 'READ_ONLY');
+    await shadow.start();
+    await inStep(world, 1);
+    await client.create(m.ROOT_ID, 'd');
+    t.ok(agrees(master, shadow));
+  },
+);
+
+t.test(
+  'log replicas: what a master has lost of its own tail, its log replica gives up as well',
+  async (t) => {
+    const { world, master, shadow, client } = await cluster(1);
+    await client.create(m.ROOT_ID, 'kept');
+    // The shadow flushes a record; the master loses power before it has.
+    const isAhead = () => shadow.shadow.endSequence > master.master.logEndSequence;
+    for (let at = 0; !isAhead(); at++) {
+      const done = client.send(m.Create, create(`lost ${at}`), { sequence: ++client.sequence });
+      let isDone = false;
+      done.then(
+        () => {
+          isDone = true;
+        },
+        () => undefined,
+      );
+      while (!isDone && !isAhead()) await world.scheduler.step();
+    }
+    // It is away while the master starts again, which so begins without it.
+    shadow.process.crash();
+    await master.powerCycle();
+    await shadow.start();
+    await inStep(world, 1);
+    await client.register(client.session);
+    await client.create(m.ROOT_ID, 'next');
+    t.ok(agrees(master, shadow));
+    t.ok(master.master.state.terms.has(2), 'a term has begun');
+  },
+);
+
+t.test('log replicas: one that is too far behind for the log begins with a checkpoint', async (t) => {
+  const small = { logSegmentBytes: 2_048, checkpointBytes: 4_096 };
+  const { world, master, shadow, client } = await cluster(1, { ...small, logCommit: 'majority' });
+  const second = await new ShadowHost(world, 'shadow2', small).start();
+  await inStep(world, 2);
+  second.process.crash();
+  const names = () => world.host('master').disk.namesIn('/master/log');
+  const first = names().filter((name) => name.startsWith('segment'))[0] as string;
+  for (let at = 0; names().includes(first) || at < 200; at++) {
+    await client.create(m.ROOT_ID, `file ${at}`);
+    if (at % 50 === 49) await world.runFor(1_000);
+  }
+  await second.start();
+  await inStep(world, 2);
+  await soon(world, () => agrees(master, second));
+  t.ok(agrees(master, shadow));
+  await second.restart();
+  await inStep(world, 2);
+  await client.create(m.ROOT_ID, 'after');
+  await soon(world, () => agrees(master, second));
+  const copies = world.host('shadow1').disk.namesIn('/shadow/log');
+  t.ok(
+    copies.some((name) => name.startsWith('checkpoint')),
+    'shadows make checkpoints of their own',
+  );
+});
+
+t.test('log replicas: one that is gone for good is removed, and is not waited for any more', async (t) => {
+  const { world, shadow, client } = await cluster(1);
+  const { replicas } = await status(world);
+  const id = replicas[0]?.member.id as string;
+  t.equal(
+    await codeOf(client.call(m.RemoveLogReplica, { id })),
+    'NOT_PERMITTED',
+    'not while it is connected',
+  );
+  t.equal(await codeOf(client.call(m.RemoveLogReplica, { id: 'nobody' })), 'NOT_FOUND');
+  shadow.process.crash();
+  t.equal(await codeOf(client.mutate(m.Create, create('a'))), 'OUTCOME_PENDING');
+  await client.call(m.RemoveLogReplica, { id });
+  t.equal((await repeated(world, client, 'a', client.sequence)).created, true);
+  await client.create(m.ROOT_ID, 'b');
+  t.same((await status(world)).replicas, []);
+});
+
+t.test(
+  'promote: the shadow serves with all that was acknowledged; the old master is fenced, and says so',
+  async (t) => {
+    const { world, master, shadow, client } = await cluster(1);
+    for (let at = 0; at < 10; at++) await client.create(m.ROOT_ID, `file ${at}`);
+    const { term } = await shadow.ask(m.Promote, {});
+    t.equal(term, 2);
+    // The old one is alive, and finds out: it can make nothing count any more.
+    const late = client.send(m.Create, create('late'), { sequence: ++client.sequence });
+    t.not(await codeOf(world.until(late)), 'none');
+    const replaced = await world.until(master.master.replaced);
+    t.match(replaced.message, `this master was replaced: shadow1:${SHADOW_PORT} serves`);
+    master.process.crash();
+    const start = new MasterHost(world).start();
+    await t.rejects(start, ReplacedError, 'nor does it start again');
+
+    await soon(world, () => shadow.shadow.master !== undefined);
+    const now = await status(world, 'shadow1', SHADOW_PORT);
+    t.match(now, { role: 'master', term: 2, writable: true, replicas: [] });
+  },
+);
+
+t.test('promote: the old master was away: it finds out when it comes back', async (t) => {
+  const { world, master, shadow, client } = await cluster(1);
+  await client.create(m.ROOT_ID, 'a');
+  master.process.crash();
+  await shadow.ask(m.Promote, {});
+  await soon(world, () => shadow.shadow.master !== undefined);
+  await t.rejects(new MasterHost(world).start(), ReplacedError);
+  t.equal(digestState(shadow.shadow.master?.state as never).length, 8);
+});
+
+t.test('promote: the old master’s host becomes the shadow of the new one, its own tail cut', async (t) => {
+  const { world, master, shadow, client } = await cluster(1);
+  await client.create(m.ROOT_ID, 'a');
+  // A record that only the old master has.
+  shadow.process.pause();
+  const lost = client.send(m.Create, create('lost'), { sequence: ++client.sequence });
+  lost.catch(() => undefined);
+  await world.runFor(100);
+  master.process.crash();
+  shadow.process.resume();
+  await shadow.ask(m.Promote, {});
+  await soon(world, () => shadow.shadow.master !== undefined);
+  const back = new ShadowHost(world, 'master', {
+    dataDirectory: '/master',
+    masters: [{ host: 'shadow1', port: SHADOW_PORT }],
+  });
+  await back.start();
+  await inStep(world, 1, 'shadow1', SHADOW_PORT);
+  t.equal(back.digest, shadow.digest);
+  t.not(back.digest, undefined);
+});
+
+t.test('promote: majority: the one with the longest log, when enough agree', async (t) => {
+  const { world, master, shadows, client } = await cluster(2, { logCommit: 'majority' });
+  const [first, second] = shadows as [ShadowHost, ShadowHost];
+  first.process.crash();
+  await client.create(m.ROOT_ID, 'a');
+  master.process.crash();
+  const code = await codeOf(second.ask(m.Promote, {}));
+  t.equal(code, 'NOT_PERMITTED', 'the other could hold what this one lacks');
+  await first.start();
+  const error = await first.ask(m.Promote, {}).catch((thrown: Error) => thrown);
+  t.match((error as Error).message, `gfs promote shadow2:${SHADOW_PORT}`);
+  await second.ask(m.Promote, {});
+  await inStep(world, 1, 'shadow2', SHADOW_PORT);
+  await soon(world, () => first.digest === second.digest);
+  t.pass('the other follows the new master');
+});
