@@ -10,6 +10,8 @@ import { Command } from 'commander';
 import { GfsSystem, LocalDisk, MooseFs, repositoryRoot, type System } from './systems.js';
 
 const SECTIONS = ['seq', 'rand', 'small', 'meta', 'append', 'tree', 'snap'];
+/** Ten times the large file, by 64 processes at once: for the daemons' memory. Asked for by name. */
+const MEMORY_SECTION = 'mem';
 const SECTION_TIMEOUT_MS = 900_000;
 /** Seconds are better when small; everything else that is compared is a rate. */
 const COMPARED_UNITS = new Set(['MB/s', 'ops/s', 's']);
@@ -25,7 +27,7 @@ interface Figure {
 const program = new Command('bench')
   .description('Compares a GFS mount with MooseFS, both with three replicas on this machine')
   .option('--rounds <n>', 'rounds; the table shows medians', '1')
-  .option('--sections <names>', `any of ${SECTIONS.join(',')}`, SECTIONS.join(','))
+  .option('--sections <names>', `any of ${SECTIONS.join(',')},${MEMORY_SECTION}`, SECTIONS.join(','))
   .option('--systems <names>', 'any of gfs, gfs-relaxed, moosefs, local', 'gfs,gfs-relaxed,moosefs')
   .option('--mb <n>', 'MiB of the large file', '1024')
   .option('--files <n>', 'files of the small-file figures', '2000')
@@ -107,9 +109,10 @@ function show(figures: Map<string, Figure>, systems: readonly System[]): string 
   return table.toString();
 }
 
-function showCpu(figures: Map<string, Figure>, systems: readonly System[]): string {
+/** Of each daemon, in each section: CPU seconds, and the most memory that it has had resident since it began. */
+function showDaemons(figures: Map<string, Figure>, systems: readonly System[]): string {
   const table = new Table({
-    head: ['CPU seconds', ...systems.map(({ name }) => name)],
+    head: ['CPU seconds, peak MiB', ...systems.map(({ name }) => name)],
     style: { head: [], border: [] },
   });
   const sections = new Map<string, Map<string, string[]>>();
@@ -118,8 +121,10 @@ function showCpu(figures: Map<string, Figure>, systems: readonly System[]): stri
     if (section === undefined) continue;
     const row = sections.get(section) ?? new Map<string, string[]>();
     sections.set(section, row);
+    const peaks = figures.get(`rss.${section}.${daemon}`)?.values;
     for (const [system, seconds] of values) {
-      row.set(system, [...(row.get(system) ?? []), `${daemon} ${median(seconds)}`]);
+      const peakMib = Math.max(...(peaks?.get(system) ?? [0]));
+      row.set(system, [...(row.get(system) ?? []), `${daemon} ${median(seconds)}, ${peakMib}`]);
     }
   }
   for (const [section, row] of sections) {
@@ -158,7 +163,7 @@ async function main(): Promise<void> {
         .catch((error: unknown) => process.stderr.write(`${system.name}: ${String(error)}\n`));
     }
   }
-  process.stdout.write(`${show(figures, systems)}\n${showCpu(figures, systems)}\n`);
+  process.stdout.write(`${show(figures, systems)}\n${showDaemons(figures, systems)}\n`);
   const json = options['json'];
   if (json !== undefined) {
     mkdirSync(dirname(json), { recursive: true });

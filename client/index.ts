@@ -29,6 +29,13 @@ export type { ReadResult } from './reader.js';
 export type { CallContext } from './retry.js';
 export type { MasterSession } from './session.js';
 
+/**
+ * Memory kept for written data, as a multiple of what may wait: so much more arrives with the writes that
+ * many writers make at once before they are held up. Buffers that were not kept would be garbage, which
+ * takes more memory for longer.
+ */
+const POOL_SHARE = 3;
+
 export class GfsClient {
   readonly master: MasterSession;
   readonly locations: Locations;
@@ -80,7 +87,7 @@ export class GfsClient {
         environment,
         replicas,
         unsynced: this.#unsynced,
-        pool: new BufferPool(options.writeBehindBytes),
+        pool: new BufferPool(POOL_SHARE * options.writeBehindBytes),
         budget: new WriteBudget(options.writeBehindBytes),
         chunkBytes: master.chunkBytes,
         deadline: () => master.deadline(),
