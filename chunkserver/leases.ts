@@ -4,7 +4,7 @@ import { GfsError } from '../protocol/errors.js';
 import type { Server } from '../protocol/messages/index.js';
 import type { Chunk } from './store/chunk.js';
 import type { MutationResult } from './store/results.js';
-import { isLastSerial, nextSerial } from './store/serial.js';
+import { isLastSerial, nextSerial, serialBase } from './store/serial.js';
 
 export interface LeaseTerms {
   readonly secondaries: readonly Server[];
@@ -28,11 +28,14 @@ export class Lease {
   readonly underWay = new Map<string, Promise<MutationResult>>();
   /** Boot ids of the secondaries, as they last told. */
   readonly verifiers = new Map<string, number>();
+  /** An append over the chunk's end is writing its spill: appends after it wait. */
+  spilling: Promise<unknown> | undefined;
   /** A secondary failed: the master is being asked for a version without it. */
   dropping: Promise<Lease> | undefined;
   #nextSerial: number;
   #ended: GfsError | undefined;
   #mutations = 0;
+  #spills = 0;
   #onDrained: (() => void)[] = [];
 
   constructor(chunk: Chunk, version: number, terms: LeaseTerms, nowMs: number) {
@@ -72,6 +75,11 @@ export class Lease {
     const serial = this.#nextSerial++;
     if (isLastSerial(serial)) this.end('the version has no serial numbers left');
     return serial;
+  }
+
+  /** A serial for a spill: numbers that grow from one primary of the chunk to the next. It is no mutation here. */
+  reserve(): number {
+    return serialBase(this.version) + ++this.#spills;
   }
 
   finish(): void {

@@ -16,7 +16,8 @@ import type { MasterSession } from './master-session.js';
 import type { Peers } from './peers.js';
 import type { DataId, PushBuffer } from './push-buffer.js';
 import { SharedPayload } from './shared-payload.js';
-import type { MutationResult } from './store/results.js';
+import { checkSpill, type NextChunk, Spiller } from './spill.js';
+import { type MutationResult, SPILL_SESSION } from './store/results.js';
 import type { Store } from './store/store.js';
 
 /** A secondary that has not answered by then has failed. */
@@ -33,7 +34,7 @@ type WriteBody = ValueOf<typeof WriteChunk.request>;
 type AppendBody = ValueOf<typeof AppendChunk.request>;
 
 interface Ordered {
-  readonly kind: 'write' | 'pad';
+  readonly kind: 'write' | 'pad' | 'truncate';
   readonly offset: number;
   readonly data: SharedPayload | undefined;
   /** How many of the data's bytes. */
@@ -72,9 +73,11 @@ export interface PrimaryComponents {
 
 export class Primary {
   readonly #c: PrimaryComponents;
+  readonly #spiller: Spiller;
 
   constructor(components: PrimaryComponents) {
     this.#c = components;
+    this.#spiller = new Spiller(components.master, components.peers);
   }
 
   /**
@@ -89,6 +92,7 @@ export class Primary {
       throw new GfsError('INVALID', 'payload');
     const lease = this.#c.leases.check(handle, version);
     await this.#prepare(lease, length);
+    if (body.spill !== undefined) return this.#takeSpill(lease, body.spill, takePayload(request));
     let isFlushed = flush === undefined;
     await this.#once(lease, request, async ({ session, sequence }) => {
       const data = dataId === undefined ? takePayload(request) : this.#takePushed(dataId, length);
@@ -105,8 +109,8 @@ export class Primary {
   async append(
     body: AppendBody,
     request: IncomingRequest,
-  ): Promise<{ offset: number; written: number; verifiers: number[] }> {
-    const { handle, version, mode, from } = body;
+  ): Promise<{ offset: number; written: number; verifiers: number[]; spillVerifiers?: number[] }> {
+    const { handle, version, mode, from, file } = body;
     const sizeBytes = request.payload?.bytes.byteLength ?? 0;
     const { chunkBytes } = this.#c.store;
     if (sizeBytes === 0) throw new GfsError('INVALID', 'an append of nothing');
@@ -115,9 +119,19 @@ export class Primary {
     }
     const lease = this.#c.leases.check(handle, version);
     await this.#prepare(lease, sizeBytes);
+    const next = file && mode === 'exact' ? { id: file.id, index: file.index + 1 } : undefined;
+    let spillVerifiers: number[] | undefined;
     const result = await this.#once(lease, request, async ({ session, sequence }) => {
+      while (lease.spilling !== undefined) await lease.spilling;
+      this.#c.leases.check(handle, version);
       const offset = Math.max(lease.plannedLength, from);
       const room = chunkBytes - offset;
+      if (next !== undefined && room > 0 && sizeBytes > room && sizeBytes - room <= chunkBytes) {
+        const over = { next, from, session, sequence };
+        const appended = await this.#appendOver(lease, takePayload(request), over);
+        spillVerifiers = appended.spillVerifiers;
+        return appended.result;
+      }
       if (room <= 0 || (mode === 'record' && sizeBytes > room)) {
         if (mode === 'record') await this.#pad(lease, chunkBytes);
         throw new GfsError('CHUNK_FULL', `${Math.max(0, room)} bytes are left in chunk ${handle}`);
@@ -133,7 +147,77 @@ export class Primary {
       });
       return { offset, length };
     });
-    return { offset: result.offset, written: result.length, verifiers: await this.#verifiers(lease) };
+    const { offset, length } = result;
+    const verifiers = await this.#verifiers(lease);
+    const rest = sizeBytes - length;
+    // A head is only ever written once its spill is safe: this holds for a retry that finds the head too.
+    const isOver = next !== undefined && rest > 0 && rest <= chunkBytes && offset + length === chunkBytes;
+    if (!isOver) return { offset, written: length, verifiers };
+    spillVerifiers ??= await this.#spiller.sync(next);
+    return { offset, written: sizeBytes, verifiers, spillVerifiers };
+  }
+
+  /**
+   * An exact append over the chunk's end: what does not fit goes to the next chunk first, and the head is
+   * written when that is on every replica there. Other appends wait; a write may lengthen this chunk meanwhile.
+   */
+  async #appendOver(
+    lease: Lease,
+    data: SharedPayload,
+    { next, from, session, sequence }: { next: NextChunk; from: number; session: number; sequence: number },
+  ): Promise<{ result: MutationResult; spillVerifiers: number[] }> {
+    const { chunk, version } = lease;
+    const { chunkBytes } = this.#c.store;
+    let done!: () => void;
+    lease.spilling = new Promise<void>((resolve) => {
+      done = resolve;
+    });
+    try {
+      for (;;) {
+        const offset = Math.max(lease.plannedLength, from);
+        const length = chunkBytes - offset;
+        if (length <= 0) throw new GfsError('CHUNK_FULL', `chunk ${chunk.handle} was filled meanwhile`);
+        const spill = lease.reserve();
+        const spillVerifiers = await this.#spiller.write(next, data, length, spill);
+        this.#c.leases.check(chunk.handle, version);
+        if (Math.max(lease.plannedLength, from) !== offset) continue;
+        data.retain();
+        await this.#order(lease, { kind: 'write', offset, data, length, session, sequence });
+        return { result: { offset, length }, spillVerifiers };
+      }
+    } finally {
+      data.release();
+      lease.spilling = undefined;
+      done();
+    }
+  }
+
+  /** At the primary of the next chunk. */
+  async #takeSpill(lease: Lease, sequence: number, data: SharedPayload): Promise<number[]> {
+    const { chunk } = lease;
+    const length = data.bytes.byteLength;
+    try {
+      // Not before the one before it shows in the results.
+      while (lease.spilling !== undefined) await lease.spilling;
+      this.#c.leases.check(chunk.handle, lease.version);
+      checkSpill(chunk.state.results, lease.plannedLength, sequence);
+    } catch (error) {
+      data.release();
+      throw error;
+    }
+    const nobody = { session: 0, sequence: 0, data: undefined, length: 0 };
+    const cut = lease.plannedLength > length ? [{ kind: 'truncate', offset: 0, ...nobody } as const] : [];
+    const whole = { kind: 'write', offset: 0, data, length, session: SPILL_SESSION, sequence } as const;
+    const orders = Promise.all([...cut, whole].map((ordered) => this.#order(lease, ordered)));
+    const settled = orders.then(
+      () => undefined,
+      () => undefined,
+    );
+    lease.spilling = settled.then(() => {
+      lease.spilling = undefined;
+    });
+    await orders;
+    return this.#verifiers(lease);
   }
 
   /** What may have to wait, before the mutation has its place in the order. */
@@ -192,7 +276,8 @@ export class Primary {
   async #order(lease: Lease, ordered: Ordered): Promise<void> {
     const { offset, length } = ordered;
     const serial = lease.begin(this.#c.clock.monotonicMs());
-    lease.plannedLength = Math.max(lease.plannedLength, offset + length);
+    const end = offset + length;
+    lease.plannedLength = ordered.kind === 'truncate' ? offset : Math.max(lease.plannedLength, end);
     // The data's one user so far is the local application; each secondary is one more.
     const remote = lease.secondaries.map((secondary) => this.#forward(lease, secondary, serial, ordered));
     const applied = this.#applyHere(lease, serial, ordered);
@@ -244,6 +329,7 @@ export class Primary {
 
   async #applyHere(lease: Lease, serial: number, ordered: Ordered): Promise<void> {
     const { kind, offset, data, length, session, sequence } = ordered;
+    if (kind === 'truncate') return lease.chunk.truncate(offset, serial);
     if (kind === 'pad' || data === undefined) {
       await lease.chunk.mutate({ kind: 'extend', serial, offset, session, sequence });
       return;

@@ -15,8 +15,8 @@ export interface AppendTarget {
   readonly id: number;
   /** The file's length as far as this client knows. */
   readonly size: number;
-  /** The file has bytes up to `end` now, in chunk `index`. */
-  noteAppended(index: number, end: number, verifiers: readonly number[]): void;
+  /** The file has bytes up to `end` now; these replicas of its chunks took them. */
+  noteAppended(end: number, took: readonly { index: number; verifiers: readonly number[] }[]): void;
 }
 
 interface Waiting {
@@ -128,7 +128,10 @@ export class Appender {
       try {
         const appended = await this.#replicas.append({ id, index }, mode, from, buffers, context, deadline);
         const offset = index * this.#chunkBytes + appended.offset;
-        this.#target.noteAppended(index, offset + appended.written, appended.verifiers);
+        const { verifiers, spillVerifiers } = appended;
+        const took = [{ index, verifiers }];
+        if (spillVerifiers !== undefined) took.push({ index: index + 1, verifiers: spillVerifiers });
+        this.#target.noteAppended(offset + appended.written, took);
         return { offset, written: appended.written };
       } catch (thrown) {
         if (toGfsError(thrown).code !== 'CHUNK_FULL') throw thrown;

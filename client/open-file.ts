@@ -170,10 +170,11 @@ export class OpenFile {
   }
 
   /** @internal for the appender */
-  noteAppended(index: number, end: number, verifiers: readonly number[]): void {
+  noteAppended(end: number, took: readonly { index: number; verifiers: readonly number[] }[]): void {
     this.#noteChange();
     this.#size = Math.max(this.#size, end);
-    this.#parts.writeBehind.unsynced.note(this.id, index, verifiers);
+    const { unsynced } = this.#parts.writeBehind;
+    for (const { index, verifiers } of took) unsynced.note(this.id, index, verifiers);
     this.#extendSoon();
   }
 

@@ -42,6 +42,8 @@ export interface Appended {
   readonly offset: number;
   readonly written: number;
   readonly verifiers: readonly number[];
+  /** Of the next chunk, where a part of it went there. */
+  readonly spillVerifiers?: readonly number[] | undefined;
 }
 
 export class Replicas {
@@ -136,7 +138,7 @@ export class Replicas {
       const primary = await this.#peerOf(lease.primary, failing);
       const { body } = await primary.call(
         AppendChunk,
-        { handle, version, mode, from },
+        { handle, version, mode, from, file: chunk },
         {
           session: this.#session.id,
           sequence,

@@ -11,6 +11,12 @@ const MAX_SESSIONS = 256;
 /** Results remembered for each session; a client has fewer in flight for one chunk. */
 const MAX_RESULTS = 64;
 
+/**
+ * Whose the spills are that a chunk took, which exact appends had left over in the chunk before it. Their
+ * sequences are serials of that chunk, so they grow, also from one primary of it to the next.
+ */
+export const SPILL_SESSION = Number.MAX_SAFE_INTEGER;
+
 export interface MutationResult {
   readonly offset: number;
   readonly length: number;
@@ -62,6 +68,14 @@ export class ResultTable {
     return found;
   }
 
+  /** The latest that a session did, by its sequence. */
+  newest(session: number): { readonly sequence: number; readonly result: MutationResult } | undefined {
+    const results = this.#sessions.get(session)?.bySequence;
+    if (results === undefined || results.size === 0) return undefined;
+    const sequence = Math.max(...results.keys());
+    return { sequence, result: results.get(sequence) as MutationResult };
+  }
+
   add(session: number, sequence: number, result: MutationResult): void {
     if (session === 0 || sequence === 0) return;
     const results = this.#sessions.get(session) ?? { floor: 0, bySequence: new Map() };
@@ -83,6 +97,10 @@ export class ResultTable {
     for (const [session, { floor, bySequence }] of this.#sessions) {
       copy.#sessions.set(session, { floor, bySequence: new Map(bySequence) });
     }
+    // The chunk before a copy is a copy too, with serials that begin anew.
+    const spill = this.newest(SPILL_SESSION);
+    if (spill !== undefined)
+      copy.#sessions.set(SPILL_SESSION, { floor: 0, bySequence: new Map([[0, spill.result]]) });
     return copy;
   }
 

@@ -49,6 +49,12 @@ export const WriteChunk = method(
     dataId: optional(dataIdCodec),
     /** Flush the chunk as well, on every replica, as SyncChunk does: a small write and its fsync are one round. */
     sync: optional(bool),
+    /**
+     * From the primary of the file's chunk before: the part of an exact append that does not fit there. Taken
+     * while this chunk is empty or holds an earlier spill alone, which it replaces; the numbers grow.
+     * @throws CHUNK_FULL: the file goes on here already; STALE_CHUNK_VERSION: a later spill is here
+     */
+    spill: optional(u53),
   }),
   struct({ verifiers: list(u53, MAX_REPLICAS) }),
 );
@@ -57,7 +63,9 @@ export const WriteChunk = method(
  * To the primary: append at an offset of its choice, and return it.
  * `record`: record append (paper §3.3). What would cross the chunk's end pads the chunk on all
  * replicas instead, and CHUNK_FULL tells the client to go on in the next chunk.
- * `exact`: for O_APPEND. Without padding; as much as fits in the chunk is written, `written` tells.
+ * `exact`: for O_APPEND. Without padding; what does not fit goes to the file's next chunk, before anything
+ * is written here, when `file` tells where that is and it fits there; else as much as fits is written, and
+ * `written` tells.
  * `from`: the append goes at this offset or after it (the file's length as the client knows it).
  * The bytes are the payload.
  */
@@ -69,8 +77,16 @@ export const AppendChunk = method(
     version: u53,
     mode: oneOf('record', 'exact'),
     from: u53,
+    /** The file that the chunk belongs to, and its index there. */
+    file: optional(struct({ id: u53, index: u53 })),
   }),
-  struct({ offset: u53, written: u32, verifiers: list(u53, MAX_REPLICAS) }),
+  struct({
+    offset: u53,
+    written: u32,
+    verifiers: list(u53, MAX_REPLICAS),
+    /** Of the next chunk's replicas, when a part went there. */
+    spillVerifiers: optional(list(u53, MAX_REPLICAS)),
+  }),
 );
 
 /** To the primary, or without a lease to any replica: flush the chunk to disk, here and on `secondaries`. */

@@ -10,6 +10,7 @@ import {
   PushData,
   ReadChunk,
   RevokeLease,
+  type Server,
   SyncChunk,
   WriteChunk,
 } from '../../protocol/messages/index.js';
@@ -268,6 +269,94 @@ t.test('append: concurrent exact appends follow each other, up to the last byte 
   t.same([last.body.offset, last.body.written], [from, 10]);
   await t.rejects(append(primary, 1, 'exact', Buffer.from('x')), { code: 'CHUNK_FULL' });
   t.ok((await read(primary, 1)).subarray(total, from).every((byte) => byte === 0));
+});
+
+/** A file of two chunks, handles 1 and 2, with different primaries. */
+async function twoChunks(t: Test) {
+  const cluster = await threeServers(t);
+  const { master, ids } = cluster;
+  const turned = [...ids.slice(1), ids[0] as string];
+  await master.grant(1, 1, ids);
+  const [primary, ...secondaries] = turned.map((id) => master.server(id)) as [Server, Server, Server];
+  let isGranted = false;
+  master.onLease = async (_id, index) => {
+    if (!isGranted) await master.grant(2, 1, turned);
+    isGranted = true;
+    return { index, handle: 2, version: 1, primary, secondaries, remainingMs: 60_000 };
+  };
+  const exact = (bytes: Uint8Array, options = mutation()) =>
+    cluster.primary
+      .call(
+        AppendChunk,
+        { handle: 1, version: 1, mode: 'exact', from: 0, file: { id: 7, index: 0 } },
+        withPayload(bytes, options),
+      )
+      .then(({ body }) => body);
+  return { ...cluster, exact };
+}
+
+t.test("append: an exact one over the chunk's end is whole, its spill before its head", async (t) => {
+  const { exact, ...cluster } = await twoChunks(t);
+  const filled = pattern(CHUNK_BYTES - 1_000);
+  await exact(filled);
+  const options = mutation();
+  const line = pattern(5_000, 3);
+  const appended = await exact(line, options);
+  t.match(appended, { offset: CHUNK_BYTES - 1_000, written: 5_000 });
+  t.equal(appended.spillVerifiers?.length, 3);
+  const first = Buffer.concat([filled, line.subarray(0, 1_000)]);
+  await assertReplicas(t, cluster, 1, first);
+  await assertReplicas(t, cluster, 2, line.subarray(1_000));
+  const again = await exact(line, options);
+  t.match(again, { offset: CHUNK_BYTES - 1_000, written: 5_000 }, 'a retry gets the first result');
+  t.equal(again.spillVerifiers?.length, 3);
+  await assertReplicas(t, cluster, 2, line.subarray(1_000));
+  await t.rejects(exact(pattern(10)), { code: 'CHUNK_FULL' });
+});
+
+t.test(
+  "append: appends that meet at the chunk's end are each whole, in one chunk or over the end",
+  async (t) => {
+    const { exact, ...cluster } = await twoChunks(t);
+    await exact(pattern(CHUNK_BYTES - 2_500));
+    const outcomes = await Promise.allSettled([1, 2, 3, 4, 5].map((seed) => exact(pattern(1_000, seed))));
+    const done = outcomes.map(({ status }) => status === 'fulfilled');
+    t.strictSame(
+      done,
+      [true, true, true, false, false],
+      'the third goes over the end, the others to the next',
+    );
+    const next = await read(cluster.clients[1] as Peer, 2);
+    t.ok(next.equals(pattern(1_000, 3).subarray(500)));
+  },
+);
+
+t.test('append: a spill whose head never came is not seen, and the next one takes its place', async (t) => {
+  const { exact, master, ...cluster } = await twoChunks(t);
+  await exact(pattern(CHUNK_BYTES - 1_000));
+  const lease = await master.onLease?.(7, 1);
+  const owner = cluster.clients[cluster.ids.indexOf(lease?.primary.serverId ?? '')] as Peer;
+  const spill = (bytes: Buffer, sequence: number) => {
+    const body = { handle: 2, version: 1, offset: 0, length: bytes.byteLength, spill: sequence };
+    return owner.call(WriteChunk, body, withPayload(bytes));
+  };
+  await spill(pattern(9_000, 5), 1);
+  const line = pattern(3_000, 6);
+  await exact(line);
+  await assertReplicas(t, { ...cluster, master }, 2, line.subarray(1_000));
+  await t.rejects(
+    spill(pattern(9_000, 5), 2),
+    { code: 'STALE_CHUNK_VERSION' },
+    'a delayed one lands on nothing',
+  );
+  await write(owner, 2, 1, 2_000, Buffer.from('more'));
+  await t.rejects(spill(pattern(100), 2 ** 40), { code: 'CHUNK_FULL' }, 'the file goes on there');
+  await assertReplicas(
+    t,
+    { ...cluster, master },
+    2,
+    Buffer.concat([line.subarray(1_000), Buffer.from('more')]),
+  );
 });
 
 t.test('lease: a secondary that does not answer ends it, and a new version goes on without', async (t) => {

@@ -9,7 +9,9 @@ import type { Environment, Listener, LogFields, Logger } from '../../environment
 import { GfsError } from '../../protocol/errors.js';
 import {
   DropSecondary,
+  GetLease,
   Heartbeat,
+  type Lease,
   PrepareVersion,
   RegisterChunkserver,
   RenewChunkserver,
@@ -58,6 +60,8 @@ export class ScriptedMaster {
     extend: readonly { handle: number }[];
     availableBytes: number;
   }[] = [];
+  /** The lease of another chunk of a file, for a primary that spills into it. */
+  onLease: ((id: number, index: number) => Promise<Lease>) | undefined;
   /** Grants the version that a primary asks for without a secondary. Otherwise nobody is dropped. */
   onDrop: ((handle: number, version: number, failed: string[]) => Promise<void>) | undefined;
   /** Named in the reply to the next heartbeat. */
@@ -113,6 +117,10 @@ export class ScriptedMaster {
         this.heartbeats.push({ serverId: from.id, extend, availableBytes });
         const drop = this.drop.splice(0);
         return { body: { extended: extend.map(({ handle }) => ({ handle, remainingMs: 60_000 })), drop } };
+      })
+      .on(GetLease, async ({ id, index }) => {
+        if (this.onLease === undefined) throw new GfsError('CHUNK_UNAVAILABLE');
+        return { body: { lease: await this.onLease(id, index) } };
       })
       .on(DropSecondary, async ({ handle, version, failed }, { from }) => {
         if (this.onDrop === undefined) throw new GfsError('NOT_PRIMARY');

@@ -52,7 +52,7 @@ function setUp() {
   const target = {
     id: 1,
     size: 0,
-    noteAppended(_index: number, end: number) {
+    noteAppended(end: number) {
       target.size = Math.max(target.size, end);
     },
   };

@@ -14,6 +14,8 @@ interface Acknowledged {
 export class AppendModel {
   #nextId = 1;
   readonly #acknowledged: Acknowledged[] = [];
+  /** A host crash takes what was not flushed, in whatever pieces. */
+  #mayBeTorn = false;
 
   get count(): number {
     return this.#acknowledged.length;
@@ -40,6 +42,7 @@ export class AppendModel {
 
   /** What was not flushed to disk may be gone: it is not asked for any more. */
   hostCrashed(): void {
+    this.#mayBeTorn = true;
     for (const entry of this.#acknowledged.splice(0)) if (entry.synced) this.#acknowledged.push(entry);
   }
 
@@ -56,6 +59,8 @@ export class AppendModel {
       if (at + HEAD_BYTES > bytes.byteLength) break;
       const id = bytes.readUInt32LE(at + MAGIC.byteLength);
       counts.set(id, (counts.get(id) ?? 0) + 1);
+      const torn = this.#mayBeTorn ? undefined : tornAt(bytes, at, id);
+      if (torn !== undefined) return `record ${id} at ${at} is torn at ${torn} of ${bytes.byteLength} bytes`;
     }
     const still = new Set(this.#acknowledged);
     for (const entry of expected) {
@@ -69,4 +74,11 @@ export class AppendModel {
     }
     return undefined;
   }
+}
+
+/** The first byte of a record that is not its own, acknowledged or not. */
+function tornAt(bytes: Buffer, at: number, id: number): number | undefined {
+  const length = bytes.readUInt32LE(at + MAGIC.byteLength + 4);
+  for (let i = HEAD_BYTES; i < length; i++) if (bytes[at + i] !== ((id * 31 + i * 7) & 0xff)) return at + i;
+  return undefined;
 }

@@ -281,6 +281,35 @@ for (const victimIndex of [0, 1, 2]) {
   );
 }
 
+scenario(
+  "append: over a chunk's end, with client and primary killed at any step, none of it or all is seen",
+  async (t, scene) => {
+    const survivor = await scene.client('b');
+    for (let step = 0; step < 8; step++) {
+      const process = scene.world.process('a');
+      const client = await connectClient(process);
+      const file = await create(client, `f${step}`);
+      const filled = clusterDefaults.chunkBytes - 1_000;
+      await file.append(bytes('.', filled));
+      await file.flush({});
+      const lease = await client.locations.lease(file.id, 0, {}, client.master.deadline());
+      void file.append(bytes('a', 5_000)).catch(() => undefined);
+      await scene.sleep(step * 0.6);
+      process.crash();
+      const primary = scene.serverAt(lease.primary.host);
+      primary.process?.crash();
+      const other = await survivor.open(file.id, {});
+      await other.append(bytes('b', 3_000));
+      await other.flush({});
+      primary.start();
+      const appended = (await textOf(survivor, file.id)).slice(filled);
+      t.match(appended, /^(a{5000})?b{3000}$/, `step ${step}`);
+      await survivor.close(other);
+      await scene.sleep(2_000);
+    }
+  },
+);
+
 scenario('append: a retry finds its first result at a replica that was repaired', async (t, scene) => {
   const { network } = scene.world;
   const client = await scene.client('a');
