@@ -3,6 +3,7 @@ import { GfsError } from '../protocol/errors.js';
 import * as m from '../protocol/messages/index.js';
 import { type IncomingRequest, type Method, type Outcome, Service } from '../protocol/rpc.js';
 import { InvariantError } from './assert.js';
+import { registerCheckpoints } from './checkpoint-service.js';
 import { registerInspection } from './inspection.js';
 import type { Plan } from './mutations.js';
 import type { MasterParts } from './parts.js';
@@ -45,6 +46,7 @@ export function registerHandlers(service: MasterService, parts: MasterParts): vo
   registerTrash(service, parts);
   registerInspection(service, parts);
   registerLog(service, parts);
+  registerCheckpoints(service, parts);
 }
 
 function registerLog(service: MasterService, parts: MasterParts): void {

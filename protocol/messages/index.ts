@@ -1,3 +1,4 @@
+export * from './checkpoints.js';
 export * from './chunkserver-master.js';
 export * from './client-master.js';
 export * from './clone.js';
