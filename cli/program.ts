@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { addConfigurationFlags, addDaemonFlags, collect } from './flags.js';
 import { addInspectCommands } from './inspect-program.js';
+import { addReplication } from './replication-program.js';
 import { addTrash } from './trash-program.js';
 
 const MASTER_ARGUMENT = 'the master, as HOST[:PORT] (default: from the configuration, 127.0.0.1:5000)';
@@ -243,6 +244,7 @@ export function makeProgram(version: string): Command {
     addMounts,
     addInspection,
     addFiles,
+    addReplication,
     addTrash,
     addInspectCommands,
     addConfig,

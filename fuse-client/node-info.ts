@@ -6,8 +6,10 @@ import {
   type ChunkDescription,
   DescribeChunks,
   GetDeleted,
+  GetGoal,
   GetPath,
   GetRetention,
+  SetGoal,
   SetRetention,
 } from '../protocol/messages/index.js';
 import { callContext } from './access.js';
@@ -95,6 +97,19 @@ export class NodeInfo {
   async retention(context: Context, id: number): Promise<string> {
     const { retentionMs } = await this.#client.master.query(GetRetention, { id }, callContext(context));
     return showDuration(retentionMs);
+  }
+
+  /** How many replicas its chunks shall have. */
+  async goal(context: Context, id: number): Promise<string> {
+    return String((await this.#client.master.query(GetGoal, { id }, callContext(context))).goal);
+  }
+
+  /** @param text a number, or `default` @throws INVALID */
+  async setGoal(context: Context, id: number, text: string): Promise<void> {
+    if (text !== 'default' && !/^\d{1,3}$/.test(text)) throw new GfsError('INVALID', `a goal of "${text}"`);
+    const body = { ids: [id], ...(text === 'default' ? {} : { goal: Number(text) }) };
+    const { count } = await this.#client.master.mutate(SetGoal, body, callContext(context));
+    if (count === 0) throw new GfsError('INVALID', 'neither a file nor a directory');
   }
 
   /** @param text undefined, or `default`: as the cluster's configuration says @throws INVALID */

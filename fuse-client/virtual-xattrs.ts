@@ -43,6 +43,12 @@ const attributes: Readonly<Record<string, VirtualXattr>> = {
     set: (powers, context, id, value) => powers.info.setRetention(context, id, textOf(value)),
     remove: (powers, context, id) => powers.info.setRetention(context, id, undefined),
   },
+  /** Value: a number of replicas, or `default`. */
+  goal: {
+    get: (powers, context, id) => powers.info.goal(context, id),
+    set: (powers, context, id, value) => powers.info.setGoal(context, id, textOf(value)),
+    remove: (powers, context, id) => powers.info.setGoal(context, id, 'default'),
+  },
   health: {
     get: async (powers, context, id) => JSON.stringify(await powers.info.health(context, id)),
   },

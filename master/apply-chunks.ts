@@ -64,7 +64,15 @@ export function applyChunkCopied(
   const source = chunkOf(state, event.source);
   assert(list.get(event.index) === event.source, `file ${event.id} has another chunk at ${event.index}`);
   const { handle, version, holder, durationMs, replicas } = event;
-  addChunk(state, { handle, version, references: 1, goal: source.goal, replicas, holder, durationMs });
+  addChunk(state, {
+    handle,
+    version,
+    references: 1,
+    goal: state.goals.get(event.id) ?? source.goal,
+    replicas,
+    holder,
+    durationMs,
+  });
   list.set(event.index, handle);
   list.clearPendingTruncation(event.index);
   dropReference(state, event.source, effects);

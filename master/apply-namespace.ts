@@ -3,6 +3,7 @@ import type { Attributes } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
 import type { Effects } from './apply.js';
 import { dropReference } from './apply-chunks.js';
+import { inheritGoal } from './apply-goals.js';
 import { assert } from './assert.js';
 import type { Directory, Entry } from './directory.js';
 import { keepInherited, setMode } from './kept-acls.js';
@@ -89,6 +90,7 @@ export function applyCreated(
     node.size = target.length;
   }
   inheritRetention(state, parent.id, node);
+  inheritGoal(state, parent.id, node);
   keepInherited(node, event);
   setModified(parent, time);
   return { attributes: node.attributes(), created: true };
@@ -260,6 +262,7 @@ export function applyReclaimed(state: LoggedState, event: LogEventOf<'reclaimed'
     state.deleted.delete(id);
     state.nodes.delete(id);
     state.retentions.delete(id);
+    state.goals.delete(id);
   }
   return {};
 }

@@ -1,6 +1,7 @@
 /** A snapshot on logged state: metadata is duplicated, chunks get one reference more (paper §3.4). */
 import type { Attributes } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
+import { inheritGoal } from './apply-goals.js';
 import { addNode, directoryOf, giveName, nodeOf, setModified } from './apply-namespace.js';
 import { addReference } from './apply-sharing.js';
 import type { Directory } from './directory.js';
@@ -84,6 +85,7 @@ class Copier {
     copy.target = source.target;
     if (source.xattrs !== undefined) copy.xattrs = new Map(source.xattrs);
     inheritRetention(this.#state, source.id, copy);
+    inheritGoal(this.#state, source.id, copy);
     if (source.chunks !== undefined) {
       copy.chunkList.copyFrom(source.chunks);
       for (const handle of source.chunks.handles()) addReference(this.#state, handle);

@@ -8,6 +8,7 @@ import { SESSION_RESULTS } from '../protocol/limits.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
 import { applyAclSet } from './apply-acl.js';
 import { applyChunkAdded, applyChunkCopied, applyLeaseGranted, applyVersionRaised } from './apply-chunks.js';
+import { applyChunkGoalsSet, applyGoalSet } from './apply-goals.js';
 import { applyLogReplicaAdded, applyTermBegun } from './apply-log-replicas.js';
 import {
   applyAttributesSet,
@@ -89,6 +90,14 @@ function applyEvent(state: LoggedState, record: LogRecord, event: LogEvent, effe
       return applyChunkCopied(state, event, effects);
     case 'versionRaised':
       return applyVersionRaised(state, event);
+    case 'goalSet':
+      return applyGoalSet(state, event);
+    case 'chunkGoalsSet':
+      return applyChunkGoalsSet(state, event);
+    case 'drainSet':
+      if (event.on) state.drains.add(event.serverId);
+      else state.drains.delete(event.serverId);
+      return {};
     case 'retentionSet':
       return applyRetentionSet(state, event);
     case 'undeleted':

@@ -75,10 +75,20 @@ export class ChunkPool {
   }
 
   /** Makes one now. @throws NO_CHUNKSERVERS, NO_SPACE */
-  async make(near: Location | undefined, exclude: ReadonlySet<Chunkserver>): Promise<Made> {
-    const { goal, chunkBytes, leaseDurationMs } = this.#options;
+  async make(
+    near: Location | undefined,
+    exclude: ReadonlySet<Chunkserver>,
+    goal = this.#options.goal,
+  ): Promise<Made> {
+    const { chunkBytes, leaseDurationMs } = this.#options;
+    const { drains } = this.#state;
+    const active = this.#chunkservers.active.filter(({ server }) => !drains.has(server.serverId));
     const request = { count: goal, near, exclude, chunkBytes };
-    const members = chooseServers(this.#chunkservers.active, this.#chunkservers.priority, request);
+    const members = chooseServers(
+      active.length > 0 ? active : this.#chunkservers.active,
+      this.#chunkservers.priority,
+      request,
+    );
     const primary = members[0];
     if (primary === undefined) throw new GfsError('NO_CHUNKSERVERS', 'no chunkserver takes a new chunk');
     for (const chunkserver of members) chunkserver.recentCreations++;
@@ -131,7 +141,7 @@ export class ChunkPool {
     return (
       ageMs < this.#options.leaseDurationMs / 2 &&
       members.length >= enough &&
-      members.every(({ alive }) => alive)
+      members.every(({ alive, server }) => alive && !this.#state.drains.has(server.serverId))
     );
   }
 

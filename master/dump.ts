@@ -48,6 +48,8 @@ export function dumpState(state: LoggedState): Record<string, unknown> {
       results: [...session.results].sort((a, b) => a[0] - b[0]),
     })),
     deleted: [...state.deleted.values()].map((deleted) => ({ ...deleted })),
+    drains: [...state.drains].sort(),
+    goals: [...state.goals].sort((a, b) => a[0] - b[0]),
     retentions: [...state.retentions].sort((a, b) => a[0] - b[0]),
     logReplicas: [...state.logReplicas.values()],
     commitRule: state.commitRule,

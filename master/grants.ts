@@ -13,6 +13,7 @@ import { type Answers, ASK_DEADLINE_MS, areEqual, askAll, serversOf, termsFor } 
 import { checkRegular } from './attributes.js';
 import type { ChunkPool } from './chunk-pool.js';
 import type { ChunkserverTable } from './chunkservers.js';
+import type { Goals } from './goals.js';
 import { OWN } from './journal.js';
 import type { Leases, UsableLease } from './leases.js';
 import { type LockManager, LockSet } from './locks.js';
@@ -36,6 +37,7 @@ export interface GrantParts {
   readonly leases: Leases;
   readonly raiser: Raiser;
   readonly pool: ChunkPool;
+  readonly goals: Goals;
   /** By file id: read while a lease is being granted, write while none may be (truncation, snapshot). */
   readonly gates: LockManager;
   readonly clock: Clock;
@@ -150,10 +152,11 @@ export class Grants {
 
   /** A chunk that the file has not had so far, from the pool of those made ahead or made now. */
   async #fresh(place: Place, near: Chunkserver['location']): Promise<Lease> {
-    const { pool, options, chunkservers } = this.#parts;
+    const { pool, options, chunkservers, goals } = this.#parts;
     if (chunkservers.gathering) throw new GfsError('NOT_READY', 'chunkservers are still coming in');
-    const pooled = pool.take(near);
-    const made = pooled ?? (await this.#make(near));
+    const goal = goals.of(place.file.id);
+    const pooled = goal === options.goal ? pool.take(near) : undefined;
+    const made = pooled ?? (await this.#make(near, goal));
     try {
       return await this.#conclude(place, made, {
         type: 'chunkAdded',
@@ -161,7 +164,7 @@ export class Grants {
         index: place.index,
         handle: made.handle,
         version: made.version,
-        goal: options.goal,
+        goal,
         ...this.#holder(made),
       });
     } finally {
@@ -170,13 +173,13 @@ export class Grants {
   }
 
   /** Makes a chunk on servers that are chosen for it; with other servers, or fewer, where one fails. */
-  async #make(near: Chunkserver['location']): Promise<Agreement> {
+  async #make(near: Chunkserver['location'], goal: number): Promise<Agreement> {
     const { pool, chunkservers } = this.#parts;
     const failures = new Map<Chunkserver, GfsError>();
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const left = chunkservers.active.some((chunkserver) => !failures.has(chunkserver));
       if (failures.size > 0 && !left) break;
-      const { made, failed } = await pool.make(near, new Set(failures.keys()));
+      const { made, failed } = await pool.make(near, new Set(failures.keys()), goal);
       if (made !== undefined) return made;
       for (const [chunkserver, error] of failed) failures.set(chunkserver, error);
     }

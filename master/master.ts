@@ -167,14 +167,26 @@ export class Master {
     logReplicas.sweep(lateMs);
   }
 
-  #scan({ chunkservers, leases, pool, garbage, gauges, checkpointer, replicator, gate }: MasterParts): void {
+  #scan({
+    chunkservers,
+    leases,
+    pool,
+    garbage,
+    gauges,
+    checkpointer,
+    replicator,
+    goalAudit,
+    gate,
+  }: MasterParts): void {
     checkpointer.sweep();
     gauges.update();
     chunkservers.fade();
     leases.sweep();
     pool.sweep();
     replicator.tick();
-    if (!gate.stalled) garbage.scan().catch(this.#onFatal);
+    if (gate.stalled) return;
+    goalAudit.tick();
+    garbage.scan().catch(this.#onFatal);
   }
 }
 

@@ -10,9 +10,12 @@ import { ChunkPool } from './chunk-pool.js';
 import { ChunkserverTable } from './chunkservers.js';
 import { Coherence } from './coherence.js';
 import { Cutting } from './cutting.js';
+import { Drains } from './drains.js';
 import { GarbageCollector } from './garbage.js';
 import { Gatekeeper } from './gatekeeper.js';
 import { Gauges } from './gauges.js';
+import { GoalAudit } from './goal-audit.js';
+import { Goals } from './goals.js';
 import { Grants } from './grants.js';
 import { Health } from './health.js';
 import { Inspection } from './inspection.js';
@@ -74,6 +77,9 @@ export interface MasterParts {
   readonly health: Health;
   readonly inspection: Inspection;
   readonly trees: TreeChecker;
+  readonly goals: Goals;
+  readonly drains: Drains;
+  readonly goalAudit: GoalAudit;
   readonly status: Status;
   readonly gauges: Gauges;
 }
@@ -187,7 +193,9 @@ export async function assemble(
   const settling = new Settling(state, leases, raiser, replicas, serverById);
   const gatekeeper = new Gatekeeper(state, leases, settling, chunkservers, gates);
   const pool = new ChunkPool(state, allocator, chunkservers, environment, options);
+  const drains = new Drains(state, journal, chunkservers);
   const replicator = new Replicator({
+    drains,
     state,
     replicas,
     leases,
@@ -200,8 +208,20 @@ export async function assemble(
     logger,
     metrics,
   });
-  const chunkParts = { state, mutations, allocator, chunkservers, replicas, leases, raiser, pool, gates };
   const health = new Health(state, replicas, chunkservers, timers);
+  const goals = new Goals(state, chunkservers, options.goal);
+  const chunkParts = {
+    goals,
+    state,
+    mutations,
+    allocator,
+    chunkservers,
+    replicas,
+    leases,
+    raiser,
+    pool,
+    gates,
+  };
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
   const reads = new Reads(state, locks, gate);
   const locations = new Locations(
@@ -237,6 +257,9 @@ export async function assemble(
     grants: new Grants({ ...chunkParts, clock, logger, options }),
     locations,
     replicator,
+    goals,
+    drains,
+    goalAudit: new GoalAudit(state, journal, environment, options.goal, () => replicator.changed()),
     garbage,
     health,
     inspection: new Inspection(state, replicas, chunkservers, leases),

@@ -9,6 +9,7 @@ import type { Plan } from './mutations.js';
 import type { MasterParts } from './parts.js';
 import type { NamespaceReads } from './promised-reads.js';
 import type { Reads } from './reads.js';
+import { registerReplication } from './replication-service.js';
 import { registerTrash } from './trash-service.js';
 
 /** Registers a handler that answers with a body alone; a broken invariant in it ends the process. */
@@ -44,6 +45,7 @@ export function registerHandlers(service: MasterService, parts: MasterParts): vo
   registerChunks(service, parts);
   registerChunkservers(service, parts);
   registerTrash(service, parts);
+  registerReplication(service, parts);
   registerInspection(service, parts);
   registerLog(service, parts);
   registerCheckpoints(service, parts);

@@ -101,6 +101,12 @@ export const SECTIONS: readonly Section[] = [
         state.terms.set(term, sequence);
     },
   },
+  table('goals', (state) => state.goals),
+  items<string>(
+    'drains',
+    (state) => state.drains,
+    (state, serverId) => state.drains.add(serverId),
+  ),
 ];
 
 /** Every section of a state, in the order that they are read in. The bodies are the state's own memory. */

@@ -77,6 +77,10 @@ export class LoggedState {
   commitRule: CommitRule = 'all';
   /** Each term's first record, in order: the last `MAX_TERMS` of them. */
   readonly terms = new Map<number, number>([[1, 1]]);
+  /** Node id → how many replicas its chunks shall have, where that is not the cluster's default. */
+  readonly goals = new Map<number, number>();
+  /** Ids of servers that are being emptied. */
+  readonly drains = new Set<string>();
   nextNodeId = ROOT_ID + 1;
   nextSessionId = 1;
   nextCookie = 1;

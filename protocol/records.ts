@@ -132,6 +132,23 @@ export const eventCodec = variant({
   /** A version without a lease: one that replicas reported, or that fences an old primary. */
   versionRaised: { number: 33, body: struct({ handle: chunkHandleCodec, version: u53, replicas: u32 }) },
 
+  /**
+   * The goal of nodes, and of the chunks that they have; `own` false: the cluster's default, which `goal` was
+   * at the time. Of a chunk that several files share it only raises the goal.
+   */
+  goalSet: {
+    number: 70,
+    body: struct({ ids: list(nodeIdCodec, MAX_IDS_PER_RECORD), goal: u32, own: bool }),
+  },
+  /** Chunks that several files share, and the highest goal of these files. */
+  chunkGoalsSet: {
+    number: 71,
+    body: struct({ handles: list(chunkHandleCodec, MAX_IDS_PER_RECORD), goal: u32 }),
+  },
+
+  /** A server is being emptied, or is not any more. */
+  drainSet: { number: 72, body: struct({ serverId: text(64), on: bool }) },
+
   /** How long nodes are kept once they are deleted; without a time: as the cluster's configuration says. */
   retentionSet: {
     number: 90,

@@ -7,6 +7,7 @@ import type { Clock, Counter, Logger, Metrics } from '../../environment/ports/in
 import { type GfsError, toGfsError } from '../../protocol/errors.js';
 import type { ReplicationStatus } from '../../protocol/messages/index.js';
 import type { ChunkserverTable } from '../chunkservers.js';
+import type { Drains } from '../drains.js';
 import type { Chunkserver } from '../replicas.js';
 import type { ChunkState } from '../state.js';
 import { CloneJob, type CloneJobParts } from './clone-job.js';
@@ -30,6 +31,7 @@ const MAX_DROPS_AT_ONCE = 16;
 
 export interface ReplicatorParts extends CloneJobParts {
   readonly chunkservers: ChunkserverTable;
+  readonly drains: Drains;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -98,13 +100,13 @@ export class Replicator {
       clones: this.slots.total,
       queued: this.#queue.size,
       alarms: this.alarms,
-      drains: [],
+      drains: this.#parts.drains.status(),
     };
   }
 
   /** Whether a server's replicas count for nothing because it is being emptied. */
-  isLeaving(_chunkserver: Chunkserver): boolean {
-    return false;
+  isLeaving(chunkserver: Chunkserver): boolean {
+    return this.#parts.drains.isLeaving(chunkserver);
   }
 
   stop(): void {
@@ -127,6 +129,22 @@ export class Replicator {
     const chunk = this.#parts.state.chunks.get(handle);
     if (chunk !== undefined && this.#isOn) this.#look(chunk, false);
     this.#pump();
+  }
+
+  /** The goals of these nodes were changed. */
+  reconsider(ids: readonly number[]): void {
+    if (!this.#isOn) return this.changed();
+    const { state } = this.#parts;
+    let left = CENSUS_SLICE;
+    for (const id of ids) {
+      for (const handle of state.nodes.get(id)?.chunks?.handles() ?? []) {
+        const chunk = state.chunks.get(handle);
+        if (chunk !== undefined) this.#look(chunk, false);
+        if (--left === 0) return this.changed();
+      }
+    }
+    this.#pump();
+    this.#dropExcess();
   }
 
   /** A client waits for this chunk. */

@@ -4,6 +4,7 @@ export * from './client-master.js';
 export * from './clone.js';
 export * from './coherence.js';
 export * from './data.js';
+export * from './goal.js';
 export * from './inspection.js';
 export * from './log-replication.js';
 export * from './trash.js';

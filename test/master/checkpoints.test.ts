@@ -76,6 +76,8 @@ function everything(): LoggedState {
   });
   record({ type: 'snapshotTaken', source: 2, parent: 1, name: 'snapshot', firstId: 9 });
   record({ type: 'retentionSet', ids: [2, 3], retentionMs: 1234 });
+  record({ type: 'goalSet', ids: [2, 3], goal: 2, own: true });
+  record({ type: 'drainSet', serverId: 'another', on: true });
   for (const name of ['deleted', 'reclaimed']) record({ type: 'unlinked', parent: 1, name });
   record({ type: 'reclaimed', ids: [8] });
   return state;

@@ -1,12 +1,13 @@
 /** Re-replication, dropping, draining and moving chunks, over chunkservers that hold no bytes. */
 import t from 'tap';
+import { digestState } from '../../master/dump.js';
 import type { MasterOptions } from '../../master/options.js';
 import { replicationDefaults } from '../../master/replication/options.js';
 import { GfsError } from '../../protocol/errors.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { type HeldChunk, TestChunkserver } from './chunkserver.js';
-import { MasterHost, TestClient } from './support.js';
+import { codeOf, MasterHost, TestClient } from './support.js';
 
 const WAIT_MS = 8_000;
 let seed = 4_000;
@@ -254,3 +255,87 @@ t.test('re-replication: after a restart of the master it waits for those who wer
   t.strictSame(asked(chunkservers, 'clone'), []);
   t.ok(client.session > 0);
 });
+
+t.test('goal: set on a directory it is inherited, and chunks that are there follow', async (t) => {
+  const { world, host, client, having, lease, chunkservers } = await cluster(5);
+  const d = await client.mkdir(m.ROOT_ID, 'd');
+  const old = await client.create(d, 'old');
+  const { handle } = await lease(old);
+  const goalOf = (id: number) => client.call(m.GetGoal, { id });
+  t.same(await goalOf(d), { goal: 3, own: false });
+  t.same(await client.mutate(m.SetGoal, { ids: [d, old], goal: 5 }), { count: 2 });
+  const young = await client.create(d, 'young');
+  t.same(await goalOf(young), { goal: 5, own: true });
+  t.equal(having((await lease(young)).handle).length, 5);
+  await world.runFor(3_000);
+  t.equal(having(handle).length, 5, 'raised');
+  await client.mutate(m.SetGoal, { ids: [old], goal: 2 });
+  await world.runFor(5_000);
+  t.equal(having(handle).length, 2, 'lowered');
+  await client.mutate(m.SetGoal, { ids: [old, d] });
+  t.same(await goalOf(old), { goal: 3, own: false });
+  await world.runFor(5_000);
+  t.equal(having(handle).length, 3, "back to the cluster's default");
+  await host.restart();
+  for (const each of chunkservers) await each.register();
+  await client.register(client.session);
+  t.same(await client.call(m.GetGoal, { id: young }), { goal: 5, own: true }, 'it is logged');
+});
+
+t.test('goal: a chunk that a snapshot shares has the highest goal of its files', async (t) => {
+  const { world, client, having, file } = await cluster(5);
+  const { id, lease } = await file('f');
+  await client.mutate(m.SetGoal, { ids: [id], goal: 4 });
+  await client.mutate(m.Snapshot, { id, parent: m.ROOT_ID, name: 'copy' });
+  const copy = (await client.lookup('/copy')).id;
+  t.same(await client.call(m.GetGoal, { id: copy }), { goal: 4, own: true }, 'copied with the rest');
+  await client.mutate(m.SetGoal, { ids: [id], goal: 1 });
+  await world.runFor(10_000);
+  t.equal(having(lease.handle).length, 4);
+  await client.mutate(m.SetGoal, { ids: [copy], goal: 2 });
+  await world.runFor(10_000);
+  t.equal(having(lease.handle).length, 2);
+});
+
+t.test(
+  'goal: of 0, or more than there are servers, or by a stranger: refused, and nothing changes',
+  async (t) => {
+    const { client, file, host } = await cluster(3);
+    const { id } = await file('f');
+    const before = digestState(host.master.state);
+    for (const goal of [0, 4, 17, 4_000_000_000])
+      t.equal(await codeOf(client.mutate(m.SetGoal, { ids: [id], goal })), 'INVALID', `${goal}`);
+    client.uid = 1000;
+    t.equal(await codeOf(client.mutate(m.SetGoal, { ids: [id], goal: 1 })), 'ACCESS_DENIED');
+    t.equal(digestState(host.master.state), before);
+  },
+);
+
+t.test(
+  'drain: a server is emptied with every goal held, gets nothing new, also after a restart',
+  async (t) => {
+    const { world, host, client, chunkservers, byId, readable, file } = await cluster(4);
+    const files = [];
+    for (let at = 0; at < 12; at++) files.push((await file(`f${at}`)).id);
+    const drained = byId('cs1');
+    t.ok(drained.chunks.size > 0);
+    t.equal(await codeOf(client.call(m.SetDrain, { serverId: 'nobody', on: true })), 'NOT_FOUND');
+    await client.call(m.SetDrain, { serverId: 'cs1', on: true });
+    let fewest = 3;
+    for (let step = 0; step < 40; step++) {
+      await world.runFor(200);
+      for (const id of files) fewest = Math.min(fewest, (await readable(id)).length);
+    }
+    t.equal(fewest, 3, 'at every step');
+    t.same((await client.call(m.GetStatus, {})).replication?.drains, [{ serverId: 'cs1', chunksLeft: 0 }]);
+    await world.runFor(5_000);
+    t.equal(drained.chunks.size, 0);
+    await host.restart();
+    for (const each of chunkservers) await each.register();
+    await client.register(client.session);
+    const { lease } = await file('later');
+    t.notOk([lease.primary, ...lease.secondaries].some(({ serverId }) => serverId === 'cs1'));
+    await client.call(m.SetDrain, { serverId: 'cs1', on: false });
+    t.same((await client.call(m.GetStatus, {})).replication?.drains, []);
+  },
+);
