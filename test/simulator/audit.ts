@@ -3,15 +3,17 @@ import type { GfsClient } from '../../client/index.js';
 import type { Disk, DiskFile } from '../../environment/ports/index.js';
 import { digestState } from '../../master/dump.js';
 import { replay } from '../../master/recovery.js';
-import { ReadDirectory } from '../../protocol/messages/index.js';
+import { GetXattr, ReadDirectory } from '../../protocol/messages/index.js';
 import { type FakeDisk, FakeLogger, LogBook } from '../fakes/index.js';
 import { MASTER_DIRECTORY, type MasterMember } from './cluster.js';
-import { type Ledger, type TrackedDirectory, Violation } from './ledger.js';
-import { checkAppends, checkFile } from './worker.js';
+import { type Ledger, type TrackedDirectory, type TrackedFile, Violation } from './ledger.js';
+import { checkAppends, checkFile } from './reading.js';
+
+type MustSucceed = <T>(what: string, run: () => Promise<T>) => Promise<T>;
 
 /** With everything repaired nothing may fail: every file is read, every directory listed. @throws Violation */
 export async function auditFiles(client: GfsClient, ledger: Ledger): Promise<void> {
-  const attempt = async <T>(what: string, run: () => Promise<T>): Promise<T> => {
+  const attempt: MustSucceed = async (what, run) => {
     try {
       return await run();
     } catch (thrown) {
@@ -20,28 +22,43 @@ export async function auditFiles(client: GfsClient, ledger: Ledger): Promise<voi
       throw new Violation(`audit: ${what}: ${code} ${message}`, { cause: thrown });
     }
   };
-  for (const directory of ledger.directories) await auditDirectory(client, directory, attempt);
-  for (const file of ledger.files) if (!file.gone) await checkFile({ client }, file, attempt);
+  for (const directory of ledger.directories) {
+    if (!directory.gone) await auditDirectory(client, directory, attempt);
+  }
+  for (const file of ledger.files) {
+    if (file.gone) continue;
+    await checkFile({ client }, file, attempt);
+    await auditXattrs(client, file, attempt);
+  }
   for (const file of ledger.appendFiles) await checkAppends({ client }, file, attempt);
+}
+
+async function auditXattrs(client: GfsClient, { id, path, xattrs }: TrackedFile, attempt: MustSucceed) {
+  for (const [name, expected] of xattrs) {
+    const get = () => client.master.query(GetXattr, { id, name });
+    const { value } = await attempt(`get ${name} of ${path}`, get);
+    const found = Buffer.from(value).toString();
+    if (found !== expected) throw new Violation(`${path}: ${name} is ${found}, it should be ${expected}`);
+  }
 }
 
 async function auditDirectory(
   client: GfsClient,
-  { id, path, names, uncertain }: TrackedDirectory,
-  attempt: <T>(what: string, run: () => Promise<T>) => Promise<T>,
+  { id, path, names, directories, uncertain }: TrackedDirectory,
+  attempt: MustSucceed,
 ): Promise<void> {
   const { entries } = await attempt(`list ${path}`, () => {
     return client.master.query(ReadDirectory, { id, cookie: 0, limit: 1024 });
   });
   const found = new Map(entries.map(({ name, attributes }) => [name, attributes.id]));
-  for (const [name, file] of names) {
+  for (const [name, node] of [...names, ...directories]) {
     if (uncertain.has(name)) continue;
-    if (found.get(name) !== file.id) {
-      throw new Violation(`${path}/${name} is node ${found.get(name)}, it should be ${file.id}`);
+    if (found.get(name) !== node.id) {
+      throw new Violation(`${path}/${name} is node ${found.get(name)}, it should be ${node.id}`);
     }
   }
   for (const [name, node] of found) {
-    if (uncertain.has(name) || names.has(name)) continue;
+    if (uncertain.has(name) || names.has(name) || directories.has(name)) continue;
     throw new Violation(`${path}/${name} is node ${node}, it should not be there`);
   }
 }

@@ -7,12 +7,38 @@ export class Violation extends Error {
   override readonly name = 'Violation';
 }
 
+/**
+ * On a file that nobody writes any more, a snapshot: what was read once is what is read ever after, also
+ * where a failed write before it left two answers possible.
+ */
+export class Seal {
+  #content: Uint8Array | undefined;
+  /** Changes when a host loses its memory, and with that perhaps what was not flushed before the snapshot. */
+  epoch = 0;
+
+  check(epoch: number | undefined, seen: Uint8Array): string | undefined {
+    if (epoch !== this.epoch) return undefined;
+    this.#content ??= seen;
+    return Buffer.compare(this.#content, seen) === 0 ? undefined : 'a snapshot has changed';
+  }
+
+  hostCrashed(): void {
+    this.epoch++;
+    this.#content = undefined;
+  }
+}
+
 export interface TrackedFile {
   readonly id: number;
   readonly path: string;
   /** The client whose worker writes it. */
   readonly client: string;
   readonly model: FileModel;
+  /** Extended attributes; one whose change had no answer is not here. */
+  readonly xattrs: Map<string, string>;
+  readonly seal: Seal | undefined;
+  /** Names that it has for certain. */
+  names: number;
   /** Nobody writes it any more: its length is uncertain, or its writer is dead. */
   frozen: boolean;
   /** It was, or is being, unlinked. */
@@ -23,6 +49,9 @@ export interface TrackedDirectory {
   readonly id: number;
   readonly path: string;
   readonly names: Map<string, TrackedFile>;
+  readonly directories: Map<string, TrackedDirectory>;
+  /** It was, or is being, removed. */
+  gone: boolean;
   /** Names that an operation with an unknown outcome, or one under way, has touched. */
   readonly uncertain: Set<string>;
 }
@@ -55,7 +84,10 @@ export class Ledger {
 
   hostCrashed(): void {
     this.crashes++;
-    for (const { model } of this.files) model.hostCrashed();
+    for (const { model, seal } of this.files) {
+      model.hostCrashed();
+      seal?.hostCrashed();
+    }
     for (const { model } of this.appendFiles) model.hostCrashed();
   }
 }

@@ -34,10 +34,12 @@ function parseFaults(text: string | undefined): readonly Fault[] | undefined {
   return faults as Fault[];
 }
 
-function report({ seed, digest, events, succeeded, failed, acknowledged, faults }: SimulationResult): string {
+function report(result: SimulationResult): string {
+  const { seed, digest, events, succeeded, failed, acknowledged, undecided, faults } = result;
   const causes = Object.entries(faults).map(([fault, count]) => `${count} ${fault}`);
   const work = `${succeeded} operations, ${failed} failed, ${acknowledged} mutations acknowledged`;
-  return `seed ${seed}: digest ${digest}, ${events} events, ${work}; ${causes.join(', ') || 'no faults'}`;
+  const open = undecided === 0 ? '' : `, ${undecided} histories undecided`;
+  return `seed ${seed}: digest ${digest}, ${events} events, ${work}${open}; ${causes.join(', ') || 'no faults'}`;
 }
 
 const print = (line: string): void => {

@@ -6,7 +6,7 @@ import type { OpenFile } from '../../client/open-file.js';
 import { Create, ReadChunk, ROOT_ID, type Server, Snapshot } from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { clusterDefaults, connectClient, type Member, SimulatedCluster } from './cluster.js';
-import { readWhole } from './worker.js';
+import { readWhole } from './reading.js';
 
 t.setTimeout(120_000);
 

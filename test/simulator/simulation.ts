@@ -2,6 +2,7 @@
 import { clientDefaults, type GfsClient } from '../../client/index.js';
 import { Create, ROOT_ID } from '../../protocol/messages/index.js';
 import { formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
+import type { ClientContext } from './actor.js';
 import { AppendModel } from './append-model.js';
 import { auditFiles, logMatchesState } from './audit.js';
 import {
@@ -14,8 +15,9 @@ import {
 } from './cluster.js';
 import { FAULTS, type Fault, Faults } from './faults.js';
 import { Ledger, Violation } from './ledger.js';
+import { Shared, SharedWorker } from './shared.js';
 import { WireTap } from './wire-tap.js';
-import { type ClientContext, Worker } from './worker.js';
+import { Worker } from './worker.js';
 
 const WORKERS_PER_CLIENT = 2;
 const LOG_CHECK_INTERVAL_MS = 2_000;
@@ -48,6 +50,8 @@ export interface SimulationResult {
   readonly failed: number;
   /** Mutations of chunks that primaries acknowledged. */
   readonly acknowledged: number;
+  /** Histories of which the checker could not tell in its time whether they are linearisable. */
+  readonly undecided: number;
   readonly faults: Readonly<Record<string, number>>;
   /** What was broken; absent when all is well. */
   readonly violation?: string;
@@ -79,6 +83,7 @@ class Simulation {
   readonly #options: SimulationOptions;
   readonly #world: SimulatedWorld;
   readonly #ledger: Ledger;
+  readonly #shared = new Shared();
   readonly #cluster: SimulatedCluster;
   readonly #faultKinds: readonly Fault[];
   readonly #tap: WireTap;
@@ -125,6 +130,7 @@ class Simulation {
       succeeded,
       failed,
       acknowledged: this.#tap.acknowledgedCount,
+      undecided: this.#shared.undecided,
       faults: Object.fromEntries(this.#faults?.counts ?? []),
       ...(violation === undefined ? {} : { violation, lastLines: log.lines.slice(-60).map(formatLine) }),
     };
@@ -134,14 +140,17 @@ class Simulation {
     const { durationMs } = this.#options;
     this.#cluster.master.start();
     for (const chunkserver of this.#cluster.chunkservers) chunkserver.start();
-    await this.#makeAppendFiles();
+    await this.#makeCommonFiles();
     for (const client of this.#cluster.clients) client.start();
     await this.#runFor(1_000);
     const random = this.#world.random.fork('fault interval');
     this.#faults = new Faults(this.#cluster, {
       faults: this.#faultKinds,
       meanIntervalMs: random.pick([400, 1_500, 4_000]),
-      onMemoryLost: () => this.#ledger.hostCrashed(),
+      onMemoryLost: () => {
+        this.#ledger.hostCrashed();
+        this.#shared.hostCrashed();
+      },
       onFlip: (handle) => this.#ledger.flipped.add(handle),
     });
     await this.#runFor(durationMs);
@@ -150,14 +159,12 @@ class Simulation {
     await this.#runFor(this.#options.settleMs ?? SETTLE_MS);
     this.#ledger.stopping = true;
     await this.#finish();
-    const audit = connectClient(this.#world.process('auditor')).then((client) =>
-      auditFiles(client, this.#ledger),
-    );
-    await this.#untilDone(audit, AUDIT_MS);
+    await this.#untilDone(this.#audit(), AUDIT_MS);
+    this.#shared.check();
     await this.#checkLog();
   }
 
-  async #makeAppendFiles(): Promise<void> {
+  async #makeCommonFiles(): Promise<void> {
     const make = async () => {
       const client = await connectClient(this.#world.process('setup'));
       for (const mode of ['record', 'exact'] as const) {
@@ -166,6 +173,7 @@ class Simulation {
         const file = { id: attributes.id, path: `/${body.name}`, mode, model: new AppendModel() };
         this.#ledger.appendFiles.push(file);
       }
+      await this.#shared.make(client);
       await client.shutdown();
     };
     await this.#untilDone(make(), AUDIT_MS);
@@ -180,10 +188,13 @@ class Simulation {
       ledger: this.#ledger,
       reading: new Set(),
     };
-    const workers = Array.from({ length: WORKERS_PER_CLIENT }, (_, i) => {
+    const randomOf = (name: string) => this.#world.random.fork(`worker ${name}`);
+    const workers: { run(): Promise<void> }[] = Array.from({ length: WORKERS_PER_CLIENT }, (_, i) => {
       const name = `${context.name}.${i}`;
-      return new Worker(context, name, this.#world.random.fork(`worker ${name}`));
+      return new Worker(context, name, randomOf(name));
     });
+    const name = `${context.name}.shared`;
+    workers.push(new SharedWorker(context, name, randomOf(name), this.#shared));
     this.#active++;
     context.process.onEnd(() => {
       this.#active--;
@@ -223,6 +234,17 @@ class Simulation {
         );
       }
     }
+  }
+
+  async #audit(): Promise<void> {
+    const process = this.#world.process('auditor');
+    const client = await connectClient(process);
+    await auditFiles(client, this.#ledger);
+    // Nothing may fail any more.
+    const ledger = new Ledger(true);
+    const context = { name: 'auditor', client, process, ledger, reading: new Set<number>() };
+    const auditor = new SharedWorker(context, 'auditor', this.#world.random.fork('auditor'), this.#shared);
+    await auditor.seeAll();
   }
 
   async #checkLog(): Promise<void> {

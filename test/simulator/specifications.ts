@@ -57,7 +57,7 @@ export type NameCall =
       readonly from: string;
       readonly to: string;
       readonly mode: 'replace' | 'noreplace' | 'exchange';
-      readonly result: 'done' | 'no source' | 'no target' | 'exists';
+      readonly result: 'done' | 'no source or target' | 'exists';
     }
   | { readonly kind: 'list'; readonly entries: readonly (readonly [name: string, node: number])[] };
 
@@ -114,12 +114,11 @@ function link(names: Names, { name, node, result }: CallOf<'link'>): Names[] {
 function rename(names: Names, { from, to, mode, result }: CallOf<'rename'>): Names[] {
   const moved = nodeAt(names, from);
   const target = nodeAt(names, to);
-  if (result === 'no source') return moved === undefined ? [names] : [];
-  if (moved === undefined) return [];
+  const lacksTarget = mode === 'exchange' && target === undefined;
+  if (result === 'no source or target') return moved === undefined || lacksTarget ? [names] : [];
+  if (moved === undefined || lacksTarget) return [];
   if (result === 'exists') return mode === 'noreplace' && target !== undefined ? [names] : [];
-  if (result === 'no target') return mode === 'exchange' && target === undefined ? [names] : [];
   if (mode === 'noreplace' && target !== undefined) return [];
-  if (mode === 'exchange' && target === undefined) return [];
   const after =
     mode === 'exchange'
       ? withName(withName(names, from, target), to, moved)

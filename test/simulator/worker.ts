@@ -1,388 +1,380 @@
-/** One user of the file system: makes, writes, reads, renames and removes files of its own, and reads others'. */
-import type { GfsClient } from '../../client/index.js';
+/** One user of the file system: makes, writes, reads, renames, links and removes files of its own, and reads others'. */
 import type { OpenFile } from '../../client/open-file.js';
-import { toGfsError } from '../../protocol/errors.js';
-import { Create, Rename, ROOT_ID, Snapshot, Unlink } from '../../protocol/messages/index.js';
-import type { FakeProcess, FakeRandom } from '../fakes/index.js';
-import { FileModel } from './file-model.js';
 import {
-  type AppendFile,
-  type Ledger,
-  type TrackedDirectory,
-  type TrackedFile,
-  Violation,
-} from './ledger.js';
+  Create,
+  GetXattr,
+  Link,
+  ReadDirectory,
+  RemoveXattr,
+  Rename,
+  ROOT_ID,
+  SetXattr,
+  Snapshot,
+  Unlink,
+} from '../../protocol/messages/index.js';
+import type { FakeRandom } from '../fakes/index.js';
+import { Actor, type ClientContext } from './actor.js';
+import { Contents } from './contents.js';
+import { FileModel } from './file-model.js';
+import { Seal, type TrackedDirectory, type TrackedFile, Violation } from './ledger.js';
 
 const DIRECTORY_MODE = 0o040755;
 const FILE_MODE = 0o100644;
 const MAX_FILES = 8;
-const MAX_FILE_BYTES = 700_000;
-/** Failures that the contracts allow while something is broken. Reactions other than `never` end in these. */
-const EXCUSABLE = new Set(['DEADLINE_EXCEEDED', 'UNKNOWN_OUTCOME', 'NO_SPACE']);
-
-/** What the workers of one client share. */
-export interface ClientContext {
-  readonly name: string;
-  readonly client: GfsClient;
-  readonly process: FakeProcess;
-  readonly ledger: Ledger;
-  /** Files of others that are being read here: one reader at a time, so that each opens it anew. */
-  readonly reading: Set<number>;
-}
+const XATTRS = ['user.one', 'user.two'] as const;
 
 export class Worker {
-  readonly #context: ClientContext;
-  readonly #random: FakeRandom;
-  readonly #name: string;
+  readonly #actor: Actor;
+  readonly #contents: Contents;
   #directory!: TrackedDirectory;
   #nextName = 1;
 
   constructor(context: ClientContext, name: string, random: FakeRandom) {
-    this.#context = context;
-    this.#name = name;
-    this.#random = random;
+    this.#actor = new Actor(context, name, random);
+    this.#contents = new Contents(this.#actor);
   }
 
   async run(): Promise<void> {
-    await this.#makeDirectory();
+    const { random, ledger } = this.#actor;
+    const contents = this.#contents;
+    this.#directory = await this.#makeOwnDirectory();
     const steps: readonly [weight: number, step: () => Promise<void>][] = [
       [10, () => this.#create()],
       [40, () => this.#edit()],
-      [20, () => this.#readOther()],
-      [12, () => this.#append()],
-      [6, () => this.#readAppended()],
+      [20, () => contents.readOther()],
+      [12, () => contents.append()],
+      [6, () => contents.readAppended()],
       [5, () => this.#rename()],
-      [4, () => this.#unlink()],
+      [3, () => this.#link()],
+      [5, () => this.#unlink()],
       [5, () => this.#snapshot()],
+      [2, () => this.#snapshotTree()],
+      [4, () => this.#changeXattr()],
+      [3, () => this.#useSubdirectory()],
     ];
     const deck = steps.flatMap(([weight, step]) => new Array<() => Promise<void>>(weight).fill(step));
-    while (!this.#context.ledger.stopping) {
-      await this.#pause(this.#random.between(0, 40));
-      await this.#random.pick(deck)();
+    while (!ledger.stopping) {
+      await this.#actor.pause(40);
+      await random.pick(deck)();
     }
   }
 
-  #pause(delayMs: number): Promise<void> {
-    return new Promise((resolve) => this.#context.process.environment.timers.after(delayMs, resolve));
-  }
-
-  /** Does something that may fail while things are broken. @returns undefined when it did */
-  async #attempt<T>(what: string, run: () => Promise<T>): Promise<T | undefined> {
-    const { ledger, process } = this.#context;
-    process.environment.logger.debug({}, `${this.#name}: ${what}`);
-    try {
-      const result = await run();
-      ledger.succeeded++;
-      return result;
-    } catch (thrown) {
-      const error = toGfsError(thrown);
-      const excused = EXCUSABLE.has(error.code) || error.reaction !== 'never';
-      process.environment.logger.debug({ code: error.code }, `${this.#name}: ${what} failed`);
-      if (ledger.calm || !excused) {
-        throw new Violation(`${this.#name}: ${what}: ${error.code} ${error.message}`, { cause: thrown });
-      }
-      ledger.failed++;
-      return undefined;
-    }
-  }
-
-  #wrong(what: string, problem: string | undefined): void {
-    if (problem !== undefined) throw new Violation(`${this.#name}: ${what}: ${problem}`);
-  }
-
-  // Names.
-
-  async #makeDirectory(): Promise<void> {
+  async #makeOwnDirectory(): Promise<TrackedDirectory> {
     for (let tries = 1; ; tries++) {
-      const name = `${this.#name}-${tries}`;
-      const made = await this.#attempt(`mkdir ${name}`, () => this.#make(ROOT_ID, name, DIRECTORY_MODE));
-      if (made === undefined) continue;
-      this.#directory = { id: made, path: `/${name}`, names: new Map(), uncertain: new Set() };
-      this.#context.ledger.directories.push(this.#directory);
-      return;
+      const name = `${this.#actor.name}-${tries}`;
+      const make = () => this.#make(ROOT_ID, name, DIRECTORY_MODE);
+      const id = await this.#actor.attempt(`mkdir ${name}`, make);
+      if (id !== undefined) return this.#trackDirectory(id, `/${name}`);
     }
+  }
+
+  #trackDirectory(id: number, path: string): TrackedDirectory {
+    const directory = {
+      id,
+      path,
+      names: new Map(),
+      directories: new Map(),
+      uncertain: new Set<string>(),
+      gone: false,
+    };
+    this.#actor.ledger.directories.push(directory);
+    return directory;
   }
 
   async #make(parent: number, name: string, mode: number): Promise<number> {
-    const { client } = this.#context;
     const body = { parent, name, mode, rdev: 0, exclusive: true };
-    const { attributes, created } = await client.master.mutate(Create, body);
-    if (!created) throw new Violation(`${this.#name}: exclusive create of ${name} found it made`);
+    const { attributes, created } = await this.#actor.client.master.mutate(Create, body);
+    if (!created) throw new Violation(`${this.#actor.name}: exclusive create of ${name} found it made`);
     return attributes.id;
   }
 
-  /** Changes names; until its outcome is known they are uncertain. @returns whether it succeeded */
-  async #change<T>(what: string, names: readonly string[], run: () => Promise<T>): Promise<T | undefined> {
-    for (const name of names) this.#directory.uncertain.add(name);
-    const result = await this.#attempt(`${what} ${names.join(' ')} in ${this.#directory.path}`, run);
-    if (result !== undefined) for (const name of names) this.#directory.uncertain.delete(name);
-    else for (const name of names) this.#directory.names.delete(name);
+  /** Changes names; until its outcome is known they are uncertain. @returns undefined when it has failed */
+  async #change<T>(
+    what: string,
+    names: readonly (readonly [directory: TrackedDirectory, name: string])[],
+    run: () => Promise<T>,
+  ): Promise<T | undefined> {
+    for (const [{ uncertain }, name] of names) uncertain.add(name);
+    const told = names.map(([{ path }, name]) => `${path}/${name}`).join(' ');
+    const result = await this.#actor.attempt(`${what} ${told}`, run);
+    for (const [directory, name] of names) {
+      if (result !== undefined) directory.uncertain.delete(name);
+      else directory.names.delete(name);
+    }
     return result;
   }
 
-  #track(name: string, id: number, model: FileModel): void {
-    const path = `${this.#directory.path}/${name}`;
-    const file = { id, path, client: this.#context.name, model, frozen: false, gone: false };
-    this.#directory.names.set(name, file);
-    this.#context.ledger.files.push(file);
+  #track(
+    directory: TrackedDirectory,
+    name: string,
+    file: Pick<TrackedFile, 'id' | 'model'> & Partial<TrackedFile>,
+  ) {
+    const tracked: TrackedFile = {
+      path: `${directory.path}/${name}`,
+      client: this.#actor.context.name,
+      xattrs: new Map(),
+      seal: undefined,
+      names: 1,
+      frozen: false,
+      gone: false,
+      ...file,
+    };
+    directory.names.set(name, tracked);
+    this.#actor.ledger.files.push(tracked);
+    return tracked;
   }
 
   #pickName(): string | undefined {
     const names = [...this.#directory.names.keys()];
-    return names.length === 0 ? undefined : this.#random.pick(names);
+    return names.length === 0 ? undefined : this.#actor.random.pick(names);
+  }
+
+  #pickFile(): TrackedFile | undefined {
+    const name = this.#pickName();
+    return name === undefined ? undefined : this.#directory.names.get(name);
   }
 
   #newName(): string {
     return `f${this.#nextName++}`;
   }
 
+  /** One name less; without any it is gone. Also where the outcome is not known: it may be. */
+  #loseName(file: TrackedFile): void {
+    if (--file.names <= 0) file.gone = true;
+  }
+
   async #create(): Promise<void> {
-    if (this.#directory.names.size >= MAX_FILES) return this.#unlink();
+    const directory = this.#directory;
+    if (directory.names.size >= MAX_FILES) return this.#unlink();
     const name = this.#newName();
-    const id = await this.#change('create', [name], () => this.#make(this.#directory.id, name, FILE_MODE));
-    if (id !== undefined) this.#track(name, id, new FileModel());
+    const make = () => this.#make(directory.id, name, FILE_MODE);
+    const id = await this.#change('create', [[directory, name]], make);
+    if (id !== undefined) this.#track(directory, name, { id, model: new FileModel() });
+  }
+
+  async #edit(): Promise<void> {
+    const file = this.#pickFile();
+    if (file !== undefined) await this.#contents.edit(file);
+  }
+
+  /** Opened before its name goes, now and then: it stays what it is for whoever has it open. */
+  async #openSometimes(file: TrackedFile): Promise<OpenFile | undefined> {
+    if (file.frozen || file.names > 1 || !this.#actor.random.chance(0.4)) return undefined;
+    return this.#actor.attempt(`open ${file.path}`, () => this.#actor.client.open(file.id, {}));
   }
 
   async #unlink(): Promise<void> {
+    const directory = this.#directory;
     const name = this.#pickName();
     if (name === undefined) return;
-    (this.#directory.names.get(name) as TrackedFile).gone = true;
-    const body = { parent: this.#directory.id, name, directory: false };
-    const done = await this.#change('unlink', [name], () => this.#context.client.master.mutate(Unlink, body));
-    if (done !== undefined) this.#directory.names.delete(name);
+    const file = directory.names.get(name) as TrackedFile;
+    const open = await this.#openSometimes(file);
+    this.#loseName(file);
+    const body = { parent: directory.id, name, directory: false };
+    const unlink = () => this.#actor.client.master.mutate(Unlink, body);
+    const done = await this.#change('unlink', [[directory, name]], unlink);
+    if (done !== undefined) directory.names.delete(name);
+    if (open !== undefined) await this.#contents.useUnlinked(file, open);
+  }
+
+  async #link(): Promise<void> {
+    const directory = this.#directory;
+    const file = this.#pickFile();
+    if (file === undefined || directory.names.size >= MAX_FILES) return;
+    const name = this.#newName();
+    const body = { id: file.id, parent: directory.id, name };
+    // Before the answer: if there is none it may have a name more, never one less than is counted.
+    file.names++;
+    const link = () => this.#actor.client.master.mutate(Link, body);
+    const done = await this.#change('link', [[directory, name]], link);
+    if (done !== undefined) directory.names.set(name, file);
+    else file.names--;
   }
 
   async #rename(): Promise<void> {
+    const { random, client } = this.#actor;
+    const directory = this.#directory;
     const from = this.#pickName();
-    const target = this.#random.chance(0.5) ? this.#pickName() : undefined;
+    const target = random.chance(0.5) ? this.#pickName() : undefined;
     if (from === undefined || from === target) return;
     const to = target ?? this.#newName();
-    const { names, id: parent } = this.#directory;
-    const [moved, replaced] = [names.get(from) as TrackedFile, names.get(to)];
-    const mode = replaced === undefined ? 'noreplace' : this.#random.pick(['replace', 'exchange'] as const);
-    if (mode === 'replace' && replaced !== undefined) replaced.gone = true;
+    const moved = directory.names.get(from) as TrackedFile;
+    const replaced = directory.names.get(to);
+    if (moved === replaced) return;
+    const mode = replaced === undefined ? 'noreplace' : random.pick(['replace', 'exchange'] as const);
+    const isReplaced = mode === 'replace' && replaced !== undefined;
+    const open = isReplaced ? await this.#openSometimes(replaced) : undefined;
+    if (isReplaced) this.#loseName(replaced);
+    const { id: parent } = directory;
     const body = { parent, name: from, newParent: parent, newName: to, mode };
-    const done = await this.#change(`rename (${mode})`, [from, to], () => {
-      return this.#context.client.master.mutate(Rename, body);
-    });
-    if (done === undefined) return;
-    names.delete(from);
-    names.set(to, moved);
-    if (mode === 'exchange' && replaced !== undefined) names.set(from, replaced);
-  }
-
-  async #snapshot(): Promise<void> {
-    const from = this.#pickName();
-    if (from === undefined || this.#directory.names.size >= MAX_FILES) return;
-    const source = this.#directory.names.get(from) as TrackedFile;
-    if (source.frozen) return;
-    const name = this.#newName();
-    const body = { id: source.id, parent: this.#directory.id, name };
-    const reply = await this.#change(`snapshot ${from} as`, [name], () => {
-      return this.#context.client.master.mutate(Snapshot, body);
-    });
-    if (reply !== undefined) this.#track(name, reply.attributes.id, source.model.clone());
-  }
-
-  // Contents.
-
-  async #edit(): Promise<void> {
-    const name = this.#pickName();
-    const tracked = name === undefined ? undefined : (this.#directory.names.get(name) as TrackedFile);
-    if (tracked === undefined || tracked.frozen) return;
-    const { client } = this.#context;
-    const file = await this.#attempt(`open ${tracked.path}`, () => client.open(tracked.id, {}));
-    if (file === undefined) return;
-    if (file.size !== tracked.model.size) {
-      this.#wrong(`open ${tracked.path}`, `${file.size} bytes long, ${tracked.model.size} were written`);
-    }
-    const actions = [
-      () => this.#write(tracked, file),
-      () => this.#write(tracked, file),
-      () => this.#write(tracked, file),
-      () => this.#flush(tracked, file),
-      () => this.#sync(tracked, file),
-      () => this.#readOwn(tracked, file),
-      () => this.#truncate(tracked, file),
-    ];
-    for (let count = 1 + this.#random.below(6); count > 0 && !tracked.frozen; count--) {
-      await this.#random.pick(actions)();
-      if (this.#random.chance(0.2)) await this.#pause(this.#random.between(0, 300));
-    }
-    if (!tracked.frozen) await this.#flush(tracked, file);
-    await client.close(file);
-    if (!tracked.model.isSizeCertain) tracked.frozen = true;
-  }
-
-  #bytes(): Buffer {
-    const count = this.#random.chance(0.7) ? 1 + this.#random.below(6_000) : 1 + this.#random.below(180_000);
-    const bytes = Buffer.alloc(count);
-    const [start, step] = [this.#random.below(256), 1 + 2 * this.#random.below(100)];
-    for (let at = 0; at < count; at++) bytes[at] = (start + at * step + (at >> 8)) & 0xff;
-    return bytes;
-  }
-
-  async #write(tracked: TrackedFile, file: OpenFile): Promise<void> {
-    const bytes = this.#bytes();
-    const { size } = tracked.model;
-    const offset = this.#random.chance(0.4) ? size : this.#random.below(size + 20_000);
-    if (offset + bytes.byteLength > MAX_FILE_BYTES) return;
-    tracked.model.write(offset, Buffer.from(bytes));
-    const range = `${offset} to ${offset + bytes.byteLength}`;
-    const done = await this.#attempt(`write ${tracked.path} ${range}`, async () => {
-      const written = file.write(offset, bytes);
-      // The library took a copy: the caller may use its buffer again.
-      bytes.fill(0xee);
-      await written;
-      return true;
-    });
-    if (done === undefined) tracked.model.flushFailed();
-  }
-
-  async #flush(tracked: TrackedFile, file: OpenFile): Promise<void> {
-    const done = await this.#attempt(`flush ${tracked.path}`, () => file.flush({}).then(() => true));
-    if (done === undefined) tracked.model.flushFailed();
-    else tracked.model.flushed();
-  }
-
-  async #sync(tracked: TrackedFile, file: OpenFile): Promise<void> {
-    const done = await this.#attempt(`sync ${tracked.path}`, () => file.sync({}).then(() => true));
-    if (done === undefined) {
-      tracked.model.syncFailed();
-      return;
-    }
-    tracked.model.flushed();
-    tracked.model.synced();
-  }
-
-  async #readOwn(tracked: TrackedFile, file: OpenFile): Promise<void> {
-    const what = `read own ${tracked.path}`;
-    const seen = await this.#attempt(what, () => readWhole(file));
-    if (seen === undefined) tracked.model.flushFailed();
-    else this.#wrong(what, tracked.model.checkOwn(seen, !this.#context.ledger.calm));
-  }
-
-  async #truncate(tracked: TrackedFile, file: OpenFile): Promise<void> {
-    const size = this.#random.chance(0.2) ? 0 : this.#random.below(tracked.model.size + 30_000);
-    if (size > MAX_FILE_BYTES) return;
-    tracked.model.truncating(size);
-    const done = await this.#attempt(`truncate ${tracked.path} to ${size}`, () => {
-      return this.#context.client.setAttributes(file.id, { size }, {});
-    });
-    if (done === undefined) {
-      // It may come to pass later, and what it cuts with it.
-      tracked.model.flushFailed();
-      tracked.frozen = true;
-      return;
-    }
-    tracked.model.flushed();
-    tracked.model.truncated(size);
-  }
-
-  async #readOther(): Promise<void> {
-    const { ledger, name, reading } = this.#context;
-    const candidates = ledger.files.filter(
-      (file) => file.client !== name && !file.gone && !reading.has(file.id),
+    const done = await this.#change(
+      `rename (${mode})`,
+      [
+        [directory, from],
+        [directory, to],
+      ],
+      () => client.master.mutate(Rename, body),
     );
-    if (candidates.length === 0) return;
-    const tracked = this.#random.pick(candidates);
-    reading.add(tracked.id);
-    try {
-      await checkFile(this.#context, tracked, (what, run) => this.#attempt(what, run));
-    } finally {
-      reading.delete(tracked.id);
+    if (done !== undefined) {
+      directory.names.delete(from);
+      directory.names.set(to, moved);
+      if (mode === 'exchange' && replaced !== undefined) directory.names.set(from, replaced);
     }
+    if (open !== undefined && replaced !== undefined) await this.#contents.useUnlinked(replaced, open);
   }
 
-  // Appends.
-
-  async #append(): Promise<void> {
-    const { client, ledger, reading } = this.#context;
-    const target = this.#random.pick(ledger.appendFiles);
-    if (reading.has(target.id)) return;
-    const file = await this.#attempt(`open ${target.path}`, () => client.open(target.id, {}));
-    if (file === undefined) return;
-    const mine = new Set<number>();
-    for (let count = 1 + this.#random.below(4); count > 0; count--) await this.#appendOne(target, file, mine);
-    if (this.#random.chance(0.5)) {
-      const done = await this.#attempt(`sync ${target.path}`, () => file.sync({}).then(() => true));
-      if (done !== undefined) target.model.synced(mine);
+  /** Makes one, moves files into it, takes them out, removes it; and sees that it goes only when it is empty. */
+  async #useSubdirectory(): Promise<void> {
+    const parent = this.#directory;
+    const [entry] = parent.directories;
+    if (entry === undefined) {
+      const name = this.#newName();
+      const make = () => this.#make(parent.id, name, DIRECTORY_MODE);
+      const id = await this.#change('mkdir', [[parent, name]], make);
+      if (id !== undefined) parent.directories.set(name, this.#trackDirectory(id, `${parent.path}/${name}`));
+      return;
     }
-    await client.close(file);
+    const [name, directory] = entry;
+    const moves = [() => this.#move(parent, directory), () => this.#move(directory, parent)];
+    if (this.#actor.random.chance(0.7)) return this.#actor.random.pick(moves)();
+    await this.#removeDirectory(parent, name, directory);
   }
 
-  async #appendOne(target: AppendFile, file: OpenFile, mine: Set<number>): Promise<void> {
-    const { id, record } = target.model.make(this.#random, this.#random.chance(0.9) ? 600 : 20_000);
-    const { crashes } = this.#context.ledger;
-    const offset = await this.#attempt(`append record ${id} to ${target.path}`, async () => {
-      if (target.mode === 'record') return file.appendRecord(record, {});
-      const at = await file.append(record);
-      await file.flush({});
-      return at;
+  async #move(from: TrackedDirectory, to: TrackedDirectory): Promise<void> {
+    const name = [...from.names.keys()][0];
+    if (name === undefined || to.uncertain.has(name)) return;
+    const file = from.names.get(name) as TrackedFile;
+    const body = { parent: from.id, name, newParent: to.id, newName: name, mode: 'noreplace' as const };
+    const move = () => this.#actor.client.master.mutate(Rename, body);
+    const done = await this.#change(
+      'move',
+      [
+        [from, name],
+        [to, name],
+      ],
+      move,
+    );
+    if (done === undefined) return;
+    from.names.delete(name);
+    to.names.set(name, file);
+  }
+
+  async #removeDirectory(parent: TrackedDirectory, name: string, directory: TrackedDirectory): Promise<void> {
+    const body = { parent: parent.id, name, directory: true };
+    const what = `rmdir ${directory.path}`;
+    parent.uncertain.add(name);
+    directory.gone = true;
+    const remove = () => this.#actor.client.master.mutate(Unlink, body);
+    const done = await this.#actor.attemptOr(what, ['NOT_EMPTY'], remove);
+    if (done === undefined) {
+      parent.directories.delete(name);
+      return;
+    }
+    parent.uncertain.delete(name);
+    const isEmpty = directory.names.size === 0;
+    if (done === 'NOT_EMPTY') {
+      directory.gone = false;
+      if (isEmpty && directory.uncertain.size === 0) this.#actor.wrong(what, 'it is empty');
+      return;
+    }
+    if (!isEmpty) this.#actor.wrong(what, `${[...directory.names.keys()]} were in it`);
+    parent.directories.delete(name);
+  }
+
+  async #changeXattr(): Promise<void> {
+    const { random, client } = this.#actor;
+    const file = this.#pickFile();
+    if (file === undefined || file.seal !== undefined) return;
+    const name = random.pick(XATTRS);
+    const before = file.xattrs.get(name);
+    const what = `xattr ${name} of ${file.path}`;
+    if (before !== undefined && random.chance(0.5)) {
+      const get = () => client.master.query(GetXattr, { id: file.id, name });
+      const found = await this.#actor.attempt(`get ${what}`, get);
+      const value = found === undefined ? before : Buffer.from(found.value).toString();
+      if (value !== before) this.#actor.wrong(what, `is ${value}, it was set to ${before}`);
+      return;
+    }
+    file.xattrs.delete(name);
+    if (before !== undefined && random.chance(0.3)) {
+      await this.#actor.attempt(`remove ${what}`, () =>
+        client.master.mutate(RemoveXattr, { id: file.id, name }),
+      );
+      return;
+    }
+    const value = `value ${this.#nextName++}`;
+    const body = { id: file.id, name, value: Buffer.from(value), mode: 'either' as const };
+    const done = await this.#actor.attempt(`set ${what}`, () => client.master.mutate(SetXattr, body));
+    if (done !== undefined) file.xattrs.set(name, value);
+  }
+
+  // Snapshots.
+
+  /** Of one file: written on, or left as it is for good. */
+  async #snapshot(): Promise<void> {
+    const directory = this.#directory;
+    const source = this.#pickFile();
+    if (source === undefined || source.frozen || directory.names.size >= MAX_FILES) return;
+    const name = this.#newName();
+    const body = { id: source.id, parent: directory.id, name };
+    const reply = await this.#change(`snapshot ${source.path} as`, [[directory, name]], () => {
+      return this.#actor.client.master.mutate(Snapshot, body);
     });
-    // Where a host crashed meanwhile it may have been written before, and be lost with that.
-    if (offset === undefined || crashes !== this.#context.ledger.crashes) return;
-    target.model.acknowledged(id, offset, record);
-    mine.add(id);
+    if (reply === undefined) return;
+    const isSealed = this.#actor.random.chance(0.5);
+    this.#trackCopy(directory, name, reply.attributes.id, source, isSealed);
   }
 
-  async #readAppended(): Promise<void> {
-    const { client, ledger, reading } = this.#context;
-    const target = this.#random.pick(ledger.appendFiles);
-    if (reading.has(target.id) || client.openFile(target.id) !== undefined) return;
-    reading.add(target.id);
-    try {
-      await checkAppends(this.#context, target, (what, run) => this.#attempt(what, run));
-    } finally {
-      reading.delete(target.id);
+  #trackCopy(directory: TrackedDirectory, name: string, id: number, source: TrackedFile, isSealed: boolean) {
+    return this.#track(directory, name, {
+      id,
+      model: source.model.clone(),
+      xattrs: new Map(source.xattrs),
+      seal: isSealed ? new Seal() : undefined,
+      frozen: isSealed,
+    });
+  }
+
+  /** Of this worker's whole directory, for good. */
+  async #snapshotTree(): Promise<void> {
+    const source = this.#directory;
+    const root = `${this.#actor.name.replaceAll('.', '-')}-tree${this.#nextName++}`;
+    const body = { id: source.id, parent: ROOT_ID, name: root };
+    const reply = await this.#actor.attempt(`snapshot ${source.path} as ${root}`, () => {
+      return this.#actor.client.master.mutate(Snapshot, body);
+    });
+    if (reply !== undefined) await this.#trackTree(reply.attributes.id, `/${root}`, source);
+  }
+
+  async #trackTree(id: number, path: string, source: TrackedDirectory): Promise<void> {
+    const expected = new Map(source.names);
+    const expectedDirectories = new Map(source.directories);
+    const uncertain = [...source.uncertain];
+    const list = () => this.#actor.client.master.query(ReadDirectory, { id, cookie: 0, limit: 1024 });
+    const found = await this.#actor.attempt(`list ${path}`, list);
+    if (found === undefined) return;
+    const copy = this.#trackDirectory(id, path);
+    for (const name of uncertain) copy.uncertain.add(name);
+    const copies = new Map<TrackedFile, TrackedFile>();
+    const idOf = new Map(found.entries.map(({ name, attributes }) => [name, attributes.id]));
+    for (const [name, file] of expected) {
+      const copyId = idOf.get(name);
+      if (copyId === undefined) throw new Violation(`${path}/${name} is not in the snapshot`);
+      const earlier = copies.get(file);
+      if (earlier !== undefined && earlier.id !== copyId)
+        throw new Violation(`${path}/${name} is not the same file as ${earlier.path} any more`);
+      if (earlier !== undefined) copy.names.set(name, earlier);
+      // What is in a file that was given up, its writer does not know.
+      else if (file.frozen && file.seal === undefined) copy.uncertain.add(name);
+      else copies.set(file, this.#trackCopy(copy, name, copyId, file, true));
+    }
+    for (const [name, directory] of expectedDirectories) {
+      const copyId = idOf.get(name);
+      if (copyId === undefined) throw new Violation(`${path}/${name} is not in the snapshot`);
+      await this.#trackTree(copyId, `${path}/${name}`, directory);
+      const tracked = this.#actor.ledger.directories.find((other) => other.id === copyId);
+      if (tracked !== undefined) copy.directories.set(name, tracked);
+      else copy.uncertain.add(name);
     }
   }
-}
-
-export async function readWhole(file: OpenFile): Promise<Buffer> {
-  const { buffers, release } = await file.read(0, file.size, {});
-  const bytes = Buffer.concat(buffers);
-  release();
-  return bytes;
-}
-
-type Attempt = <T>(what: string, run: () => Promise<T>) => Promise<T | undefined>;
-type Reading = Pick<ClientContext, 'client'>;
-
-async function openAndRead({ client }: Reading, id: number): Promise<Buffer> {
-  const file = await client.open(id, {});
-  try {
-    return await readWhole(file);
-  } finally {
-    await client.close(file);
-  }
-}
-
-/** Reads a file that another client writes, and compares. @throws Violation */
-export async function checkFile(context: Reading, tracked: TrackedFile, attempt: Attempt): Promise<void> {
-  const watch = tracked.model.watch();
-  try {
-    const what = `read ${tracked.path}, node ${tracked.id}`;
-    const seen = await attempt(what, async () => {
-      try {
-        return await openAndRead(context, tracked.id);
-      } catch (thrown) {
-        if (tracked.gone && toGfsError(thrown).code === 'STALE_NODE') return undefined;
-        throw thrown;
-      }
-    });
-    if (seen === undefined || tracked.gone) return;
-    const problem = tracked.model.check(watch, seen);
-    if (problem !== undefined) throw new Violation(`${what}: ${problem}`);
-  } finally {
-    tracked.model.forget(watch);
-  }
-}
-
-/** Reads a file of appended records, and compares. @throws Violation */
-export async function checkAppends(context: Reading, target: AppendFile, attempt: Attempt): Promise<void> {
-  const expected = target.model.expected();
-  const seen = await attempt(`read ${target.path}`, () => openAndRead(context, target.id));
-  const problem = seen === undefined ? undefined : target.model.check(expected, seen);
-  if (problem !== undefined) throw new Violation(`read ${target.path}: ${problem}`);
 }

@@ -1,0 +1,185 @@
+/** What one worker does with the bytes of files: its own, those of others, and those that all append to. */
+import type { OpenFile } from '../../client/open-file.js';
+import type { Actor } from './actor.js';
+import type { AppendFile, TrackedFile } from './ledger.js';
+import { checkAppends, checkFile, readWhole } from './reading.js';
+
+const MAX_FILE_BYTES = 700_000;
+
+export class Contents {
+  readonly #actor: Actor;
+
+  constructor(actor: Actor) {
+    this.#actor = actor;
+  }
+
+  /** Opens a file of this worker's, writes and reads it for a while, and closes it. */
+  async edit(tracked: TrackedFile): Promise<void> {
+    if (tracked.frozen) return;
+    const { client } = this.#actor;
+    const file = await this.#actor.attempt(`open ${tracked.path}`, () => client.open(tracked.id, {}));
+    if (file === undefined) return;
+    if (file.size !== tracked.model.size) {
+      this.#actor.wrong(
+        `open ${tracked.path}`,
+        `${file.size} bytes long, ${tracked.model.size} were written`,
+      );
+    }
+    const actions = [
+      () => this.#write(tracked, file),
+      () => this.#write(tracked, file),
+      () => this.#write(tracked, file),
+      () => this.#flush(tracked, file),
+      () => this.#sync(tracked, file),
+      () => this.#readOwn(tracked, file),
+      () => this.#truncate(tracked, file),
+    ];
+    for (let count = 1 + this.#actor.random.below(6); count > 0 && !tracked.frozen; count--) {
+      await this.#actor.random.pick(actions)();
+      if (this.#actor.random.chance(0.2)) await this.#actor.pause(300);
+    }
+    if (!tracked.frozen) await this.#flush(tracked, file);
+    await client.close(file);
+    if (!tracked.model.isSizeCertain) tracked.frozen = true;
+  }
+
+  /** Its last name is gone, or another file has it: who has it open goes on as before. */
+  async useUnlinked(tracked: TrackedFile, file: OpenFile): Promise<void> {
+    // Where deleted files are kept for two seconds only, the master may not have heard in time that it is open.
+    this.#actor.excused.add('STALE_NODE');
+    await this.#readOwn(tracked, file);
+    await this.#write(tracked, file);
+    await this.#flush(tracked, file);
+    await this.#readOwn(tracked, file);
+    await this.#actor.client.close(file);
+    this.#actor.excused.delete('STALE_NODE');
+  }
+
+  #bytes(): Buffer {
+    const count = this.#actor.random.chance(0.7)
+      ? 1 + this.#actor.random.below(6_000)
+      : 1 + this.#actor.random.below(180_000);
+    const bytes = Buffer.alloc(count);
+    const [start, step] = [this.#actor.random.below(256), 1 + 2 * this.#actor.random.below(100)];
+    for (let at = 0; at < count; at++) bytes[at] = (start + at * step + (at >> 8)) & 0xff;
+    return bytes;
+  }
+
+  async #write(tracked: TrackedFile, file: OpenFile): Promise<void> {
+    const bytes = this.#bytes();
+    const { size } = tracked.model;
+    const offset = this.#actor.random.chance(0.4) ? size : this.#actor.random.below(size + 20_000);
+    if (offset + bytes.byteLength > MAX_FILE_BYTES) return;
+    tracked.model.write(offset, Buffer.from(bytes));
+    const range = `${offset} to ${offset + bytes.byteLength}`;
+    const done = await this.#actor.attempt(`write ${tracked.path} ${range}`, async () => {
+      const written = file.write(offset, bytes);
+      // The library took a copy: the caller may use its buffer again.
+      bytes.fill(0xee);
+      await written;
+      return true;
+    });
+    if (done === undefined) tracked.model.flushFailed();
+  }
+
+  async #flush(tracked: TrackedFile, file: OpenFile): Promise<void> {
+    const done = await this.#actor.attempt(`flush ${tracked.path}`, () => file.flush({}).then(() => true));
+    if (done === undefined) tracked.model.flushFailed();
+    else tracked.model.flushed();
+  }
+
+  async #sync(tracked: TrackedFile, file: OpenFile): Promise<void> {
+    const done = await this.#actor.attempt(`sync ${tracked.path}`, () => file.sync({}).then(() => true));
+    if (done === undefined) {
+      tracked.model.syncFailed();
+      return;
+    }
+    tracked.model.flushed();
+    tracked.model.synced();
+  }
+
+  async #readOwn(tracked: TrackedFile, file: OpenFile): Promise<void> {
+    const what = `read own ${tracked.path}`;
+    const seen = await this.#actor.attempt(what, () => readWhole(file));
+    if (seen === undefined) tracked.model.flushFailed();
+    else this.#actor.wrong(what, tracked.model.checkOwn(seen, !this.#actor.ledger.calm));
+  }
+
+  async #truncate(tracked: TrackedFile, file: OpenFile): Promise<void> {
+    const size = this.#actor.random.chance(0.2) ? 0 : this.#actor.random.below(tracked.model.size + 30_000);
+    if (size > MAX_FILE_BYTES) return;
+    tracked.model.truncating(size);
+    const done = await this.#actor.attempt(`truncate ${tracked.path} to ${size}`, () => {
+      return this.#actor.client.setAttributes(file.id, { size }, {});
+    });
+    if (done === undefined) {
+      // It may come to pass later, and what it cuts with it.
+      tracked.model.flushFailed();
+      tracked.frozen = true;
+      return;
+    }
+    tracked.model.flushed();
+    tracked.model.truncated(size);
+  }
+
+  async readOther(): Promise<void> {
+    const { ledger, name, reading } = this.#actor.context;
+    const candidates = ledger.files.filter(
+      (file) => file.client !== name && !file.gone && !reading.has(file.id),
+    );
+    if (candidates.length === 0) return;
+    const tracked = this.#actor.random.pick(candidates);
+    reading.add(tracked.id);
+    try {
+      await checkFile(this.#actor.context, tracked, this.#actor.attempt);
+    } finally {
+      reading.delete(tracked.id);
+    }
+  }
+
+  async append(): Promise<void> {
+    const { client, ledger, reading } = this.#actor.context;
+    const target = this.#actor.random.pick(ledger.appendFiles);
+    if (reading.has(target.id)) return;
+    const file = await this.#actor.attempt(`open ${target.path}`, () => client.open(target.id, {}));
+    if (file === undefined) return;
+    const mine = new Set<number>();
+    for (let count = 1 + this.#actor.random.below(4); count > 0; count--)
+      await this.#appendOne(target, file, mine);
+    if (this.#actor.random.chance(0.5)) {
+      const done = await this.#actor.attempt(`sync ${target.path}`, () => file.sync({}).then(() => true));
+      if (done !== undefined) target.model.synced(mine);
+    }
+    await client.close(file);
+  }
+
+  async #appendOne(target: AppendFile, file: OpenFile, mine: Set<number>): Promise<void> {
+    const { id, record } = target.model.make(
+      this.#actor.random,
+      this.#actor.random.chance(0.9) ? 600 : 20_000,
+    );
+    const { crashes } = this.#actor.ledger;
+    const offset = await this.#actor.attempt(`append record ${id} to ${target.path}`, async () => {
+      if (target.mode === 'record') return file.appendRecord(record, {});
+      const at = await file.append(record);
+      await file.flush({});
+      return at;
+    });
+    // Where a host crashed meanwhile it may have been written before, and be lost with that.
+    if (offset === undefined || crashes !== this.#actor.ledger.crashes) return;
+    target.model.acknowledged(id, offset, record);
+    mine.add(id);
+  }
+
+  async readAppended(): Promise<void> {
+    const { client, ledger, reading } = this.#actor.context;
+    const target = this.#actor.random.pick(ledger.appendFiles);
+    if (reading.has(target.id) || client.openFile(target.id) !== undefined) return;
+    reading.add(target.id);
+    try {
+      await checkAppends(this.#actor.context, target, this.#actor.attempt);
+    } finally {
+      reading.delete(target.id);
+    }
+  }
+}
