@@ -8,29 +8,57 @@ import { type FakeDisk, FakeLogger, LogBook } from '../fakes/index.js';
 import { MASTER_DIRECTORY, type MasterMember } from './cluster.js';
 import { type Ledger, type TrackedDirectory, type TrackedFile, Violation } from './ledger.js';
 import { checkAppends, checkFile } from './reading.js';
+import type { ReplicaAudit } from './replica-audit.js';
 
 type MustSucceed = <T>(what: string, run: () => Promise<T>) => Promise<T>;
 
 /** With everything repaired nothing may fail: every file is read, every directory listed. @throws Violation */
-export async function auditFiles(client: GfsClient, ledger: Ledger): Promise<void> {
-  const attempt: MustSucceed = async (what, run) => {
-    try {
-      return await run();
-    } catch (thrown) {
-      if (thrown instanceof Violation) throw thrown;
-      const { code, message } = thrown as { code?: string; message: string };
-      throw new Violation(`audit: ${what}: ${code} ${message}`, { cause: thrown });
-    }
-  };
+export async function auditFiles(client: GfsClient, ledger: Ledger, replicas: ReplicaAudit): Promise<void> {
   for (const directory of ledger.directories) {
     if (!directory.gone) await auditDirectory(client, directory, attempt);
   }
   for (const file of ledger.files) {
     if (file.gone) continue;
-    await checkFile({ client }, file, attempt);
     await auditXattrs(client, file, attempt);
+    await unlessDamaged(file, replicas, () => checkFile({ client }, file, attempt));
+    await replicas.compare(file.id, file.path);
+    // The primary of a new lease may have made the others equal to itself: to what it may be.
+    await unlessDamaged(file, replicas, () => checkFile({ client }, file, attempt));
   }
-  for (const file of ledger.appendFiles) await checkAppends({ client }, file, attempt);
+  for (const file of ledger.appendFiles) {
+    await unlessDamaged(file, replicas, () => checkAppends({ client }, file, attempt));
+    await replicas.compare(file.id, file.path);
+    await unlessDamaged(file, replicas, () => checkAppends({ client }, file, attempt));
+  }
+}
+
+const attempt: MustSucceed = async (what, run) => {
+  try {
+    return await run();
+  } catch (thrown) {
+    if (thrown instanceof Violation) throw thrown;
+    const { code, message } = thrown as { code?: string; message: string };
+    throw new Unavailable(`audit: ${what}: ${code} ${message}`, { cause: thrown });
+  }
+};
+
+/** Something could not be done, which is a violation too unless it could not be possible. */
+class Unavailable extends Violation {}
+
+/**
+ * The simulation damages replicas on one chunkserver only, but other faults may have left a chunk with none
+ * but that: then it cannot be read, whatever else it is never wrong.
+ */
+async function unlessDamaged(
+  file: { readonly id: number },
+  replicas: ReplicaAudit,
+  check: () => Promise<void>,
+): Promise<void> {
+  try {
+    await check();
+  } catch (thrown) {
+    if (!(thrown instanceof Unavailable) || !(await replicas.isDamaged(file.id))) throw thrown;
+  }
 }
 
 async function auditXattrs(client: GfsClient, { id, path, xattrs }: TrackedFile, attempt: MustSucceed) {

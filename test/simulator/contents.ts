@@ -43,6 +43,25 @@ export class Contents {
     if (!tracked.model.isSizeCertain) tracked.frozen = true;
   }
 
+  /** Opens a file and writes to it, for {@link goOn}. */
+  async begin(tracked: TrackedFile): Promise<OpenFile | undefined> {
+    const open = () => this.#actor.client.open(tracked.id, {});
+    const file = await this.#actor.attempt(`open ${tracked.path}`, open);
+    if (file === undefined) return undefined;
+    await this.#write(tracked, file);
+    await this.#flush(tracked, file);
+    return file;
+  }
+
+  /** Writes to a file that was open all the time, and closes it. */
+  async goOn(tracked: TrackedFile, file: OpenFile): Promise<void> {
+    await this.#write(tracked, file);
+    await this.#flush(tracked, file);
+    await this.#readOwn(tracked, file);
+    await this.#actor.client.close(file);
+    if (!tracked.model.isSizeCertain) tracked.frozen = true;
+  }
+
   /** Its last name is gone, or another file has it: who has it open goes on as before. */
   async useUnlinked(tracked: TrackedFile, file: OpenFile): Promise<void> {
     // Where deleted files are kept for two seconds only, the master may not have heard in time that it is open.

@@ -1,5 +1,5 @@
 /**
- * `npm run sim -- --seed N [--count C] [--seconds S] [--faults kill,cut,…|none]
+ * `npm run sim -- --seed N [--count C] [--seconds S] [--settle S] [--faults kill,cut,…|none]
  * [--log] [--wire] [--minutes M] [--keep-going]`: runs seeds N to
  * N + C - 1 for S seconds of virtual time each, and stops at the first that breaks a contract.
  */
@@ -12,6 +12,8 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     count: { type: 'string', default: '1' },
     seconds: { type: 'string', default: '30' },
+    /** Virtual seconds that the load goes on for when everything is repaired. */
+    settle: { type: 'string', default: '8' },
     /** Real minutes: goes on with further seeds until they are over. */
     minutes: { type: 'string' },
     faults: { type: 'string' },
@@ -56,6 +58,7 @@ for (let seed = first; !isOver(seed); seed++) {
   const result = await simulate({
     seed,
     durationMs: Number(values.seconds) * 1000,
+    settleMs: Number(values.settle) * 1000,
     ...(faults === undefined ? {} : { faults }),
     ...(values.log ? { onLine: print } : {}),
     ...(values.wire ? { onMessage: print } : {}),

@@ -15,6 +15,7 @@ import {
 } from './cluster.js';
 import { FAULTS, type Fault, Faults } from './faults.js';
 import { Ledger, Violation } from './ledger.js';
+import { ReplicaAudit } from './replica-audit.js';
 import { Shared, SharedWorker } from './shared.js';
 import { WireTap } from './wire-tap.js';
 import { Worker } from './worker.js';
@@ -239,7 +240,10 @@ class Simulation {
   async #audit(): Promise<void> {
     const process = this.#world.process('auditor');
     const client = await connectClient(process);
-    await auditFiles(client, this.#ledger);
+    const replicas = new ReplicaAudit(process, client, this.#ledger);
+    await auditFiles(client, this.#ledger, replicas);
+    await replicas.compare(this.#shared.fileId, '/shared');
+    replicas.close();
     // Nothing may fail any more.
     const ledger = new Ledger(true);
     const context = { name: 'auditor', client, process, ledger, reading: new Set<number>() };

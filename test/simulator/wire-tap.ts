@@ -6,7 +6,7 @@ import { BufferPool } from '../../protocol/payload.js';
 import { type Method, requestHeaderCodec, responseHeaderCodec } from '../../protocol/rpc.js';
 import type { FakeNetwork, FakeProcess } from '../fakes/index.js';
 
-const { AppendChunk, GetLease, WriteChunk } = messages;
+const { AppendChunk, ApplyMutation, GetLease, PrepareVersion, WriteChunk } = messages;
 
 const methods = new Map(
   Object.values(messages as Record<string, unknown>)
@@ -21,11 +21,18 @@ interface Asked {
   readonly body: unknown;
 }
 
+interface Versioned {
+  readonly handle: number;
+  readonly version: number;
+}
+
 export class WireTap {
   readonly #readers = new Map<string, FrameReader>();
   readonly #asked = new Map<string, Asked>();
   readonly #primaries = new Map<string, string>();
   readonly #granted = new Map<string, string>();
+  /** `server handle` → the highest version that it has acknowledged. */
+  readonly #raised = new Map<string, number>();
   readonly #pool = new BufferPool();
   readonly #onViolation: (what: string) => void;
   /** Acknowledged mutations, by clients' counting. */
@@ -86,18 +93,29 @@ export class WireTap {
       const { lease } = reply as { lease: messages.Lease };
       this.#only(this.#granted, lease, lease.primary.host, 'the lease is told to be held by');
     }
+    if (method.number === PrepareVersion.number) this.#onRaised(body as Versioned, server);
+    if (method.number === ApplyMutation.number) this.#fence(body as Versioned, server);
     if (method.number === WriteChunk.number || method.number === AppendChunk.number) {
       this.acknowledgedCount++;
       this.#only(this.#primaries, body as messages.Lease, server, 'mutations are acknowledged by');
     }
   }
 
-  #only(
-    known: Map<string, string>,
-    { handle, version }: { readonly handle: number; readonly version: number },
-    server: string,
-    what: string,
-  ): void {
+  #onRaised({ handle, version }: Versioned, server: string): void {
+    const key = `${server} ${handle}`;
+    this.#raised.set(key, Math.max(version, this.#raised.get(key) ?? 0));
+  }
+
+  /** A replica that has promised a version takes nothing under a lower one: that stops old primaries. */
+  #fence({ handle, version }: Versioned, server: string): void {
+    const promised = this.#raised.get(`${server} ${handle}`) ?? 0;
+    if (version >= promised) return;
+    this.#onViolation(
+      `${server} applies a mutation of chunk ${handle} v${version} after promising v${promised}`,
+    );
+  }
+
+  #only(known: Map<string, string>, { handle, version }: Versioned, server: string, what: string): void {
     const chunk = `${handle} v${version}`;
     const before = known.get(chunk) ?? server;
     known.set(chunk, server);

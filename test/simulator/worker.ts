@@ -315,6 +315,13 @@ export class Worker {
     const directory = this.#directory;
     const source = this.#pickFile();
     if (source === undefined || source.frozen || directory.names.size >= MAX_FILES) return;
+    const isOpen = this.#actor.random.chance(0.4);
+    const open = isOpen ? await this.#contents.begin(source) : undefined;
+    if (!source.frozen) await this.#takeSnapshot(directory, source);
+    if (open !== undefined) await this.#contents.goOn(source, open);
+  }
+
+  async #takeSnapshot(directory: TrackedDirectory, source: TrackedFile): Promise<void> {
     const name = this.#newName();
     const body = { id: source.id, parent: directory.id, name };
     const reply = await this.#change(`snapshot ${source.path} as`, [[directory, name]], () => {
