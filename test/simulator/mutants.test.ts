@@ -1,0 +1,24 @@
+/** The simulator finds what it is there to find: each mutant within a few seeds. */
+import t from 'tap';
+import { mutants } from './mutants.js';
+import { simulate } from './simulation.js';
+
+/** On a busy machine. */
+t.setTimeout(600_000);
+
+const MAX_SEEDS = 20;
+
+for (const { name, options, apply } of mutants) {
+  t.test(`simulator: finds out that ${name}`, async (t) => {
+    const mend = apply();
+    t.teardown(mend);
+    let found: string | undefined;
+    let seed = 0;
+    while (found === undefined && seed < MAX_SEEDS) {
+      seed++;
+      const result = await simulate({ seed, durationMs: 2_500, settleMs: 500, ...options });
+      found = result.violation;
+    }
+    t.type(found, 'string', `within ${seed} seeds: ${found?.slice(0, 200)}`);
+  });
+}

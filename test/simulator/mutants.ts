@@ -1,0 +1,117 @@
+/**
+ * The system with something broken on purpose, for as long as one test runs. Each takes a safeguard away
+ * that a contract rests on; a simulator that does not miss it is worth nothing.
+ */
+import { LeaseTable } from '../../chunkserver/leases.js';
+import { Secondary } from '../../chunkserver/secondary.js';
+import type { Chunk } from '../../chunkserver/store/chunk.js';
+import { Journal } from '../../chunkserver/store/journal.js';
+import { ResultTable } from '../../chunkserver/store/results.js';
+import { Store } from '../../chunkserver/store/store.js';
+import { UnsyncedChunks } from '../../client/unsynced.js';
+import { OperationLog } from '../../master/operation-log.js';
+import { Raiser } from '../../master/raising.js';
+import { ClientSessions } from '../../master/sessions.js';
+import type { SimulationOptions } from './simulation.js';
+
+export interface Mutant {
+  readonly name: string;
+  /** Under which it is looked for: the faults that the safeguard is for. */
+  readonly options: Partial<SimulationOptions>;
+  /** Breaks it. @returns what mends it */
+  readonly apply: () => () => void;
+}
+
+/** Replaces a method. @returns what puts the first one back */
+function replace<T extends object, K extends keyof T>(prototype: T, name: K, method: T[K]): () => void {
+  const original = prototype[name];
+  prototype[name] = method;
+  return () => {
+    prototype[name] = original;
+  };
+}
+
+export const mutants: readonly Mutant[] = [
+  {
+    name: 'a chunkserver takes mutations of any version',
+    options: { faults: ['cut', 'reset', 'pause'], leaseDurationMs: 2_500 },
+    apply: () => {
+      // What `apply` compares the version with is the chunk that it has just looked up.
+      const { get } = Store.prototype;
+      const { apply } = Secondary.prototype;
+      let latest: Chunk | undefined;
+      const mend = [
+        replace(Store.prototype, 'get', function (this: Store, handle: number) {
+          latest = get.call(this, handle);
+          return latest;
+        }),
+        replace(Secondary.prototype, 'apply', function (this: Secondary, body, request) {
+          let chunk: Chunk | undefined;
+          const version = () => {
+            chunk ??= latest;
+            return chunk?.state.version;
+          };
+          return apply.call(this, Object.defineProperty({ ...body }, 'version', { get: version }), request);
+        }),
+      ];
+      return () => {
+        for (const undo of mend) undo();
+      };
+    },
+  },
+  {
+    name: 'the master acknowledges before its log is flushed',
+    options: { faults: ['blackout'] },
+    apply: () => {
+      const { append } = OperationLog.prototype;
+      return replace(OperationLog.prototype, 'append', function (this: OperationLog, record, onDurable) {
+        append.call(
+          this,
+          record,
+          () => undefined,
+          () => undefined,
+        );
+        queueMicrotask(onDurable);
+      });
+    },
+  },
+  {
+    name: 'a snapshot does not end the leases of its chunks',
+    options: { faults: [] },
+    apply: () => replace(LeaseTable.prototype, 'revoke', async () => undefined),
+  },
+  {
+    name: 'a primary does not know what it has done before',
+    options: { faults: ['reset', 'late'] },
+    apply: () => replace(ResultTable.prototype, 'find', () => undefined),
+  },
+  {
+    name: 'the master does not know what it has done before',
+    options: { faults: ['reset', 'late'] },
+    apply: () => {
+      return replace(ClientSessions.prototype, 'once', async (method, { header }, run) => {
+        return run({ session: header.session, sequence: header.sequence, method: method.number });
+      });
+    },
+  },
+  {
+    name: 'an fsync does not ask whether a replica has lost its memory since',
+    options: { faults: ['blackout'] },
+    apply: () => {
+      const { of } = UnsyncedChunks.prototype;
+      return replace(UnsyncedChunks.prototype, 'of', function (this: UnsyncedChunks, id) {
+        return of.call(this, id).map(([index]) => [index, []]);
+      });
+    },
+  },
+  {
+    name: 'a chunkserver answers an fsync before its journal is flushed',
+    options: { faults: ['blackout'] },
+    apply: () => replace(Journal.prototype, 'sync', async () => undefined),
+  },
+  {
+    name: 'replicas are not made equal before a new lease',
+    options: { faults: ['kill', 'cut', 'reset'], leaseDurationMs: 1_000 },
+    apply: () => replace(Raiser.prototype, 'repair', async () => true),
+  },
+];
