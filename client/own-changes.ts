@@ -65,7 +65,7 @@ own(m.Unlink, {
   },
   keep: (keep, { parent, name }, reply) => {
     keep.attributes(reply.parent, has(reply.promised, Promised.PARENT));
-    keep.entry(parent, name, ABSENT);
+    if (has(reply.promised, Promised.ENTRIES)) keep.entry(parent, name, ABSENT);
     // It may have another name.
     keep.forget(reply.id);
   },

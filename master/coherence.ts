@@ -317,7 +317,9 @@ export class Coherence {
       }
       case 'unlinked':
         return {
-          promised: this.promiseAttributes(session, event.parent) ? Promised.PARENT : 0,
+          promised:
+            (this.promiseAttributes(session, event.parent) ? Promised.PARENT : 0) |
+            (this.promiseEntries(session, event.parent) ? Promised.ENTRIES : 0),
           parent: this.#attributesOf(event.parent),
         };
       case 'renamed':

@@ -155,6 +155,15 @@ t.test('promises: a change is answered when everybody else has forgotten', async
   t.same(await b.names(ROOT), []);
 });
 
+t.test('promises: who removes a name that it never looked up is told when there is another', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  await a.make(ROOT, 'f');
+  await b.unlink(ROOT, 'f');
+  const again = await a.make(ROOT, 'f');
+  t.equal((await b.lookup(ROOT, 'f'))?.id, again.id);
+});
+
 t.test('promises: nobody waits for one who holds none', async (t) => {
   const { clients } = await started(['a', 'b']);
   const [a, b] = clients as [CachingClient, CachingClient];
