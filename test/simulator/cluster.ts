@@ -25,6 +25,8 @@ export interface ClusterOptions {
   /** How long clients believe a location; next to nothing is a cache of one. */
   readonly locationTtlMs: number;
   readonly writeBehindBytes: number;
+  /** Whether clients keep names and attributes by promise. */
+  readonly caches: boolean;
   /** How long a server that is gone is waited for before its chunks are cloned. */
   readonly replicationWaitMs: number;
   readonly logSegmentBytes: number;
@@ -39,6 +41,7 @@ export const clusterDefaults: ClusterOptions = {
   leaseDurationMs: 10_000,
   locationTtlMs: 60_000,
   writeBehindBytes: 2 * MIB,
+  caches: false,
   logSegmentBytes: 64 * KIB,
   retentionMs: masterDefaults.retentionMs,
   replicationWaitMs: masterDefaults.replication.waitMs,
@@ -54,6 +57,7 @@ export function drawCluster(random: FakeRandom): Partial<ClusterOptions> {
     leaseDurationMs: random.pick([1_000, 2_500, 10_000, 60_000]),
     locationTtlMs: random.pick([1, 500, 60_000]),
     writeBehindBytes: random.pick([64 * KIB, 2 * MIB]),
+    caches: random.chance(0.6),
     logSegmentBytes: random.pick([4 * KIB, 64 * KIB, MIB]),
     retentionMs: random.pick([2_000, masterDefaults.retentionMs]),
     replicationWaitMs: random.pick([0, 300, 2_000]),
@@ -188,16 +192,18 @@ export class ClientMember implements Member {
 /** Keeps trying: the master may be away for longer than one attempt lasts. */
 export async function connectClient(
   process: FakeProcess,
-  { locationTtlMs, writeBehindBytes }: Partial<ClusterOptions> = {},
+  options: Partial<ClusterOptions> = {},
 ): Promise<GfsClient> {
+  const { locationTtlMs, writeBehindBytes, caches } = { ...clusterDefaults, ...options };
   for (;;) {
     try {
       return await GfsClient.connect(process.environment, {
         ...clientDefaults,
         masters,
         hostname: process.host.name,
-        locationTtlMs: locationTtlMs ?? clusterDefaults.locationTtlMs,
-        writeBehindBytes: writeBehindBytes ?? clusterDefaults.writeBehindBytes,
+        locationTtlMs,
+        writeBehindBytes,
+        caches,
       });
     } catch (thrown) {
       if ((thrown as { code?: unknown }).code !== 'UNREACHABLE') throw thrown;

@@ -5,15 +5,7 @@
  */
 import type { GfsClient } from '../../client/index.js';
 import { KIB } from '../../protocol/limits.js';
-import {
-  Create,
-  Link,
-  Lookup,
-  ReadDirectory,
-  Rename,
-  ROOT_ID,
-  Unlink,
-} from '../../protocol/messages/index.js';
+import { Create, Link, Rename, ROOT_ID, Unlink } from '../../protocol/messages/index.js';
 import type { FakeRandom } from '../fakes/index.js';
 import { Actor, type ClientContext } from './actor.js';
 import { Violation } from './ledger.js';
@@ -270,21 +262,20 @@ export class SharedWorker {
   }
 
   async lookup(name: string): Promise<void> {
-    const { client } = this.#actor;
+    const { client, attempt } = this.#actor;
     const invokedAt = this.#shared.now();
-    const body = { parent: this.#shared.directoryId, name };
-    const look = () => client.master.query(Lookup, body);
-    const reply = await this.#actor.attemptOr(`look up shared ${name}`, ['NOT_FOUND'], look);
-    if (reply === undefined) return;
-    const node = reply === 'NOT_FOUND' ? undefined : reply.attributes.id;
-    this.#shared.names.seen(invokedAt, { kind: 'lookup', name, node });
+    const look = async () => ({ found: await client.metadata.lookup(this.#shared.directoryId, name, {}) });
+    const reply = await attempt(`look up shared ${name}`, look);
+    if (reply !== undefined) {
+      this.#shared.names.seen(invokedAt, { kind: 'lookup', name, node: reply.found?.id });
+    }
   }
 
   async list(): Promise<void> {
     const { client, attempt } = this.#actor;
     const invokedAt = this.#shared.now();
-    const body = { id: this.#shared.directoryId, cookie: 0, limit: 100 };
-    const reply = await attempt('list the shared names', () => client.master.query(ReadDirectory, body));
+    const list = () => client.metadata.directory(this.#shared.directoryId, 0, {});
+    const reply = await attempt('list the shared names', list);
     if (reply === undefined) return;
     const entries = reply.entries.map(({ name, attributes }) => [name, attributes.id] as const);
     this.#shared.names.seen(invokedAt, { kind: 'list', entries });
