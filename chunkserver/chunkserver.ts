@@ -5,6 +5,7 @@ import type { Server } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer, type PeerOptions } from '../protocol/peer.js';
 import { Service } from '../protocol/rpc.js';
+import { RpcTrace, serveTrace } from '../protocol/rpc-trace.js';
 import { Cloner } from './clone.js';
 import { DataService } from './data-service.js';
 import { keepGauges } from './gauges.js';
@@ -39,6 +40,7 @@ export class Chunkserver {
   readonly #pool: BufferPool;
   readonly #incoming = new Set<Peer>();
   #running: Running | undefined;
+  #trace: RpcTrace | undefined;
   #stopping = false;
   #onFailed!: (error: Error) => void;
 
@@ -98,12 +100,15 @@ export class Chunkserver {
     const { clock, timers, metrics, bootId } = environment;
     await store.removeDrafts();
     const service = new Service();
+    const trace = this.#makeTrace(store);
+    serveTrace(service, trace);
     const pushed = new PushBuffer();
     const session: MasterSession = new MasterSession(environment, {
       options: this.#options,
       store,
       service,
       pool: this.#pool,
+      trace,
       server: () => this.#server(),
       load: () => this.#incoming.size,
       deleteChunks: (handles) => masterService.delete(handles),
@@ -136,6 +141,15 @@ export class Chunkserver {
     }
   }
 
+  #makeTrace(store: Store): RpcTrace | undefined {
+    const { traceBytes, dataDirectories } = this.#options;
+    if (traceBytes === undefined) return undefined;
+    const directory = `${dataDirectories[0]}/trace`;
+    const options = { role: 'chunkserver', id: store.serverId, directory, totalBytes: traceBytes };
+    this.#trace = new RpcTrace(this.#environment, options);
+    return this.#trace;
+  }
+
   #peerOptions(store: Store, service: Service, term: () => number): PeerOptions {
     const { clock, timers } = this.#environment;
     return {
@@ -148,6 +162,7 @@ export class Chunkserver {
       clock,
       timers,
       logger: this.#logger,
+      trace: this.#trace,
     };
   }
 
@@ -164,6 +179,7 @@ export class Chunkserver {
     for (const peer of this.#incoming) peer.close();
     peers.close();
     await store.close();
+    await this.#trace?.close();
   }
 
   #accept(peer: Peer): void {

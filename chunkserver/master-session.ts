@@ -17,6 +17,7 @@ import {
 import type { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import type { Method, Service } from '../protocol/rpc.js';
+import type { TraceSink } from '../protocol/trace.js';
 import type { LeaseTable } from './leases.js';
 import type { Address, ChunkserverOptions } from './options.js';
 import type { Store } from './store/store.js';
@@ -33,6 +34,8 @@ export interface MasterSessionComponents {
   readonly store: Store;
   readonly service: Service;
   readonly pool: BufferPool;
+  /** What the master asks of this server. */
+  readonly trace?: TraceSink | undefined;
   /** Where this server listens. */
   readonly server: () => Server;
   /** Requests under way. */
@@ -162,6 +165,7 @@ export class MasterSession {
       clock,
       timers,
       logger,
+      trace: this.#c.trace,
     });
     this.#peer = peer;
     await peer.ready();

@@ -22,6 +22,8 @@ export interface ChunkserverOptions {
   readonly sync: 'disk' | 'memory';
   /** Kept free on every disk, for the journal, checkpoints and repair. */
   readonly reservedBytes: number;
+  /** Bytes of the trace of requests that are kept in files; 0: it is in memory alone. Absent: none is kept. */
+  readonly traceBytes?: number;
   /** A journal, or patches in memory, of this size begin a checkpoint. Small in tests. */
   readonly checkpointBytes?: number;
 }

@@ -1,6 +1,6 @@
 /** The commands that look into the cluster and its files, and their options. */
 import type { Command } from 'commander';
-import { addMasterFlags } from './flags.js';
+import { addConfigurationFlags, addMasterFlags, collect } from './flags.js';
 
 export function addInspectCommands(program: Command): void {
   addMasterFlags(
@@ -44,4 +44,29 @@ Exit codes, as of fsck(8):
   8  it could not be checked`,
     )
     .action(async (path, flags) => (await import('./commands/fsck.js')).fsck(path, flags));
+
+  addConfigurationFlags(
+    program
+      .command('trace')
+      .summary('show the requests that a daemon answered')
+      .description(
+        'Shows what a master or a chunkserver was asked and what it answered, without file data (paper, section 5.3): ' +
+          'the newest from its memory, or, given files, what it wrote below DATA/trace.',
+      )
+      .argument('[files...]', 'trace files')
+      .option('-d, --daemon <host:port>', 'a master or a chunkserver (default: the master)')
+      .option('-f, --follow', 'go on as requests come')
+      .option('--method <name>', 'only these requests; may be repeated', collect)
+      .option('--errors', 'only those that failed')
+      .option('--json', 'print JSON, an object a line, with bodies and replies'),
+  )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  gfs trace --follow                          what the master does
+  gfs trace --daemon 10.0.0.2:41001 --errors  a chunkserver's failures
+  gfs trace --json .gfs/master/trace/* | jq 'select(.method == "rename")'`,
+    )
+    .action(async (files, flags) => (await import('./commands/trace.js')).trace(files, flags));
 }

@@ -8,7 +8,7 @@ import { GfsError } from '../protocol/errors.js';
 import { type ClusterStatus, GetStatus } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
-import { Service } from '../protocol/rpc.js';
+import { type Method, Service } from '../protocol/rpc.js';
 import { type HostPort, showHostPort } from './config/values.js';
 import { codeOf, Failure } from './failure.js';
 
@@ -45,10 +45,53 @@ export async function queryStatus(masters: readonly HostPort[]): Promise<MasterS
   );
 }
 
-async function askStatus({ host, port }: HostPort): Promise<ClusterStatus> {
+async function askStatus(address: HostPort): Promise<ClusterStatus> {
+  const peer = await connectTo(address);
+  try {
+    const { role } = await peer.ready();
+    if (role !== 'master') throw new Failure(`a ${role} is there, not a master`);
+    return (await peer.call(GetStatus, {}, { deadlineMs: ANSWER_TIMEOUT_MS })).body;
+  } finally {
+    peer.close();
+  }
+}
+
+type Ask = <Request, Reply>(method: Method<Request, Reply>, body: Request) => Promise<Reply>;
+
+/** Talks to the first daemon, a master or a chunkserver, that answers. @throws Failure */
+export async function askDaemon(
+  daemons: readonly HostPort[],
+  work: (ask: Ask) => Promise<void>,
+): Promise<void> {
+  const failures: string[] = [];
+  for (const daemon of daemons) {
+    let peer: Peer;
+    try {
+      peer = await connectTo(daemon);
+      await peer.ready();
+    } catch (error) {
+      failures.push(`${showHostPort(daemon)}: ${reasonOf(error)}`);
+      continue;
+    }
+    try {
+      await work(
+        async (method, body) => (await peer.call(method, body, { deadlineMs: ANSWER_TIMEOUT_MS })).body,
+      );
+    } catch (error) {
+      if (!(error instanceof GfsError)) throw error;
+      throw new Failure(`${showHostPort(daemon)}: ${reasonOf(error)}`);
+    } finally {
+      peer.close();
+    }
+    return;
+  }
+  throw new Failure(`nobody answers: ${failures.join('; ')}`, 'Where the daemons are: gfs ls-servers');
+}
+
+async function connectTo({ host, port }: HostPort): Promise<Peer> {
   const network = new NodeNetwork(silent);
   const socket = await network.connect(host, port, CONNECT_TIMEOUT_MS);
-  const peer = new Peer(socket, {
+  return new Peer(socket, {
     role: 'client',
     id: new NodeRandom().hex(16),
     clusterId: () => '',
@@ -59,13 +102,6 @@ async function askStatus({ host, port }: HostPort): Promise<ClusterStatus> {
     timers: new NodeTimers(),
     logger: silent,
   });
-  try {
-    const { role } = await peer.ready();
-    if (role !== 'master') throw new Failure(`a ${role} is there, not a master`);
-    return (await peer.call(GetStatus, {}, { deadlineMs: ANSWER_TIMEOUT_MS })).body;
-  } finally {
-    peer.close();
-  }
 }
 
 function reasonOf(error: unknown): string {

@@ -3,6 +3,7 @@ import type { Disk, Environment, Listener, Socket, Timer } from '../environment/
 import type { Member } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
+import { RpcTrace, serveTrace } from '../protocol/rpc-trace.js';
 import { type MakeCheckpoint, makeCheckpoint } from './checkpointing.js';
 import type { MasterOptions } from './options.js';
 import { assemble, type MasterParts } from './parts.js';
@@ -40,6 +41,7 @@ export class Master {
   readonly #peers = new Set<Peer>();
   readonly #pool = new BufferPool();
   readonly #timers: Timer[] = [];
+  #trace: RpcTrace | undefined;
   #sweptAtMs = 0;
   #replacedBy: ReplacedError | undefined;
   #onReplaced!: (error: ReplacedError) => void;
@@ -94,6 +96,8 @@ export class Master {
       registerHandlers(this.#service, parts);
       await parts.tenure.seek();
       if (this.#replacedBy !== undefined) throw this.#replacedBy;
+      this.#trace = this.#makeTrace(parts);
+      serveTrace(this.#service, this.#trace);
       this.#sweptAtMs = clock.monotonicMs();
       this.#timers.push(timers.every(SWEEP_INTERVAL_MS, () => this.#sweep(parts)));
       this.#timers.push(timers.every(SCAN_INTERVAL_MS, () => this.#scan(parts)));
@@ -119,6 +123,7 @@ export class Master {
     for (const peer of [...this.#peers]) peer.close();
     await this.#parts?.checkpointer.stop();
     await this.#parts?.log.close();
+    await this.#trace?.close();
     await this.#unlock?.();
     this.#unlock = undefined;
   }
@@ -133,6 +138,15 @@ export class Master {
     this.#environment.logger.error({ by: error.by }, error.message);
     this.#replacedBy = error;
     this.#onReplaced(error);
+  }
+
+  #makeTrace({ superblock }: MasterParts): RpcTrace | undefined {
+    const { traceBytes, dataDirectory } = this.#options;
+    if (traceBytes === undefined) return undefined;
+    const directory = `${dataDirectory}/trace`;
+    return new RpcTrace(this.#environment, {
+      ...{ role: 'master', id: superblock.clusterId, directory, totalBytes: traceBytes },
+    });
   }
 
   #accept(socket: Socket, { superblock }: MasterParts): void {
@@ -152,6 +166,7 @@ export class Master {
       clock,
       timers,
       logger,
+      trace: this.#trace,
     });
     this.#peers.add(peer);
     peer.onceClosed(() => this.#peers.delete(peer));

@@ -41,6 +41,8 @@ export interface MasterOptions {
   readonly heartbeatIntervalMs: number;
   /** What clients may keep, all together; 22 bytes each. Rounded up to a power of two. */
   readonly maxPromises: number;
+  /** Bytes of the trace of requests that are kept in files; 0: it is in memory alone. Absent: none is kept. */
+  readonly traceBytes?: number;
   /** How long deleted files can be brought back (paper §4.4: three days). */
   readonly retentionMs: number;
   readonly replication: ReplicationOptions;

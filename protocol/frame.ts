@@ -25,6 +25,15 @@ export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
 /** Plain msgpack: no shared records, no extensions that a stranger could make us run. */
 const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true, moreTypes: false });
 
+/** As {@link encodeFrame} packs a header. */
+export function packHeader(header: unknown): Uint8Array {
+  return packr.pack(header);
+}
+
+export function unpackHeader(packed: Uint8Array): unknown {
+  return packr.unpack(packed);
+}
+
 export interface OutgoingPayload {
   readonly buffers: readonly Uint8Array[];
   /** The CRC of all of them, when it is known already (data that is passed on). */
@@ -54,6 +63,8 @@ export function encodeFrame(kind: FrameKind, header: unknown, payload?: Outgoing
 export interface IncomingFrame {
   readonly kind: number;
   readonly header: unknown;
+  /** The header as it came; its memory is its own. */
+  readonly packed: Uint8Array;
   readonly payload: Payload | undefined;
   readonly payloadCrc: number;
 }
@@ -162,6 +173,6 @@ export class FrameReader {
     } catch (cause) {
       throw new GfsError('MALFORMED', 'header is not msgpack', { cause });
     }
-    return { kind: this.#prefix.readUInt8(3), header, payload, payloadCrc };
+    return { kind: this.#prefix.readUInt8(3), header, packed, payload, payloadCrc };
   }
 }

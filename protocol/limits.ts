@@ -34,6 +34,10 @@ export const MAX_DELETED_PAGE = 512;
 export const MAX_PROBLEMS_PAGE = 512;
 /** Numbers in the cursor of a walk: two for each directory on the way down the longest path. */
 export const MAX_TREE_DEPTH = MAX_PATH_BYTES + 2;
+/** A longer message is traced by its header alone; with it a record fits into a page of the trace. */
+export const MAX_TRACED_BYTES = 4 * KIB;
+/** Records of a trace in one reply. */
+export const MAX_TRACE_PAGE_BYTES = 512 * KIB;
 /** Chunks described by one reply. */
 export const MAX_CHUNKS_PER_REPLY = 64;
 /** Nodes, and names, that one message breaks promises of; what is above goes in the next. */

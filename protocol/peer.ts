@@ -5,7 +5,14 @@
  */
 import type { Clock, Logger, Socket, Timer, Timers } from '../environment/ports/index.js';
 import { type ErrorCode, errorCodeOf, errorNumber, GfsError, toGfsError } from './errors.js';
-import { encodeFrame, FrameKind, FrameReader, type IncomingFrame, type OutgoingPayload } from './frame.js';
+import {
+  encodeFrame,
+  FRAME_PREFIX_BYTES,
+  FrameKind,
+  FrameReader,
+  type IncomingFrame,
+  type OutgoingPayload,
+} from './frame.js';
 import { DEFAULT_MAX_REQUEST_BYTES, DEFAULT_MAX_REQUESTS, MAX_WAITING_CALLS } from './limits.js';
 import type { BufferPool, Payload } from './payload.js';
 import {
@@ -25,6 +32,7 @@ import {
   type Service,
 } from './rpc.js';
 import type { ValueOf } from './schema.js';
+import { type PeerTrace, TRACE_METHOD, type TraceSink } from './trace.js';
 
 type ResponseHeader = ValueOf<typeof responseHeaderCodec>;
 
@@ -54,6 +62,8 @@ export interface PeerOptions {
   readonly logger: Logger;
   readonly maxRequests?: number;
   readonly maxRequestBytes?: number;
+  /** Hears of every request from the other side and of its response. */
+  readonly trace?: TraceSink | undefined;
   /**
    * For how long the other side may say nothing at all while calls wait for it; half-way it is asked for a
    * sign of life. A process that hangs (SIGSTOP, a host that is gone) is told from one that is slow: what
@@ -91,6 +101,7 @@ export class Peer implements Caller {
   readonly #options: PeerOptions;
   readonly #reader: FrameReader;
   #hello: Hello | undefined;
+  #trace: PeerTrace | undefined;
   readonly #ready: Promise<Hello>;
   #onReady!: (hello: Hello) => void;
   #onNotReady!: (error: GfsError) => void;
@@ -406,6 +417,7 @@ export class Peer implements Caller {
     }
     if (hello.maxRequests < 1) throw new GfsError('MALFORMED', 'a hello without credit');
     this.#hello = hello;
+    this.#trace = this.#options.trace?.peer(hello, this.remote);
     this.#onReady(hello);
     this.#sendWaiting();
   }
@@ -415,6 +427,8 @@ export class Peer implements Caller {
     if (!Array.isArray(parts)) throw new GfsError('MALFORMED', 'request');
     const header = requestHeaderCodec.decode(parts[0], 'request');
     const payloadBytes = frame.payload?.bytes.byteLength ?? 0;
+    if (header.method !== TRACE_METHOD && header.method !== PROBE_METHOD)
+      this.#trace?.request(frame.packed, parts[0]);
     if (this.#serving.has(header.id)) throw new GfsError('MALFORMED', `request ${header.id} twice`);
     this.#checkCredit(payloadBytes);
     const entry = this.#options.service.handlers.get(header.method);
@@ -496,8 +510,11 @@ export class Peer implements Caller {
     try {
       outcome = await entry.handle(body, request);
       const header = { id, error: 0, term: this.#options.term() };
-      const packed = [responseHeaderCodec.encode(header), entry.method.reply.encode(outcome?.body)];
-      this.#respond(id, encodeFrame(FrameKind.response, packed, outcome?.payload), outcome?.onSent);
+      const encoded = responseHeaderCodec.encode(header);
+      const packed = [encoded, entry.method.reply.encode(outcome?.body)];
+      const frame = encodeFrame(FrameKind.response, packed, outcome?.payload);
+      if (entry.method.number !== TRACE_METHOD) this.#traceResponse(frame, encoded);
+      this.#respond(id, frame, outcome?.onSent);
     } catch (thrown) {
       // A broken invariant is not an answer: as an unhandled rejection it ends the process.
       if ((thrown as Error | null)?.name === 'InvariantError') throw thrown;
@@ -517,7 +534,15 @@ export class Peer implements Caller {
       message: error.message.slice(0, 1024),
       term: this.#options.term(),
     };
-    this.#respond(id, encodeFrame(FrameKind.response, [responseHeaderCodec.encode(header), null]));
+    const encoded = responseHeaderCodec.encode(header);
+    const frame = encodeFrame(FrameKind.response, [encoded, null]);
+    this.#traceResponse(frame, encoded);
+    this.#respond(id, frame);
+  }
+
+  /** Without the file data, which is in the frame's other buffers. */
+  #traceResponse([head]: readonly Uint8Array[], header: unknown): void {
+    this.#trace?.response((head as Uint8Array).subarray(FRAME_PREFIX_BYTES), header);
   }
 
   /** The one door through which every response leaves. */
@@ -602,6 +627,7 @@ export class Peer implements Caller {
   #shutDown(error: GfsError): void {
     if (this.#closedWith !== undefined) return;
     this.#closedWith = error;
+    this.#trace?.gone();
     this.#sweeper.cancel();
     this.#parked.length = 0;
     this.#onNotReady(error);

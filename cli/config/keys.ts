@@ -250,6 +250,16 @@ export const sections = {
     keys: {
       level: key(oneOf('debug', 'info', 'warn', 'error'), 'info', 'The least that is worth a line.'),
       file: optional(path, 'Where to; not set: standard error.'),
+      trace: key(
+        flag,
+        true,
+        'Whether masters and chunkservers keep a trace of the requests that they answer, without file data (`gfs trace`; paper §5.3).',
+      ),
+      trace_size: key(
+        size(0, 64 * GIB),
+        64 * MIB,
+        'Bytes of the trace that are kept in files, below `trace` in the data directory; 0: the newest few MiB, in memory.',
+      ),
     },
   },
 } as const satisfies Readonly<Record<string, Section>>;

@@ -39,6 +39,7 @@ export function masterOptions(configuration: Configuration): MasterOptions {
     sessionTimeoutMs: master.session_timeout,
     heartbeatIntervalMs: chunkServer.heartbeat_interval,
     retentionMs: master.retention,
+    ...traceOptions(configuration),
     replication: {
       waitMs: replication.wait,
       maxClones: replication.clones,
@@ -63,7 +64,12 @@ export function chunkserverOptions(configuration: Configuration): ChunkserverOpt
     ...(own.rack === undefined ? {} : { rack: own.rack }),
     sync: own.sync,
     reservedBytes: own.reserved,
+    ...traceOptions(configuration),
   };
+}
+
+function traceOptions({ log }: Configuration): { readonly traceBytes?: number } {
+  return log.trace ? { traceBytes: log.trace_size } : {};
 }
 
 export function clientOptions(configuration: Configuration): ClientOptions {

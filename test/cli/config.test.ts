@@ -71,11 +71,18 @@ t.test('config: the keys of the seed configuration mean what they meant', async 
 
 t.test('config: an empty file gives the defaults of the programs themselves', async (t) => {
   const configuration = load('');
-  const { dataDirectory: _, ...master } = masterOptions(configuration);
+  // A process has a trace where it is told to; tests and simulations do without.
+  const { dataDirectory: _, traceBytes, ...master } = masterOptions(configuration);
+  t.equal(traceBytes, 64 * 1024 * 1024);
   t.match(masterDefaults, master);
-  const { dataDirectories: __, masters: ___, ...chunkserver } = chunkserverOptions(configuration);
+  const {
+    dataDirectories: __,
+    masters: ___,
+    traceBytes: _____,
+    ...chunkserver
+  } = chunkserverOptions(configuration);
   t.match(chunkserverDefaults, chunkserver);
-  const { masters: ____, hostname: _____, ...client } = clientOptions(configuration);
+  const { masters: ____, hostname: ______, ...client } = clientOptions(configuration);
   t.match(clientDefaults, client);
 });
 
