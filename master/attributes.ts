@@ -39,8 +39,8 @@ export class NodeMutations {
       locks: () => this.#lock(body.id),
       validate: () => {
         const node = findNode(this.#state, body.id);
+        // Also when nothing changes, as with chown(-1, -1): that moves the ctime.
         checkChanges(node, body.changes);
-        if (Object.keys(body.changes).length === 0) return { reply: { attributes: node.attributes() } };
         return {
           event: { type: 'attributesSet', id: node.id, changes: effective(node, body.changes, caller) },
         };
@@ -111,7 +111,9 @@ function checkChanges(node: Node, changes: AttributeChanges): void {
 /** As Linux does: a new owner, or a write by someone else than root, takes setuid and setgid away. */
 function effective(node: Node, changes: AttributeChanges, caller: Credentials): AttributeChanges {
   if (changes.mode !== undefined) return { ...changes, mode: changes.mode & Mode.PERMISSIONS };
-  const newOwner = changes.uid !== undefined || changes.gid !== undefined;
+  // No change at all is chown(-1, -1), which Linux treats like any other.
+  const newOwner =
+    changes.uid !== undefined || changes.gid !== undefined || Object.keys(changes).length === 0;
   const written = changes.size !== undefined && caller.uid !== 0;
   if (!newOwner && !written) return changes;
   const mode = withoutPrivilege(node.mode);

@@ -58,7 +58,9 @@ function hasLibrary(name) {
 
 /** Debian's packages, and how to see that what we need of one is there, whoever installed it. */
 const SYSTEM_PACKAGES = {
+  acl: () => hasCommand('setfacl'),
   attr: () => hasCommand('setfattr') && hasCommand('getfattr'),
+  fio: () => hasCommand('fio'),
   fuse3: () => hasCommand('fusermount3'),
   gcc: () => hasCommand('gcc') || hasCommand('cc'),
   git: () => hasCommand('git'),
@@ -67,10 +69,13 @@ const SYSTEM_PACKAGES = {
   libfuse2: () => hasLibrary('libfuse.so.2'),
   make: () => hasCommand('make'),
   'g++': () => hasCommand('g++') || hasCommand('c++'),
+  postgresql: () => existsSync('/usr/lib/postgresql'),
   procps: () => hasCommand('ps'),
   'vim-tiny': () => hasCommand('vi'),
   python3: () => hasCommand('python3'),
   rsync: () => hasCommand('rsync'),
+  sqlite3: () => hasCommand('sqlite3'),
+  'stress-ng': () => hasCommand('stress-ng'),
   'util-linux': () => hasCommand('flock'),
 };
 
@@ -87,6 +92,8 @@ export const TO_RUN = [
   'python3',
 ];
 export const TO_TEST = [...TO_RUN, 'git', 'iproute2', 'procps', 'rsync', 'vim-tiny'];
+/** For `npm run test:programs`. */
+export const TO_PROGRAMS = [...TO_TEST, 'acl', 'fio', 'postgresql', 'sqlite3', 'stress-ng'];
 
 function missing(packages) {
   return packages.filter((name) => !SYSTEM_PACKAGES[name]());

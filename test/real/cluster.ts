@@ -12,7 +12,6 @@
  */
 import { accessSync, constants, existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Test } from 'tap';
 import { type MasterStatus, queryStatus } from '../../cli/master-query.js';
 import { loadAddon } from '../../fuse-client/kernel/addon.js';
 import { type CommandResult, type RealProcess, type RunOptions, runCommand, Workspace } from './processes.js';
@@ -50,6 +49,11 @@ export interface ClusterOptions {
   readonly impatient?: boolean;
 }
 
+/** What {@link RealCluster.start} needs of a test. */
+export interface Teardown {
+  teardown(run: () => unknown): void;
+}
+
 const READY_TIMEOUT_MS = 20_000;
 
 export class RealCluster {
@@ -66,7 +70,7 @@ export class RealCluster {
   }
 
   /** Starts it, and has it removed when the test ends. */
-  static async start(t: Test, options: ClusterOptions = {}): Promise<RealCluster> {
+  static async start(t: Teardown, options: ClusterOptions = {}): Promise<RealCluster> {
     const cluster = new RealCluster(new Workspace('cluster'), options);
     t.teardown(() => cluster.remove());
     await cluster.startAll();

@@ -1,21 +1,13 @@
 /** Snapshot, record append and a look at the chunks: by extended attribute, by ioctl from C, by command. */
-import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import t from 'tap';
+import { repositoryPath } from '../repository.js';
 import { cannotMount, RealCluster } from './cluster.js';
 import { runCommand, type Workspace } from './processes.js';
 
 t.setTimeout(0);
 
 const BINDINGS = ['kernel', 'fuse-native'] as const;
-
-/** A path of the repository, from the source and from wherever it was compiled to. */
-function repositoryPath(name: string): string {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory);
-  return join(directory, name);
-}
 
 /** The examples compiled, as a user would. */
 async function compileExamples(workspace: Workspace): Promise<{ append: string; snapshot: string }> {

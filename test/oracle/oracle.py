@@ -1,0 +1,535 @@
+"""Random operations on two directories side by side: a local one as the oracle, and one to be tested.
+
+    oracle.py ORACLE_DIRECTORY TESTED_DIRECTORY --seed N --count C [--without NAME,...]
+
+Each operation is done on both; what it returns or the errno it fails with, and the attributes of what it
+touched, before and after, must be the same. The first difference is made small: operations are left out
+of its history for as long as it stays. Exit code 1 tells of a difference. The same seed is the same history.
+"""
+import argparse, ctypes, errno, json, mmap, os, random, shutil, stat, struct, sys, time
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+AT_FDCWD = -100
+OTHER = 12345
+OTHER_GROUP = 23456
+SLOTS = 4
+MAX_OFFSET = 3_000_000
+ACL_TAGS = (1, 2, 4, 16, 32)
+
+
+def check(result):
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+class Side:
+    """One of the two directories, and what is open in it."""
+
+    def __init__(self, root):
+        self.root = os.fsencode(root)
+        self.files = {}
+
+    def path(self, name):
+        return os.path.join(self.root, name.encode('latin1')) if name else self.root
+
+    def fd(self, slot):
+        if slot not in self.files:
+            raise KeyError(slot)
+        return self.files[slot]
+
+    def close(self):
+        for fd in self.files.values():
+            os.close(fd)
+        self.files.clear()
+
+
+def content(length, salt):
+    return random.Random(salt).randbytes(length)
+
+
+# What can be done: a function of the side and the operation's arguments. What it returns is compared.
+def op_open(side, slot, name, flags, mode):
+    if slot in side.files:
+        os.close(side.files.pop(slot))
+    side.files[slot] = os.open(side.path(name), flags, mode)
+
+
+def op_close(side, slot):
+    fd = side.fd(slot)
+    del side.files[slot]
+    os.close(fd)
+
+
+def op_pread(side, slot, offset, length):
+    return digest(os.pread(side.fd(slot), length, offset))
+
+
+def op_pwrite(side, slot, offset, length, salt):
+    return os.pwrite(side.fd(slot), content(length, salt), offset)
+
+
+def op_write(side, slot, length, salt):
+    return os.write(side.fd(slot), content(length, salt))
+
+
+def op_lseek_end(side, slot):
+    return os.lseek(side.fd(slot), 0, os.SEEK_END)
+
+
+def op_read_all(side, name):
+    # Never waits for the other end of a pipe.
+    fd = os.open(side.path(name), os.O_RDONLY | os.O_NONBLOCK)
+    with open(fd, 'rb') as file:
+        return digest(file.read() or b'')
+
+
+def op_fsync(side, slot):
+    os.fsync(side.fd(slot))
+
+
+def op_ftruncate(side, slot, size):
+    os.ftruncate(side.fd(slot), size)
+
+
+def op_truncate(side, name, size):
+    os.truncate(side.path(name), size)
+
+
+def op_fallocate(side, slot, mode, offset, length):
+    check(libc.fallocate(side.fd(slot), mode, offset, length))
+
+
+def op_copy_range(side, source, target, offset, to_offset, length):
+    done = 0
+    while done < length:
+        count = os.copy_file_range(side.fd(source), side.fd(target), length - done, offset + done, to_offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def op_map(side, slot, offset, length, salt):
+    """Stores into a shared map, within the file."""
+    fd = side.fd(slot)
+    size = os.fstat(fd).st_size
+    if size == 0:
+        return None
+    start = offset % size
+    end = min(size, start + length)
+    with mmap.mmap(fd, size) as view:
+        view[start:end] = content(end - start, salt)
+        view.flush()
+    return end - start
+
+
+def op_data_is_there(side, slot):
+    """SEEK_DATA and SEEK_HOLE agree with the content: what they call a hole is zeros."""
+    fd = side.fd(slot)
+    size, at = os.fstat(fd).st_size, 0
+    while at < size:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            data = size
+        if os.pread(fd, data - at, at).strip(b'\0'):
+            return 'data in a hole'
+        if data == size:
+            break
+        at = os.lseek(fd, data, os.SEEK_HOLE)
+    return 'right'
+
+
+def op_mkdir(side, name, mode):
+    os.mkdir(side.path(name), mode)
+
+
+def op_rmdir(side, name):
+    os.rmdir(side.path(name))
+
+
+def op_unlink(side, name):
+    os.unlink(side.path(name))
+
+
+def op_mknod(side, name, mode, device):
+    os.mknod(side.path(name), mode, device)
+
+
+def op_symlink(side, target, name):
+    os.symlink(target, side.path(name))
+
+
+def op_readlink(side, name):
+    return os.readlink(side.path(name))
+
+
+def op_link(side, name, new_name):
+    os.link(side.path(name), side.path(new_name), follow_symlinks=False)
+
+
+def op_rename(side, name, new_name, flags):
+    check(libc.renameat2(AT_FDCWD, side.path(name), AT_FDCWD, side.path(new_name), flags))
+
+
+def op_chmod(side, name, mode):
+    os.chmod(side.path(name), mode)
+
+
+def op_chown(side, name, uid, gid):
+    os.chown(side.path(name), uid, gid, follow_symlinks=False)
+
+
+def op_utime(side, name, atime, mtime):
+    os.utime(side.path(name), ns=(atime, mtime), follow_symlinks=False)
+
+
+def op_list(side, name):
+    return sorted(os.listdir(side.path(name)))
+
+
+def op_setxattr(side, name, key, length, flags):
+    os.setxattr(side.path(name), key, content(length, length), flags, follow_symlinks=False)
+
+
+def op_getxattr(side, name, key):
+    return digest(os.getxattr(side.path(name), key, follow_symlinks=False))
+
+
+def op_removexattr(side, name, key):
+    os.removexattr(side.path(name), key, follow_symlinks=False)
+
+
+def op_listxattr(side, name):
+    return sorted(os.listxattr(side.path(name), follow_symlinks=False))
+
+
+def op_set_acl(side, name, key, permissions):
+    value = struct.pack('<I', 2)
+    for tag, bits in zip(ACL_TAGS, permissions):
+        value += struct.pack('<HHI', tag, bits, OTHER if tag == 2 else 0xFFFFFFFF)
+    os.setxattr(side.path(name), key, value)
+
+
+def op_access(side, name, mode):
+    return os.access(side.path(name), mode, effective_ids=True)
+
+
+OPERATIONS = {name[3:]: function for name, function in list(globals().items()) if name.startswith('op_')}
+
+
+def digest(data):
+    return [len(data), hash_of(data)]
+
+
+def hash_of(data):
+    import zlib
+    return zlib.crc32(data)
+
+
+class Generator:
+    """Histories by seed: operations with all their arguments, whatever comes of them."""
+
+    def __init__(self, seed, without):
+        self.random = random.Random(seed)
+        self.without = without
+        directories = ['', 'd0', 'd1', 'd0/e0', 'd0/e0/g']
+        self.names = [f'{d}/{n}'.lstrip('/') for d in directories for n in ('f0', 'f1', 'f2', 'd0', 'd1', 'e0', 'g')]
+        self.directories = directories
+
+    def name(self):
+        return self.random.choice(self.names)
+
+    def place(self):
+        return self.random.choice(self.names + self.directories)
+
+    def offset(self):
+        r = self.random
+        chunk = 1 << 20
+        return r.choice([0, r.randrange(5000), r.randrange(MAX_OFFSET), chunk, chunk - 1, 2 * chunk, chunk + r.randrange(100)])
+
+    def length(self):
+        r = self.random
+        return r.choice([1, r.randrange(1, 5000), r.randrange(1, 200_000), 4096, 1 << 20, (1 << 20) + 5])
+
+    def slot(self):
+        return self.random.randrange(SLOTS)
+
+    def mode(self):
+        r = self.random
+        return r.choice([0o644, 0o755, 0o700, 0o600, 0o777, 0o640, 0o000, 0o4755, 0o2755, 0o2640, 0o1777, 0o6711, r.randrange(0o10000)])
+
+    def next(self):
+        while True:
+            r = self.random
+            kind = r.choices([one for one, _ in WEIGHTS], [weight for _, weight in WEIGHTS])[0]
+            arguments = getattr(self, 'make_' + kind)()
+            as_other = r.random() < 0.2
+            umask = r.choice([0o022, 0o022, 0o000, 0o077, 0o027])
+            if kind not in self.without:
+                return [kind, arguments, as_other, umask]
+
+    def make_open(self):
+        r = self.random
+        flags = r.choice([os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR])
+        for flag, share in ((os.O_CREAT, 0.6), (os.O_EXCL, 0.15), (os.O_TRUNC, 0.15), (os.O_APPEND, 0.15),
+                            (os.O_NOFOLLOW, 0.1), (os.O_DIRECTORY, 0.05)):
+            if r.random() < share:
+                flags |= flag
+        # Never waits for the other end of a pipe. O_EXCL without O_CREAT is undefined.
+        flags |= os.O_NONBLOCK
+        if flags & os.O_DIRECTORY:
+            flags &= ~os.O_CREAT
+        if not flags & os.O_CREAT:
+            flags &= ~os.O_EXCL
+        return [self.slot(), self.place(), flags, self.mode()]
+
+    def make_close(self): return [self.slot()]
+    def make_pread(self): return [self.slot(), self.offset(), self.length()]
+    def make_pwrite(self): return [self.slot(), self.offset(), self.length(), self.random.randrange(1 << 30)]
+    def make_write(self): return [self.slot(), self.length(), self.random.randrange(1 << 30)]
+    def make_lseek_end(self): return [self.slot()]
+    def make_read_all(self): return [self.name()]
+    def make_fsync(self): return [self.slot()]
+    def make_ftruncate(self): return [self.slot(), self.offset()]
+    def make_truncate(self): return [self.name(), self.offset()]
+    def make_fallocate(self): return [self.slot(), self.random.choice([0, 1, 3, 3, 16, 17, 2]), self.offset(), self.length()]
+    def make_copy_range(self): return [self.slot(), self.slot(), self.offset(), self.offset(), self.length() + self.offset()]
+    def make_map(self): return [self.slot(), self.offset(), self.length(), self.random.randrange(1 << 30)]
+    def make_data_is_there(self): return [self.slot()]
+    def make_mkdir(self): return [self.name(), self.mode()]
+    def make_rmdir(self): return [self.name()]
+    def make_unlink(self): return [self.name()]
+
+    def make_mknod(self):
+        kind = self.random.choice([stat.S_IFIFO, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFCHR])
+        return [self.name(), kind | self.mode() & 0o777, os.makedev(1, 3) if kind == stat.S_IFCHR else 0]
+
+    def make_symlink(self): return [self.random.choice(['f0', 'd0/../f1', 'd0', 'nowhere', '.', 'x' * 300]), self.name()]
+    def make_readlink(self): return [self.place()]
+    def make_link(self): return [self.place(), self.name()]
+    def make_rename(self): return [self.place(), self.place(), self.random.choice([0, 0, 0, 1, 2, 3])]
+    def make_chmod(self): return [self.place(), self.mode()]
+
+    def make_chown(self):
+        r = self.random
+        return [self.place(), r.choice([-1, 0, OTHER]), r.choice([-1, 0, OTHER, OTHER_GROUP])]
+
+    def make_utime(self):
+        r = self.random
+        # ext4 has 34 bits of seconds.
+        return [self.place(), *(r.choice([0, 1, r.randrange(-2**31, 2**33)]) * 10**9 + r.randrange(10**9) for _ in range(2))]
+
+    def make_list(self): return [self.random.choice(self.directories)]
+    def make_setxattr(self): return [self.place(), self.key(), self.random.choice([0, 1, 10, 200]), self.random.choice([0, 0, 1, 2])]
+    def make_getxattr(self): return [self.place(), self.key()]
+    def make_removexattr(self): return [self.place(), self.key()]
+    def make_listxattr(self): return [self.place()]
+    def key(self): return self.random.choice(['user.a', 'user.b', 'trusted.c', 'strange', 'system.unknown'])
+
+    def make_set_acl(self):
+        key = self.random.choice(['system.posix_acl_access', 'system.posix_acl_default'])
+        return [self.place(), key, [self.random.randrange(8) for _ in ACL_TAGS]]
+
+    def make_access(self): return [self.place(), self.random.randrange(8)]
+
+
+WEIGHTS = [
+    ('open', 16), ('close', 4), ('pread', 6), ('pwrite', 8), ('write', 5), ('lseek_end', 2), ('read_all', 6),
+    ('fsync', 2), ('ftruncate', 3), ('truncate', 2), ('fallocate', 4), ('copy_range', 4), ('map', 2),
+    ('data_is_there', 2), ('mkdir', 7), ('rmdir', 3), ('unlink', 4), ('mknod', 3), ('symlink', 3), ('readlink', 1),
+    ('link', 4), ('rename', 9), ('chmod', 4), ('chown', 4), ('utime', 3), ('list', 3), ('setxattr', 3),
+    ('getxattr', 2), ('removexattr', 2), ('listxattr', 2), ('set_acl', 3), ('access', 3),
+]
+TIMES = ('st_mtime_ns', 'st_ctime_ns')
+SET_TIMES = ('st_atime_ns', 'st_mtime_ns')
+
+
+def touched(side, kind, arguments):
+    """What the operation may change, by name: what it names, and the directories that those are in."""
+    names = []
+    for at, one in enumerate(arguments):
+        if isinstance(one, str) and not (kind == 'symlink' and at == 0) and not (one.startswith(('user.', 'trusted.', 'system.', 'strange'))):
+            names += [one, os.path.dirname(one)]
+    return names
+
+
+def attributes_of(side, name, fd=None):
+    try:
+        info = os.fstat(fd) if fd is not None else os.lstat(side.path(name))
+    except OSError as error:
+        return {'errno': errno.errorcode[error.errno]}
+    out = {'mode': oct(info.st_mode), 'nlink': info.st_nlink, 'uid': info.st_uid, 'gid': info.st_gid}
+    if not stat.S_ISDIR(info.st_mode):
+        out['size'] = info.st_size
+    if stat.S_ISCHR(info.st_mode):
+        out['rdev'] = info.st_rdev
+    out['times'] = [getattr(info, time) for time in TIMES]
+    out['atime'] = info.st_atime_ns
+    out['inode'] = info.st_ino
+    return out
+
+
+def snapshot(side, kind, arguments):
+    found = {name: attributes_of(side, name) for name in touched(side, kind, arguments)}
+    for at, slot in enumerate(arguments):
+        if isinstance(slot, int) and kind in SLOT_ARGUMENTS and at in SLOT_ARGUMENTS[kind] and slot in side.files:
+            found[f'open file {slot}'] = attributes_of(side, '', side.files[slot])
+    return found
+
+
+SLOT_ARGUMENTS = {one: (0,) for one in ('open', 'close', 'pread', 'pwrite', 'write', 'lseek_end', 'fsync', 'ftruncate', 'fallocate', 'map', 'data_is_there')}
+SLOT_ARGUMENTS['copy_range'] = (0, 1)
+
+
+def do(side, operation):
+    """The outcome, in a form that both sides must share."""
+    kind, arguments, as_other, umask = operation
+    before = snapshot(side, kind, arguments)
+    os.umask(umask)
+    if as_other:
+        os.setgroups([OTHER_GROUP])
+        os.setegid(OTHER)
+        os.seteuid(OTHER)
+    try:
+        outcome = OPERATIONS[kind](side, *arguments)
+        if isinstance(outcome, bytes):
+            outcome = outcome.decode('latin1')
+    except KeyError:
+        return {'outcome': 'nothing open'}
+    except OSError as error:
+        outcome = errno.errorcode.get(error.errno, str(error.errno))
+    finally:
+        if as_other:
+            os.seteuid(0)
+            os.setegid(0)
+            os.setgroups([0])
+        os.umask(0o022)
+    after = snapshot(side, kind, arguments)
+    return {'outcome': outcome, 'after': {
+        name: compared(before.get(name, {}), now, kind == 'utime' and outcome is None and name == arguments[0])
+        for name, now in after.items()
+    }}
+
+
+def compared(before, now, was_set):
+    """Times are told as changed or not; those that were set, as they are."""
+    now = dict(now)
+    times, atime, inode = now.pop('times', None), now.pop('atime', None), now.pop('inode', None)
+    if times is not None:
+        now['same'] = before.get('inode') == inode
+        if now['same']:
+            now['changed'] = [was != is_now for was, is_now in zip(before['times'], times)]
+        if was_set:
+            now['set'] = [atime, times[0]]
+    return now
+
+
+def difference(left, right, operations):
+    """Runs a history on both from the start. @returns where and what, or None"""
+    for side in (left, right):
+        empty(side.root)
+    try:
+        for index, operation in enumerate(operations):
+            expected, got = do(left, operation), do(right, operation)
+            if expected != got:
+                return index, expected, got
+        return None
+    finally:
+        left.close()
+        right.close()
+
+
+def empty(root):
+    for name in os.listdir(root):
+        path = os.path.join(root, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    os.chmod(root, 0o777)
+    os.chown(root, 0, 0)
+    for key in os.listxattr(root):
+        os.removexattr(root, key)
+
+
+def minimal(left, right, operations, until):
+    """Leaves out what the difference does not need: halves first, then one by one."""
+    step = max(1, len(operations) // 2)
+    while step >= 1 and time.monotonic() < until:
+        at, smaller = 0, False
+        while at < len(operations) - 1 and time.monotonic() < until:
+            candidate = operations[:at] + operations[min(at + step, len(operations) - 1):]
+            found = difference(left, right, candidate)
+            if found is not None:
+                operations, smaller = candidate[: found[0] + 1], True
+            else:
+                at += step
+        if step == 1 and not smaller:
+            break
+        step = max(1, step // 2) if step > 1 else 1
+    return operations
+
+
+def tree(side):
+    """Everything at the end, content too."""
+    out = {}
+    for directory, names, files in os.walk(side.root):
+        for name in names + files:
+            path = os.path.join(directory, name)
+            info = attributes_of(side, os.path.relpath(path, side.root).decode('latin1'))
+            del info['times'], info['atime'], info['inode']
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                with open(path, 'rb') as file:
+                    info['content'] = digest(file.read())
+            out[os.path.relpath(path, side.root).decode('latin1')] = info
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument('oracle')
+    parser.add_argument('tested')
+    parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--count', type=int, default=1000, help='operations of a history')
+    parser.add_argument('--histories', type=int, default=1, help='how many, from consecutive seeds')
+    parser.add_argument('--without', default='', help='operations to leave out')
+    parser.add_argument('--seconds', type=float, default=1e9, help='begin no history after this time')
+    parser.add_argument('--minimise', type=float, default=60, help='seconds for making a difference small')
+    options = parser.parse_args()
+    started = time.monotonic()
+    without = [one for one in options.without.split(',') if one]
+    left, right = Side(options.oracle), Side(options.tested)
+    total = 0
+    for seed in range(options.seed, options.seed + options.histories):
+        if time.monotonic() - started > options.seconds:
+            break
+        generator = Generator(seed, without)
+        operations = [generator.next() for _ in range(options.count)]
+        found = difference(left, right, operations)
+        if found is None:
+            expected, got = tree(left), tree(right)
+            if expected == got:
+                total += len(operations)
+                continue
+            names = sorted(name for name in {*expected, *got} if expected.get(name) != got.get(name))
+            print(f'seed {seed}: the trees differ in the end: {names}')
+            for name in names[:3]:
+                print(f'  {name}\n    oracle {expected.get(name)}\n    tested {got.get(name)}')
+            sys.exit(1)
+        print(f'seed {seed}: a difference at operation {found[0]}, made smaller:', flush=True)
+        small = minimal(left, right, operations[: found[0] + 1], time.monotonic() + options.minimise)
+        found = difference(left, right, small) or found
+        for operation in small:
+            print(f'  {json.dumps(operation)}')
+        print(f'  oracle: {json.dumps(found[1])}\n  tested: {json.dumps(found[2])}')
+        sys.exit(1)
+    print(f'{total} operations, no difference')
+
+
+main()
