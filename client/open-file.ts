@@ -64,6 +64,8 @@ export class OpenFile {
   #changed = false;
   /** When it was last changed from here, on the client's count of such moments. */
   #changedAt = 0;
+  /** When it was last written to from here, as users count time. */
+  #writtenAt = { sec: 0, nsec: 0 };
   #extendTimer: Timer | undefined;
   /** The master will ask for the length before it tells it to anybody. */
   #mayDefer = false;
@@ -92,8 +94,15 @@ export class OpenFile {
    */
   noteAttributes(attributes: Attributes, askedAt: number): Attributes {
     if (!this.#changed && this.#changedAt <= askedAt) this.#size = attributes.size;
-    if (this.#size <= attributes.size) return attributes;
-    return { ...attributes, size: this.#size };
+    const size = Math.max(this.#size, attributes.size);
+    if (!this.#changed) return size === attributes.size ? attributes : { ...attributes, size };
+    const { sec, nsec } = this.#writtenAt;
+    return {
+      ...attributes,
+      size,
+      ...{ mtimeSec: sec, mtimeNsec: nsec },
+      ...(isBefore(attributes, sec, nsec) ? { ctimeSec: sec, ctimeNsec: nsec } : {}),
+    };
   }
 
   /** Up to `length` bytes; fewer only at the end of the file. */
@@ -109,7 +118,7 @@ export class OpenFile {
   write(offset: number, data: Uint8Array): Promise<void> {
     const end = offset + data.byteLength;
     if (end > MAX_FILE_BYTES) return Promise.reject(new GfsError('FILE_TOO_BIG'));
-    this.#noteChange();
+    this.#noteWrite();
     this.#size = Math.max(this.#size, end);
     return this.#writes.write(offset, data);
   }
@@ -171,7 +180,7 @@ export class OpenFile {
 
   /** @internal for the appender */
   noteAppended(end: number, took: readonly { index: number; verifiers: readonly number[] }[]): void {
-    this.#noteChange();
+    this.#noteWrite();
     this.#size = Math.max(this.#size, end);
     const { unsynced } = this.#parts.writeBehind;
     for (const { index, verifiers } of took) unsynced.note(this.id, index, verifiers);
@@ -282,6 +291,16 @@ export class OpenFile {
     this.#parts.dataVersions.noteOwnChange(this.id, dataVersion);
   }
 
+  /** Its data counts as changed now. */
+  touch(): void {
+    this.#noteWrite();
+  }
+
+  #noteWrite(): void {
+    this.#noteChange();
+    this.#writtenAt = this.#parts.environment.clock.wallTime();
+  }
+
   #noteChange(): void {
     this.#changed = true;
     this.#changedAt = this.#parts.moments.next();
@@ -299,7 +318,13 @@ export class OpenFile {
     const changedAt = this.#changedAt;
     const { attributes, deferred } = await this.#parts.session.mutate(
       ExtendFile,
-      { id: this.id, size: this.#size, ...(defer ? { defer } : {}) },
+      {
+        id: this.id,
+        size: this.#size,
+        ...(defer ? { defer } : {}),
+        mtimeSec: this.#writtenAt.sec,
+        mtimeNsec: this.#writtenAt.nsec,
+      },
       context,
     );
     if (defer) this.#mayDefer = deferred === true;
@@ -314,4 +339,8 @@ export class OpenFile {
     this.#lane = done.catch(() => undefined);
     return done;
   }
+}
+
+function isBefore({ ctimeSec, ctimeNsec }: Attributes, sec: number, nsec: number): boolean {
+  return ctimeSec < sec || (ctimeSec === sec && ctimeNsec < nsec);
 }

@@ -88,6 +88,9 @@ export class GfsFiles {
     }
     if ((mode & FALLOC_KEEP_SIZE) === 0 && end > file.size) {
       await file.setAttributes({ size: end }, callContext(context));
+    } else {
+      // Also when there was nothing to do: as on a local disk.
+      file.touch();
     }
   }
 

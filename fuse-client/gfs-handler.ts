@@ -5,6 +5,7 @@
 
 import { ABSENT, type GfsClient } from '../client/index.js';
 import type { Environment } from '../environment/ports/index.js';
+import { isAclName } from '../protocol/acl.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_NAME_BYTES } from '../protocol/limits.js';
 import {
@@ -50,7 +51,7 @@ import { runIoctl } from './ioctls.js';
 import { KernelCopies } from './kernel-copies.js';
 import type { HandlerOptions } from './options.js';
 import { Powers } from './powers.js';
-import { StoredXattrs } from './stored-xattrs.js';
+import { requireStored } from './stored-xattrs.js';
 import { getVirtualXattr, isVirtualXattr, removeVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
 
 const STATFS_BLOCK_BYTES = 4096;
@@ -62,7 +63,7 @@ export class GfsHandler implements FuseHandler {
   readonly #powers: Powers;
   readonly #files: GfsFiles;
   readonly #directories: GfsDirectories;
-  readonly #acls: StoredXattrs;
+  readonly #acls: boolean;
   readonly #copies: KernelCopies;
 
   /** The directory of the cluster that the mount shows. */
@@ -74,7 +75,7 @@ export class GfsHandler implements FuseHandler {
     this.rootId = rootId;
     this.#inodes = new InodeMap(rootId);
     this.#powers = new Powers(client, options, this.#inodes);
-    this.#acls = new StoredXattrs(environment.clock, options);
+    this.#acls = options.acls;
     this.#files = new GfsFiles(client, this.#powers);
     this.#copies = new KernelCopies(client.metadata, this.#inodes, options);
     this.#directories = new GfsDirectories(client, this.#inodes, (parent, { name, attributes }, askedAt) =>
@@ -328,17 +329,20 @@ export class GfsHandler implements FuseHandler {
   ): Promise<void> {
     const id = this.#inodes.toNode(inode);
     if (isVirtualXattr(name)) return setVirtualXattr(this.#powers, context, id, name, Uint8Array.from(value));
-    this.#acls.requireStored(name);
+    requireStored(name, this.#acls);
     const request = { id, name, value: Uint8Array.from(value), mode, dropSetgid };
     await this.#client.master.mutate(SetXattr, request, callContext(context));
-    this.#acls.forget(id);
   }
 
   async getxattr(context: Context, inode: Inode, name: ByteString): Promise<Uint8Array> {
     const id = this.#inodes.toNode(inode);
     if (isVirtualXattr(name)) return getVirtualXattr(this.#powers, context, id, name);
-    this.#acls.requireStored(name);
-    if (this.#acls.isKnownToBeAbsent(id, name)) throw new GfsError('NO_ATTRIBUTE');
+    requireStored(name, this.#acls);
+    // The kernel asks for the ACL of everything that is somebody else's, and ls(1) of everything.
+    if (isAclName(name)) {
+      const { attributes } = await this.#client.metadata.attributes(id, callContext(context));
+      if (attributes.hasAcl !== true) throw new GfsError('NO_ATTRIBUTE');
+    }
     const value = await this.#client.metadata.xattr(id, name, callContext(context));
     if (value === undefined) throw new GfsError('NO_ATTRIBUTE');
     return value;
@@ -352,7 +356,7 @@ export class GfsHandler implements FuseHandler {
   async removexattr(context: Context, inode: Inode, name: ByteString): Promise<void> {
     const id = this.#inodes.toNode(inode);
     if (isVirtualXattr(name)) return removeVirtualXattr(this.#powers, context, id, name);
-    this.#acls.requireStored(name);
+    requireStored(name, this.#acls);
     const request = { id, name };
     await this.#client.master.mutate(RemoveXattr, request, callContext(context));
   }
@@ -411,7 +415,6 @@ export class GfsHandler implements FuseHandler {
   }
 
   #shown(attributes: Attributes): Attributes {
-    this.#acls.note(attributes);
     const id = this.#inodes.toInode(attributes.id);
     return id === attributes.id ? attributes : { ...attributes, id };
   }

@@ -229,8 +229,17 @@ export function applyExtended(
   const node = nodeOf(state, event.id);
   node.size = Math.max(node.size, event.size);
   node.dataVersion++;
-  setModified(node, time);
+  const { mtimeSec = time.timeSec, mtimeNsec = time.timeNsec } = event;
+  const written = earlier({ timeSec: mtimeSec, timeNsec: mtimeNsec }, time);
+  const changed = { timeSec: node.ctimeSec, timeNsec: node.ctimeNsec };
+  node.setMtime(written.timeSec, written.timeNsec);
+  // It does not go back, even if the writer's clock is behind.
+  if (earlier(changed, written) === changed) setChanged(node, written);
   return { attributes: node.attributes() };
+}
+
+function earlier(a: Timestamp, b: Timestamp): Timestamp {
+  return a.timeSec < b.timeSec || (a.timeSec === b.timeSec && a.timeNsec <= b.timeNsec) ? a : b;
 }
 
 export function applyXattrSet(state: LoggedState, event: LogEventOf<'xattrSet'>, time: Timestamp): object {

@@ -53,7 +53,10 @@ export class NodeMutations {
       locks: () => this.#lock(body.id),
       validate: () => {
         checkRegular(findNode(this.#state, body.id));
-        return { event: { type: 'extended', id: body.id, size: body.size } };
+        const { id, size, mtimeSec, mtimeNsec = 0 } = body;
+        if (mtimeNsec > MAX_NSEC) throw new GfsError('INVALID', 'a time');
+        const mtime = mtimeSec === undefined ? {} : { mtimeSec, mtimeNsec };
+        return { event: { type: 'extended', id, size, ...mtime } };
       },
     };
   }

@@ -48,6 +48,7 @@ export function touchedBy(state: LoggedState, event: LogEvent): Touched | undefi
       return { attributes: [], data: event.id, entries: [] };
     case 'xattrSet':
     case 'xattrRemoved':
+    case 'aclSet':
       return { attributes: [event.id], entries: [] };
     // Where chunks are and at which version: whoever reads with old news finds out by the version.
     case 'chunkAdded':

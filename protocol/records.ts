@@ -86,7 +86,16 @@ export const eventCodec = variant({
   },
   /** A `size` cuts chunks: those past it leave the file, the one it falls into gets a pending truncation. */
   attributesSet: { number: 14, body: struct({ id: nodeIdCodec, changes: attributeChangesCodec }) },
-  extended: { number: 15, body: struct({ id: nodeIdCodec, size: u53 }) },
+  extended: {
+    number: 15,
+    body: struct({
+      id: nodeIdCodec,
+      size: u53,
+      /** When it was written to; without, or later than the record, the record's own time. */
+      mtimeSec: optional(int),
+      mtimeNsec: optional(u32),
+    }),
+  },
   xattrSet: {
     number: 16,
     body: struct({ id: nodeIdCodec, name: xattrName, value: bytes(MAX_XATTR_VALUE_BYTES) }),

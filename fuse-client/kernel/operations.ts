@@ -244,15 +244,12 @@ export const operations: readonly (Operation | undefined)[] = table([
     Opcode.FALLOCATE,
     operation(
       p.FallocateIn.BYTES,
-      ({ handler }, r, v) =>
-        handler.fallocate(
-          r,
-          r.inode,
-          v.u64(p.FallocateIn.handle),
-          v.u32(p.FallocateIn.mode),
-          v.u64(p.FallocateIn.offset),
-          v.u64(p.FallocateIn.length),
-        ),
+      ({ handler, privileges }, r, v) => {
+        const { FallocateIn } = p;
+        const [handle, mode] = [v.u64(FallocateIn.handle), v.u32(FallocateIn.mode)];
+        const [offset, length] = [v.u64(FallocateIn.offset), v.u64(FallocateIn.length)];
+        return privileges.afterChange(r, handler.fallocate(r, r.inode, handle, mode, offset, length));
+      },
       reply.nothing,
     ),
   ],
@@ -411,19 +408,21 @@ function readdir({ handler }: Served, r: Request, v: RequestView): Promise<reado
   );
 }
 
-function copyFileRange({ handler }: Served, r: Request, v: RequestView): Promise<number> {
+function copyFileRange({ handler, privileges }: Served, r: Request, v: RequestView): Promise<number> {
   const { CopyFileRangeIn } = p;
   if (v.long(CopyFileRangeIn.flags) !== 0n) throw new GfsError('INVALID', 'copy_file_range: unknown flags');
-  return handler.copyFileRange(
-    r,
-    { inode: r.inode, handle: v.u64(CopyFileRangeIn.handle), offset: v.u64(CopyFileRangeIn.offset) },
-    {
-      inode: v.u64(CopyFileRangeIn.toInode),
-      handle: v.u64(CopyFileRangeIn.toHandle),
-      offset: v.u64(CopyFileRangeIn.toOffset),
-    },
-    v.u64AtMost(CopyFileRangeIn.length),
-  );
+  const from = {
+    inode: r.inode,
+    handle: v.u64(CopyFileRangeIn.handle),
+    offset: v.u64(CopyFileRangeIn.offset),
+  };
+  const to = {
+    inode: v.u64(CopyFileRangeIn.toInode),
+    handle: v.u64(CopyFileRangeIn.toHandle),
+    offset: v.u64(CopyFileRangeIn.toOffset),
+  };
+  const copied = handler.copyFileRange(r, from, to, v.u64AtMost(CopyFileRangeIn.length));
+  return privileges.afterChange(r, copied, to.inode);
 }
 
 function renameMode(flags: number): 'replace' | 'noreplace' | 'exchange' {

@@ -21,11 +21,14 @@ const GROUP_EXECUTE = 0o010;
 /** Inodes remembered to have no such bits. When there are more, all are forgotten and asked for again. */
 const MAX_REMEMBERED = 16_384;
 
-/** The mode without the bits that fall, as the kernel's own setattr_should_drop_suidgid() has it. */
-export function withoutPrivileges(attributes: Attributes): number {
-  const { mode } = attributes;
-  if ((mode & FileType.MASK) !== FileType.REGULAR) return mode;
-  return mode & ~SET_USER_ID & ~(mode & GROUP_EXECUTE ? SET_GROUP_ID : 0);
+/**
+ * The mode without the bits that fall, as the kernel's own setattr_should_drop_suidgid() has it: without
+ * execution by the group, set-group-ID falls only for those who are not in it, and not for root.
+ */
+export function withoutPrivileges({ mode, gid }: Attributes, isMember: (gid: number) => boolean): number {
+  if ((mode & FileType.MASK) !== FileType.REGULAR || (mode & (SET_USER_ID | SET_GROUP_ID)) === 0) return mode;
+  const dropsGroup = (mode & SET_GROUP_ID) !== 0 && ((mode & GROUP_EXECUTE) !== 0 || !isMember(gid));
+  return mode & ~SET_USER_ID & ~(dropsGroup ? SET_GROUP_ID : 0);
 }
 
 export class Privileges {
@@ -42,15 +45,25 @@ export class Privileges {
   }
 
   /** A write by one whom the bits must not survive. `written` is under way: its data is borrowed. */
-  async afterWrite(request: Request, written: Promise<number>): Promise<number> {
-    const count = await written;
-    if (!this.#clear.has(request.inode)) {
-      const { attributes } = await this.#handler.getattr(request, request.inode, undefined);
-      await this.#drop(request, attributes);
-      if (this.#clear.size >= MAX_REMEMBERED) this.#clear.clear();
-      this.#clear.add(request.inode);
+  async afterWrite<T>(request: Request, written: Promise<T>, inode: Inode = request.inode): Promise<T> {
+    const result = await written;
+    if (!this.#clear.has(inode)) {
+      const { attributes } = await this.#handler.getattr(request, inode, undefined);
+      const now = (await this.#drop(request, inode, attributes))?.attributes ?? attributes;
+      // Set-group-ID may have stayed, for a writer who is in the group.
+      if ((now.mode & (SET_USER_ID | SET_GROUP_ID)) === 0) this.#rememberClear(inode);
     }
-    return count;
+    return result;
+  }
+
+  /** As {@link afterWrite}, for fallocate and copy_file_range, where the kernel does not say whose it is. */
+  afterChange<T>(request: Request, done: Promise<T>, inode: Inode = request.inode): Promise<T> {
+    return request.uid === 0 ? done : this.afterWrite(request, done, inode);
+  }
+
+  #rememberClear(inode: Inode): void {
+    if (this.#clear.size >= MAX_REMEMBERED) this.#clear.clear();
+    this.#clear.add(inode);
   }
 
   /** SETATTR; `kill` when it truncates for such a one or changes the owner. */
@@ -58,14 +71,14 @@ export class Privileges {
     if (update.mode !== undefined) this.forget(request.inode);
     const reply = await this.#handler.setattr(request, request.inode, update);
     if (!kill || update.mode !== undefined) return reply;
-    return (await this.#drop(request, reply.attributes)) ?? reply;
+    return (await this.#drop(request, request.inode, reply.attributes)) ?? reply;
   }
 
-  async #drop(request: Request, attributes: Attributes): Promise<AttributeReply | undefined> {
-    const mode = withoutPrivileges(attributes);
+  async #drop(request: Request, inode: Inode, attributes: Attributes): Promise<AttributeReply | undefined> {
+    const mode = withoutPrivileges(attributes, (gid) => request.uid === 0 || request.groups.includes(gid));
     if (mode === attributes.mode) return undefined;
     // Not in the name of the caller, who need not be the owner.
     const asRoot: Context = { uid: 0, gid: 0, pid: request.pid, signal: request.signal };
-    return await this.#handler.setattr(asRoot, request.inode, { mode: mode & ~FileType.MASK });
+    return await this.#handler.setattr(asRoot, inode, { mode: mode & ~FileType.MASK });
   }
 }

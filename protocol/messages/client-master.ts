@@ -11,6 +11,7 @@ import {
   bool,
   byteString,
   bytes,
+  int,
   list,
   oneOf,
   optional,
@@ -105,7 +106,8 @@ export const SetAttributes = method(
 );
 
 /**
- * After a write: the file is at least `size` long, and was changed at `mtime`. Never shortens.
+ * After a write: the file is at least `size` long, and was written to last at that time (by the client's clock;
+ * a time to come counts as now). Never shortens.
  */
 export const ExtendFile = method(
   24,
@@ -115,6 +117,8 @@ export const ExtendFile = method(
     size: u53,
     /** The next lengths may be told later, but when the master asks for them (ReportLengths). */
     defer: optional(bool),
+    mtimeSec: optional(int),
+    mtimeNsec: optional(u32),
   }),
   struct({ attributes: attributesCodec, promised, deferred: optional(bool) }),
 );

@@ -7,7 +7,10 @@ import { compareWithLocalDisk } from './run.js';
 
 const removals: (() => unknown)[] = [];
 try {
-  const cluster = await RealCluster.start({ teardown: (run) => removals.push(run) });
+  const cluster = await RealCluster.start(
+    { teardown: (run) => removals.push(run) },
+    { mount: ['-o', 'suid,dev'] },
+  );
   const { code, output } = await compareWithLocalDisk(cluster, process.argv.slice(2));
   process.stdout.write(output);
   process.exitCode = code;

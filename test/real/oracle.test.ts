@@ -7,7 +7,7 @@ t.setTimeout(120_000);
 const skip = cannotMount !== false ? cannotMount : process.geteuid?.() === 0 ? false : 'needs root';
 
 t.test('oracle: random operations do what they do on the local disk', { skip }, async (t) => {
-  const cluster = await RealCluster.start(t);
+  const cluster = await RealCluster.start(t, { mount: ['-o', 'suid,dev'] });
   const { code, output } = await compareWithLocalDisk(cluster, [
     ...['--seed', '1', '--count', '400', '--histories', '10'],
     ...['--seconds', '6', '--minimise', '20'],
