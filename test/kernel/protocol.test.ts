@@ -588,6 +588,11 @@ await t.test('copy_file_range: both opcodes, with the width of reply that each h
       lengths.push(length);
       return 2 ** 31;
     },
+    // Set-user-ID of the target falls with it, where it has that.
+    getattr: async (_context, inode) => {
+      t.equal(inode, 6);
+      return { attributes: attributesOf(6), attributeTtlMs: 0 };
+    },
   });
   const ask = (opcode: number, length: bigint, flags = 0) =>
     kernel.ask(
