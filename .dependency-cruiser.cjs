@@ -66,7 +66,7 @@ module.exports = {
         '^client/',
         '^protocol/',
         '^environment/',
-        '^(master|chunkserver)/(main|options)\\.ts$',
+        '^(master|chunkserver)/(main|options|log-check)\\.ts$',
         '^fuse-client/(main|options|ioctl|kernel/addon)\\.ts$',
       ],
     ),

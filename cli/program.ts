@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { addConfigurationFlags, addDaemonFlags, collect } from './flags.js';
 import { addInspectCommands } from './inspect-program.js';
+import { addLog } from './log-program.js';
 import { addReplication } from './replication-program.js';
 import { addTrash } from './trash-program.js';
 
@@ -246,6 +247,7 @@ export function makeProgram(version: string): Command {
     addFiles,
     addReplication,
     addTrash,
+    addLog,
     addInspectCommands,
     addConfig,
   ])

@@ -190,7 +190,7 @@ function checkIdentity(header: SegmentHeader, log: LogIdentity): void {
   if (header.chunkBytes !== log.chunkBytes) throw new Error(`it is of chunks of ${header.chunkBytes} bytes`);
 }
 
-async function readWhole(disk: Disk, path: string): Promise<Buffer> {
+export async function readWhole(disk: Disk, path: string): Promise<Buffer> {
   const file = await disk.open(path, 'read');
   try {
     const bytes = Buffer.allocUnsafe(await file.sizeBytes());

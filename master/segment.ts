@@ -105,10 +105,13 @@ export class SegmentError extends Error {
   override readonly name = 'SegmentError';
   /** Where it begins. */
   readonly offset: number;
+  /** The last record that stands behind it; 0 when none does. */
+  readonly seenThrough: number;
 
-  constructor(offset: number, message: string, options?: ErrorOptions) {
+  constructor(offset: number, message: string, seenThrough = 0, options?: ErrorOptions) {
     super(message, options);
     this.offset = offset;
+    this.seenThrough = seenThrough;
   }
 }
 
@@ -134,6 +137,7 @@ export function scanSegment(
       throw new SegmentError(
         at,
         `damaged at offset ${at}: the group at offset ${later} was written after it was on disk`,
+        lastRecordFrom(bytes, later, sequence),
       );
     }
     const records: LogRecord[] = [];
@@ -199,6 +203,17 @@ export function splitRecords(body: Buffer): { bytes: Buffer; record: LogRecord }
   });
 }
 
+/** The last record of the groups that follow each other from an offset on; 0 when there is no group. */
+export function lastRecordFrom(bytes: Buffer, from: number, sequence: number): number {
+  let last = 0;
+  for (let at = from; ; ) {
+    const bodyBytes = groupAt(bytes, at, sequence, true);
+    if (bodyBytes === undefined) return last;
+    last = readU53(bytes, at + 8) + bytes.readUInt32LE(at + 24) - 1;
+    at += GROUP_HEADER_BYTES + bodyBytes;
+  }
+}
+
 function decodeGroup(body: Buffer, groupAtBytes: number, into: LogRecord[]): void {
   let at = 0;
   while (at < body.byteLength) {
@@ -211,6 +226,7 @@ function decodeGroup(body: Buffer, groupAtBytes: number, into: LogRecord[]): voi
       throw new SegmentError(
         groupAtBytes,
         `the group at offset ${groupAtBytes} has a record that this master cannot read: ${reason}`,
+        0,
         { cause },
       );
     }

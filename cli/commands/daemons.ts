@@ -117,6 +117,8 @@ async function startOrExplain(
     if (code !== undefined && DATA_DIRECTORY_CODES.has(code)) {
       throw new Failure(`cannot use the data directory ${data}: ${(error as Error).message}`);
     }
+    if ((error as Error).name === 'DamagedLogError')
+      throw new Failure((error as Error).message, `What can be saved: gfs log check ${data}`);
     throw error;
   }
 }

@@ -146,11 +146,11 @@ t.test(
     const whole = Buffer.from(disk.contentOf(path) ?? []);
     const step = Math.ceil(whole.byteLength / 40);
     for (let at = 0; at < whole.byteLength; at += step) {
-      disk.flipBit(path, at * 8);
+      disk.flipBit(path, at);
       await host.start();
       t.equal(digestState(host.master.state), digest, `byte ${at} changed`);
       host.process.crash();
-      disk.flipBit(path, at * 8);
+      disk.flipBit(path, at);
     }
     const editor = world.host('master').start('editor').environment.disk;
     for (let at = 0; at < whole.byteLength; at += step) {
@@ -164,7 +164,7 @@ t.test(
       await world.until(again.write([whole], 0));
       await world.until(again.close());
     }
-    for (const name of namesOf(world, 'checkpoint')) disk.flipBit(`${LOG}/${name}`, 8 * 300);
+    for (const name of namesOf(world, 'checkpoint')) disk.flipBit(`${LOG}/${name}`, 300);
     await t.rejects(host.start(), {
       name: 'DamagedLogError',
       message: /segment-0000000000000001 is missing/,
