@@ -134,6 +134,7 @@ export class Chunkserver {
         this.#accept(new Peer(socket, this.#peerOptions(store, service, term)));
       });
       const gauges = keepGauges(metrics, timers, { store, leases, pushed });
+      store.onDiskLost = () => session.reopen('a disk failed');
       return { store, session, peers, leases, listener, gauges };
     } catch (error) {
       peers.close();

@@ -25,6 +25,7 @@ import type { Chunk } from './store/chunk.js';
 import { serialBase } from './store/serial.js';
 import type { Store } from './store/store.js';
 import { readVerified } from './store/verified-read.js';
+import { isDeviceError } from './store/watched-disk.js';
 
 /**
  * How long the last hop of a chain has to take pushed data, and how much longer each hop before it: so
@@ -189,7 +190,10 @@ export class DataService {
       return await work;
     } catch (error) {
       if (error instanceof GfsError && error.code === 'CHUNK_CORRUPT') this.#c.onDamage(handle);
-      throw error;
+      if (!isDeviceError(error) && !isDeviceError((error as Error).cause)) throw error;
+      if (error instanceof GfsError) throw error;
+      // The disk is given up, and the chunk with it: others have it.
+      throw new GfsError('NO_SUCH_CHUNK', `chunk ${handle}: its disk failed`, { cause: error });
     }
   }
 }

@@ -23,9 +23,11 @@ export function keepGauges(
     'Memory for what the journal has and the chunk files have not',
   );
   const journalBytes = metrics.gauge('gfs_chunkserver_journal_bytes', 'Journal since the last checkpoint');
+  const failedDisks = metrics.gauge('gfs_chunkserver_failed_disks', 'Disks given up after errors');
   const unreadable = metrics.gauge('gfs_chunkserver_unreadable_chunks', 'Replicas with a damaged sidecar');
   return timers.every(INTERVAL_MS, () => {
     chunks.set(store.chunkCount);
+    failedDisks.set(store.failedDiskCount);
     leaseCount.set(leases.size);
     pushedBytes.set(pushed.sizeBytes);
     patchBytes.set(store.directories.reduce((sum, directory) => sum + directory.patchBytes, 0));

@@ -102,6 +102,13 @@ export class MasterSession {
     if (this.#peer !== undefined && this.inTouch) void this.#sendDamage(this.#peer, handle);
   }
 
+  /** Registers anew and reports all chunks: there are fewer than the master was told. */
+  reopen(reason: string): void {
+    this.#environment.logger.warn({ reason }, 'reporting all chunks again');
+    this.#chunkCursor = undefined;
+    this.#peer?.close();
+  }
+
   /** Asks the master, which must be in touch. @throws UNREACHABLE, and what the method throws */
   async ask<Request, Reply>(
     method: Method<Request, Reply>,

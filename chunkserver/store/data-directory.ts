@@ -95,6 +95,10 @@ export class DataDirectory {
     return this.#space.availableBytes;
   }
 
+  get totalBytes(): number {
+    return this.#space.totalBytes;
+  }
+
   get patchBytes(): number {
     return this.#patchBytes;
   }
@@ -304,6 +308,14 @@ export class DataDirectory {
     this.addPatchBytes(-chunk.state.patchBytes);
     chunk.state.patchBytes = 0;
     chunk.state.patches.clear();
+  }
+
+  /** The disk has failed: whoever works on one of its chunks hears that there is no such chunk here. */
+  abandon(): void {
+    for (const chunk of [...this.chunks.values()]) this.forget(chunk);
+    this.unreadable.clear();
+    void this.files.closeAll().catch(() => undefined);
+    this.#release().catch(() => undefined);
   }
 
   /** Forgets a chunk and removes its files. */

@@ -5,11 +5,13 @@ import type { Space } from '../../protocol/messages/index.js';
 import { writeU53 } from './binary.js';
 import { Chunk } from './chunk.js';
 import { DataDirectory, type DirectoryContext } from './data-directory.js';
+import { DiskSlot } from './disk-slot.js';
 import { isMissing } from './files.js';
 import { Layout } from './layout.js';
 import { recover } from './recovery.js';
 import { blockCount, ChunkState } from './state.js';
 import { readSuperblock, type Superblock, writeSuperblock } from './superblock.js';
+import { isDeviceError } from './watched-disk.js';
 
 export interface ReplicaState {
   readonly lengthBytes: number;
@@ -18,22 +20,70 @@ export interface ReplicaState {
   readonly suspect: boolean;
 }
 
+/** Disks whose free space differs by less, as a share of one of them, are equally good for a new chunk. */
+const LEVEL_SHARE = 0.01;
+
 interface OpenDirectory {
+  readonly slot: DiskSlot;
   readonly directory: DataDirectory;
   readonly superblock: Superblock | undefined;
 }
 
 export class Store {
-  readonly directories: readonly DataDirectory[];
+  /** Told when a disk fails while others go on: its chunks are not here any more. */
+  onDiskLost: (() => void) | undefined;
+  readonly #slots: readonly DiskSlot[];
+  readonly #context: DirectoryContext;
+  #directories: readonly DataDirectory[] = [];
   #identity: Superblock;
 
-  private constructor(directories: readonly DataDirectory[], identity: Superblock) {
-    this.directories = directories;
+  private constructor(context: DirectoryContext, slots: readonly DiskSlot[], identity: Superblock) {
+    this.#context = context;
+    this.#slots = slots;
     this.#identity = identity;
+    this.#noteUsable();
+    for (const slot of slots) slot.onFailed = (failed, error) => this.#onDiskFailed(failed, error);
+  }
+
+  /** Those on disks that work. */
+  get directories(): readonly DataDirectory[] {
+    return this.#directories;
+  }
+
+  get diskCount(): number {
+    return this.#slots.length;
+  }
+
+  get failedDiskCount(): number {
+    return this.#slots.length - this.#directories.length;
+  }
+
+  #noteUsable(): void {
+    this.#directories = this.#slots.flatMap(({ directory, failure }) =>
+      directory === undefined || failure !== undefined ? [] : [directory],
+    );
+  }
+
+  /** A disk is given up; the server with it, if it was the last. */
+  #onDiskFailed({ root, directory }: DiskSlot, error: Error): void {
+    const left = this.#slots.filter(({ failure }) => failure === undefined).length;
+    const chunks = directory?.chunks.size ?? 0;
+    this.#context.logger.error(
+      { err: error, directory: root, chunks, left },
+      'a disk failed and is given up',
+    );
+    if (left === 0) {
+      this.#context.onFatal(error);
+      return;
+    }
+    this.#noteUsable();
+    directory?.abandon();
+    this.onDiskLost?.();
   }
 
   /**
-   * Locks and recovers the data directories; new ones are made.
+   * Locks and recovers the data directories; new ones are made. A disk that fails meanwhile is left out,
+   * as long as there is another.
    * @param newServerId for a server that has none yet
    * @throws Error that names the file, when a directory is damaged, in use or somebody else's
    */
@@ -42,9 +92,13 @@ export class Store {
     roots: readonly string[],
     newServerId: string,
   ): Promise<Store> {
+    const slots = roots.map((root) => new DiskSlot(context, root));
     const opened: OpenDirectory[] = [];
     try {
-      for (const root of roots) opened.push(await openDirectory(context, root));
+      for (const slot of slots) {
+        const one = await unlessItFails(slot, slots, () => openDirectory(slot));
+        if (one !== undefined) opened.push(one);
+      }
       const identity = commonIdentity(opened, {
         serverId: newServerId,
         clusterId: '',
@@ -53,23 +107,28 @@ export class Store {
         clean: false,
       });
       const current = { ...identity, bootId: context.bootId, clean: false };
-      for (const { directory, superblock } of opened) {
-        const { disk, layout } = directory;
-        if (superblock === undefined)
-          await writeSuperblock(disk, layout, { ...identity, bootId: 0, clean: false });
-        const hostCrashed = await recover(directory, superblock);
-        if (superblock?.bootId === context.bootId && !superblock.clean) continue;
-        await directory.settleAfterBoot(async () => {
-          // What was cut must not come back when the journal is read again.
-          if (hostCrashed) await directory.checkpointNow();
-          await writeSuperblock(disk, layout, current);
-        });
+      for (const { slot, directory, superblock } of opened) {
+        await unlessItFails(slot, slots, () => bringBack(directory, superblock, current));
       }
-      const directories = opened.map(({ directory }) => directory);
-      return new Store(directories, current);
+      const store = new Store(context, slots, current);
+      await store.#dropDuplicates();
+      await store.space();
+      return store;
     } catch (error) {
-      for (const { directory } of opened) await directory.releaseLock();
+      for (const { slot, directory } of opened) if (slot.failure === undefined) await directory.releaseLock();
       throw error;
+    }
+  }
+
+  /** A disk that had failed is back, and its chunks were made anew on others meanwhile: the newer replica stays. */
+  async #dropDuplicates(): Promise<void> {
+    const newest = new Map<number, Chunk>();
+    for (const chunk of this.chunks()) {
+      const other = newest.get(chunk.handle);
+      const isNewer = other === undefined || isAhead(chunk, other);
+      const older = isNewer ? other : chunk;
+      if (isNewer) newest.set(chunk.handle, chunk);
+      if (older !== undefined) await older.directory.remove(older);
     }
   }
 
@@ -252,16 +311,60 @@ export class Store {
     }
   }
 
-  /** The directory with the most space left. */
+  /** The directory with the most space left; where they are about level, the one with the fewest chunks. */
   #roomiest(): DataDirectory {
     let best = this.directories[0] as DataDirectory;
-    for (const directory of this.directories)
-      if (directory.availableBytes > best.availableBytes) best = directory;
+    for (const directory of this.directories) {
+      const more = directory.availableBytes - best.availableBytes;
+      const isLevel = Math.abs(more) < LEVEL_SHARE * best.totalBytes;
+      if (isLevel ? directory.chunks.size < best.chunks.size : more > 0) best = directory;
+    }
     return best;
   }
 }
 
-async function openDirectory(context: DirectoryContext, root: string): Promise<OpenDirectory> {
+function isAhead({ state: a }: Chunk, { state: b }: Chunk): boolean {
+  return a.version === b.version ? a.serial > b.serial : a.version > b.version;
+}
+
+/** Runs a step of the start. Undefined when it met an error of this disk, and there are others to go on with. */
+async function unlessItFails<T>(
+  slot: DiskSlot,
+  slots: readonly DiskSlot[],
+  step: () => Promise<T>,
+): Promise<T | undefined> {
+  try {
+    return await step();
+  } catch (error) {
+    if (!isDeviceError(error)) throw error;
+    slot.fail(error as Error);
+    if (slots.every(({ failure }) => failure !== undefined)) throw error;
+    const { logger } = slot.context;
+    logger.error({ err: error, directory: slot.root }, 'a disk cannot be used: the server starts without it');
+    await slot.directory?.releaseLock().catch(() => undefined);
+    return undefined;
+  }
+}
+
+/** The directory as it was left, and noted as in use. */
+async function bringBack(
+  directory: DataDirectory,
+  superblock: Superblock | undefined,
+  current: Superblock,
+): Promise<void> {
+  const { disk, layout } = directory;
+  if (superblock === undefined) await writeSuperblock(disk, layout, { ...current, bootId: 0, clean: false });
+  const hostCrashed = await recover(directory, superblock);
+  if (superblock?.bootId === current.bootId && !superblock.clean) return;
+  await directory.settleAfterBoot(async () => {
+    // What was cut must not come back when the journal is read again.
+    if (hostCrashed) await directory.checkpointNow();
+    await writeSuperblock(disk, layout, current);
+  });
+}
+
+async function openDirectory(slot: DiskSlot): Promise<OpenDirectory> {
+  const { root, context } = slot;
   const { disk } = context;
   const layout = new Layout(root);
   await disk.makeDirectory(root);
@@ -275,7 +378,9 @@ async function openDirectory(context: DirectoryContext, root: string): Promise<O
   try {
     const superblock = await readSuperblock(disk, layout);
     if (superblock === undefined) await format(context, layout);
-    return { directory: new DataDirectory(context, layout, release), superblock };
+    const directory = new DataDirectory(context, layout, release);
+    slot.directory = directory;
+    return { slot, directory, superblock };
   } catch (error) {
     await release();
     throw error;

@@ -4,6 +4,7 @@ import { GfsError } from '../../protocol/errors.js';
 import { BLOCK_BYTES } from '../../protocol/limits.js';
 import type { Chunk } from './chunk.js';
 import { applyPatches, coverWhole, type Patches } from './patches.js';
+import { isDeviceError } from './watched-disk.js';
 
 /** A read may lose its race against checkpoints of newer data so often. */
 const MAX_ATTEMPTS = 32;
@@ -46,7 +47,8 @@ export async function readVerified(chunk: Chunk, offset: number, length: number)
       throw new GfsError('CHUNK_CORRUPT', message);
     } catch (error) {
       payload.release();
-      throw error;
+      if (!isDeviceError(error)) throw error;
+      throw new GfsError('CHUNK_CORRUPT', `chunk ${chunk.handle} cannot be read`, { cause: error });
     }
   }
 }

@@ -223,7 +223,7 @@ export interface Cluster {
   readonly directories: string[];
   readonly environments: Environment[];
   /** Stops one and starts it again over the same data. */
-  restart(index: number, environment?: Environment): Promise<void>;
+  restart(index: number, environment?: Environment, directories?: readonly string[]): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -241,11 +241,11 @@ export async function startCluster(
     clients: [],
     directories: [],
     environments: [],
-    restart: async (index, environment = cluster.environments[index] as Environment) => {
+    restart: async (index, environment = cluster.environments[index] as Environment, directories) => {
       cluster.clients[index]?.close();
       await cluster.chunkservers[index]?.stop();
       master.reported.delete(cluster.ids[index] as string);
-      await startOne(index, environment);
+      await startOne(index, environment, directories);
     },
     stop: async () => {
       for (const client of cluster.clients) client.close();
@@ -253,11 +253,15 @@ export async function startCluster(
       await master.stop();
     },
   };
-  const startOne = async (index: number, environment: Environment): Promise<void> => {
+  const startOne = async (
+    index: number,
+    environment: Environment,
+    directories: readonly string[] = [cluster.directories[index] as string],
+  ): Promise<void> => {
     cluster.environments[index] = environment;
     const chunkserver = new Chunkserver(environment, {
       ...chunkserverDefaults,
-      dataDirectories: [cluster.directories[index] as string],
+      dataDirectories: directories,
       masters: [master.address],
       reservedBytes: 0,
       ...options,
