@@ -90,13 +90,14 @@ export class DataDirectory {
     return this.#journal;
   }
 
-  /** As last measured, less what was admitted since. */
-  get availableBytes(): number {
-    return this.#space.availableBytes;
+  /** Of the disk, as last measured, less what was admitted since. */
+  get availableShare(): number {
+    const { totalBytes, availableBytes } = this.#space;
+    return totalBytes === 0 ? 0 : availableBytes / totalBytes;
   }
 
-  get totalBytes(): number {
-    return this.#space.totalBytes;
+  hasRoomFor(sizeBytes: number): boolean {
+    return !this.#isLow(sizeBytes);
   }
 
   get patchBytes(): number {

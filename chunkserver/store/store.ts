@@ -20,7 +20,7 @@ export interface ReplicaState {
   readonly suspect: boolean;
 }
 
-/** Disks whose free space differs by less, as a share of one of them, are equally good for a new chunk. */
+/** Disks whose free shares differ by less are equally good for a new chunk. */
 const LEVEL_SHARE = 0.01;
 
 interface OpenDirectory {
@@ -311,12 +311,14 @@ export class Store {
     }
   }
 
-  /** The directory with the most space left; where they are about level, the one with the fewest chunks. */
+  /** The directory that is the least full; where several are about level, the one with the fewest chunks. */
   #roomiest(): DataDirectory {
-    let best = this.directories[0] as DataDirectory;
-    for (const directory of this.directories) {
-      const more = directory.availableBytes - best.availableBytes;
-      const isLevel = Math.abs(more) < LEVEL_SHARE * best.totalBytes;
+    const usable = this.directories.filter((directory) => directory.hasRoomFor(this.chunkBytes));
+    const [first, ...others] = usable.length > 0 ? usable : this.directories;
+    let best = first as DataDirectory;
+    for (const directory of others) {
+      const more = directory.availableShare - best.availableShare;
+      const isLevel = Math.abs(more) < LEVEL_SHARE;
       if (isLevel ? directory.chunks.size < best.chunks.size : more > 0) best = directory;
     }
     return best;
