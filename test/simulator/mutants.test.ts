@@ -16,7 +16,7 @@ for (const { name, options, apply } of mutants) {
     let seed = 0;
     while (found === undefined && seed < MAX_SEEDS) {
       seed++;
-      const result = await simulate({ seed, durationMs: 2_500, settleMs: 500, ...options });
+      const result = await simulate({ seed, durationMs: 1_500, settleMs: 300, ...options });
       found = result.violation;
     }
     t.type(found, 'string', `within ${seed} seeds: ${found?.slice(0, 200)}`);

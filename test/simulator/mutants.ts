@@ -8,6 +8,7 @@ import type { Chunk } from '../../chunkserver/store/chunk.js';
 import { Journal } from '../../chunkserver/store/journal.js';
 import { ResultTable } from '../../chunkserver/store/results.js';
 import { Store } from '../../chunkserver/store/store.js';
+import { MetadataCache } from '../../client/metadata-cache.js';
 import { UnsyncedChunks } from '../../client/unsynced.js';
 import { OperationLog } from '../../master/operation-log.js';
 import { Raiser } from '../../master/raising.js';
@@ -34,7 +35,13 @@ function replace<T extends object, K extends keyof T>(prototype: T, name: K, met
 export const mutants: readonly Mutant[] = [
   {
     name: 'a chunkserver takes mutations of any version',
-    options: { faults: ['cut', 'reset', 'pause'], leaseDurationMs: 2_500 },
+    options: {
+      faults: ['cut', 'cutOneWay', 'late'],
+      meanIntervalMs: 120,
+      durationMs: 3_000,
+      clients: 3,
+      leaseDurationMs: 60_000,
+    },
     apply: () => {
       // What `apply` compares the version with is the chunk that it has just looked up.
       const { get } = Store.prototype;
@@ -61,7 +68,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'the master acknowledges before its log is flushed',
-    options: { faults: ['blackout'] },
+    options: { faults: ['blackout', 'slowDisk'], losesAll: true, meanIntervalMs: 250 },
     apply: () => {
       const { append } = OperationLog.prototype;
       return replace(OperationLog.prototype, 'append', function (this: OperationLog, record, onDurable) {
@@ -82,12 +89,12 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'a primary does not know what it has done before',
-    options: { faults: ['reset', 'late'] },
+    options: { faults: ['reset', 'late'], meanIntervalMs: 150 },
     apply: () => replace(ResultTable.prototype, 'find', () => undefined),
   },
   {
     name: 'the master does not know what it has done before',
-    options: { faults: ['reset', 'late'] },
+    options: { faults: ['reset', 'late'], meanIntervalMs: 50 },
     apply: () => {
       return replace(ClientSessions.prototype, 'once', async (method, { header }, run) => {
         return run({ session: header.session, sequence: header.sequence, method: method.number });
@@ -96,7 +103,7 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: 'an fsync does not ask whether a replica has lost its memory since',
-    options: { faults: ['blackout'] },
+    options: { faults: ['blackout'], losesAll: true, meanIntervalMs: 1_500, durationMs: 6_000 },
     apply: () => {
       const { of } = UnsyncedChunks.prototype;
       return replace(UnsyncedChunks.prototype, 'of', function (this: UnsyncedChunks, id) {
@@ -110,8 +117,13 @@ export const mutants: readonly Mutant[] = [
     apply: () => replace(Journal.prototype, 'sync', async () => undefined),
   },
   {
+    name: 'a client does not forget the names that the master tells it to',
+    options: { faults: [], caches: true },
+    apply: () => replace(MetadataCache.prototype, 'touchEntry', () => undefined),
+  },
+  {
     name: 'replicas are not made equal before a new lease',
-    options: { faults: ['kill', 'cut', 'reset'], leaseDurationMs: 1_000 },
+    options: { faults: ['late', 'reset'], meanIntervalMs: 50 },
     apply: () => replace(Raiser.prototype, 'repair', async () => true),
   },
 ];

@@ -37,6 +37,10 @@ export interface SimulationOptions extends Partial<ClusterOptions> {
   readonly settleMs?: number;
   /** Which may happen; by default the seed chooses. */
   readonly faults?: readonly Fault[];
+  /** How long it is from one fault to the next, on average; by default the seed chooses. */
+  readonly meanIntervalMs?: number;
+  /** A host crash keeps nothing that was not flushed, instead of this and that. */
+  readonly losesAll?: boolean;
   /** Called with every line that any process logs. */
   readonly onLine?: (line: string) => void;
   /** Called with every request and response. */
@@ -138,7 +142,8 @@ class Simulation {
   }
 
   async run(): Promise<void> {
-    const { durationMs } = this.#options;
+    const { durationMs, losesAll = false } = this.#options;
+    for (const { host } of this.#cluster.members) host.disk.losesAll = losesAll;
     this.#cluster.master.start();
     for (const chunkserver of this.#cluster.chunkservers) chunkserver.start();
     await this.#makeCommonFiles();
@@ -147,7 +152,7 @@ class Simulation {
     const random = this.#world.random.fork('fault interval');
     this.#faults = new Faults(this.#cluster, {
       faults: this.#faultKinds,
-      meanIntervalMs: random.pick([400, 1_500, 4_000]),
+      meanIntervalMs: this.#options.meanIntervalMs ?? random.pick([400, 1_500, 4_000]),
       onMemoryLost: () => {
         this.#ledger.hostCrashed();
         this.#shared.hostCrashed();
