@@ -3,7 +3,7 @@
  * stands. Queries are asked again until they are answered; every mutation carries (session, sequence),
  * so asking again never does it twice.
  */
-import type { Environment, Timer } from '../environment/ports/index.js';
+import type { Counter, Environment, Timer } from '../environment/ports/index.js';
 import { errorNumber, GfsError, toGfsError } from '../protocol/errors.js';
 import { SESSION_RESULTS } from '../protocol/limits.js';
 import {
@@ -77,6 +77,7 @@ export class MasterSession {
   readonly #opened = new Set<number>();
   readonly #closedFiles = new Set<number>();
   readonly #openNow = new Set<number>();
+  readonly #calls = new Map<number, Counter>();
   #trustedUntilMs = 0;
   #observer: SessionObserver | undefined;
 
@@ -145,6 +146,7 @@ export class MasterSession {
     context: CallContext = {},
     deadline: Deadline = this.deadline(),
   ): Promise<Reply> {
+    this.#callsOf(method).add();
     return retrying(this.#environment.timers, deadline, context.signal, async () => {
       const peer = await this.#connected(deadline, context.signal);
       return (await peer.call(method, body, this.#callOptions(context, deadline))).body;
@@ -163,6 +165,7 @@ export class MasterSession {
   ): Promise<Reply> {
     const sequence = await this.#takeSequence();
     let sentUnder = 0;
+    this.#callsOf(method).add();
     const ended = this.#observer?.changing(method as Method<unknown, unknown>, body);
     try {
       const reply = await retrying(this.#environment.timers, deadline, context.signal, async () => {
@@ -211,6 +214,19 @@ export class MasterSession {
       peer.close();
     }
     for (const wake of this.#waiters) wake();
+  }
+
+  #callsOf({ number, name }: { readonly number: number; readonly name: string }): Counter {
+    let counter = this.#calls.get(number);
+    if (counter === undefined) {
+      counter = this.#environment.metrics.counter(
+        'gfs_client_master_calls_total',
+        'Questions and mutations put to the master.',
+        { method: name },
+      );
+      this.#calls.set(number, counter);
+    }
+    return counter;
   }
 
   #current(): Standing {
