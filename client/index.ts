@@ -3,9 +3,11 @@
  * metadata and to chunkservers for data (paper §2.3), and keeps no file data beyond what is on its way.
  */
 import type { Environment } from '../environment/ports/index.js';
-import { type AttributeChanges, type Attributes, SetAttributes } from '../protocol/messages/index.js';
+import { type AttributeChanges, type Attributes, Create, SetAttributes } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
+import type { ValueOf } from '../protocol/schema.js';
 import { ChunkserverConnections } from './connections.js';
+import { Creations } from './creations.js';
 import { DataVersions } from './data-versions.js';
 import { Locations } from './locations.js';
 import { Metadata } from './metadata.js';
@@ -45,6 +47,7 @@ export class GfsClient {
   readonly #parts: OpenFileParts;
   readonly #files = new Map<number, OpenFile>();
   readonly #unsynced: UnsyncedChunks;
+  readonly #creations = new Creations();
 
   private constructor(environment: Environment, options: ClientOptions, master: MasterSession) {
     const { clock } = environment;
@@ -129,9 +132,26 @@ export class GfsClient {
       // Another open of the same file may have come first meanwhile.
       file = this.#files.get(id) ?? new OpenFile(id, told.size, told.dataVersion, this.#parts);
       this.#files.set(id, file);
+      // What was told may have changed already: then it is asked for again before it is read.
+      if (this.master.caches && !isNew && this.metadata.known(id) === undefined) file.noteChangedElsewhere();
     }
     if (file.opens++ === 0) this.master.noteOpened(id);
     return file;
+  }
+
+  /** Makes a file, or opens the one that is there where that is allowed. */
+  async create(
+    request: ValueOf<typeof Create.request>,
+    context: CallContext,
+  ): Promise<{ readonly attributes: Attributes; readonly created: boolean; readonly file: OpenFile }> {
+    const askedAtMs = this.#environment.clock.monotonicMs();
+    const writes = this.#creations.areWritten;
+    const reply = await this.master.mutate(Create, { ...request, ...(writes ? { writes } : {}) }, context);
+    const { attributes, created, lease } = reply;
+    if (lease !== undefined) this.locations.keepLease(attributes.id, lease, askedAtMs);
+    const { file } = await this.openCached(attributes.id, context, created);
+    file.isNew ||= created;
+    return { attributes, created, file };
   }
 
   /** Its length and data version: as promised, or asked for together with where it begins. */
@@ -142,9 +162,9 @@ export class GfsClient {
       return { size, dataVersion };
     }
     const { ticket } = this.metadata;
+    const { moment } = this;
     const told = await this.locations.reopen(id, context, this.master.deadline());
-    if (told.attributes !== undefined)
-      this.metadata.keep(told.attributes, told.promised, ticket, this.moment);
+    if (told.attributes !== undefined) this.metadata.keep(told.attributes, told.promised, ticket, moment);
     return told;
   }
 
@@ -181,6 +201,7 @@ export class GfsClient {
     });
     if (file.opens > 0) return;
     this.#files.delete(file.id);
+    if (file.isNew) this.#creations.note(file.wasWritten);
     this.master.noteClosed(file.id);
   }
 

@@ -132,13 +132,28 @@ export class Locations {
     }
     const underWay = file.granting.get(index);
     if (underWay !== undefined) return underWay;
-    const granted = this.#requestLease(file, id, index, context, deadline, known);
+    const granted = this.#requestLease(id, index, context, deadline, known);
     file.granting.set(index, granted);
     try {
       return await granted;
     } finally {
       file.granting.delete(index);
     }
+  }
+
+  /** A lease that came with another answer. @param askedAtMs when that was asked for */
+  keepLease(id: number, lease: Lease, askedAtMs: number): void {
+    // Counted from before the question, so that ours ends first.
+    const expiresAtMs = askedAtMs + lease.remainingMs - LEASE_MARGIN_MS;
+    const file = this.#of(id);
+    remember(file.leases, lease.index, { lease, expiresAtMs });
+    remember(file.chunks, lease.index, {
+      index: lease.index,
+      handle: lease.handle,
+      version: lease.version,
+      validBytes: this.#session.chunkBytes,
+      replicas: [lease.primary, ...lease.secondaries],
+    });
   }
 
   /** Everything that is known of a file is doubtful. */
@@ -199,7 +214,6 @@ export class Locations {
   }
 
   async #requestLease(
-    file: FileLocations,
     id: number,
     index: number,
     context: CallContext,
@@ -214,16 +228,7 @@ export class Locations {
       { ...context, signal: undefined },
       deadline,
     );
-    // Counted from before the question, so that ours ends first.
-    const expiresAtMs = askedAtMs + lease.remainingMs - LEASE_MARGIN_MS;
-    remember(file.leases, index, { lease, expiresAtMs });
-    remember(file.chunks, index, {
-      index,
-      handle: lease.handle,
-      version: lease.version,
-      validBytes: this.#session.chunkBytes,
-      replicas: [lease.primary, ...lease.secondaries],
-    });
+    this.keepLease(id, lease, askedAtMs);
     return lease;
   }
 }

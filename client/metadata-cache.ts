@@ -193,10 +193,10 @@ export class MetadataCache {
   }
 
   /** The directory is as new: it has no names. */
-  keepEmpty(directory: number, ticket: number): void {
+  keepEmpty(directory: number, parent: number, ticket: number): void {
     if (this.#isTouchedSince(listingKey(directory), ticket)) return;
     this.#directories.delete(directory);
-    this.#directory(directory).complete = true;
+    this.keepListing(directory, [], parent, ticket);
   }
 
   /** A whole listing, if all of its attributes are known too. */

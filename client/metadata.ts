@@ -134,6 +134,7 @@ export class Metadata {
 
   /** @returns undefined when the node has no such attribute @throws STALE_NODE */
   async xattr(id: number, name: string, context: CallContext): Promise<Uint8Array | undefined> {
+    if (this.hasNoXattrs(id)) return undefined;
     const known = this.#trustMs > 0 ? this.#cache.xattr(id, name) : undefined;
     if (known !== undefined) return known.value;
     const { ticket } = this.#cache;
@@ -146,6 +147,12 @@ export class Metadata {
     );
     this.#cache.keepXattr(id, name, value, ticket);
     return value;
+  }
+
+  /** Whether it is known to have no extended attributes at all. */
+  hasNoXattrs(id: number): boolean {
+    const known = this.known(id);
+    return known !== undefined && known.attributes.hasXattrs !== true;
   }
 
   /** Entries from after `cookie`; all that follow where the listing is known. */
@@ -250,7 +257,7 @@ export class Metadata {
       entry: (directory, name, node) => {
         if (isOwn(`${directory}/${name}`)) cache.keepEntry(directory, name, node, ticket);
       },
-      empty: (directory) => cache.keepEmpty(directory, asked),
+      empty: (directory, parent) => cache.keepEmpty(directory, parent, asked),
       forget: (node) => cache.touchAttributes(node),
     };
   }

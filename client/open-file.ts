@@ -7,6 +7,7 @@ import {
   type Attributes,
   ExtendFile,
   SetAttributes,
+  type Written,
 } from '../protocol/messages/index.js';
 import { Appender } from './append.js';
 import type { DataVersions } from './data-versions.js';
@@ -54,6 +55,10 @@ export class OpenFile {
   readonly id: number;
   /** Held open this often. */
   opens = 0;
+  /** It was made when it was opened. */
+  isNew = false;
+  /** Data went into it from here. */
+  wasWritten = false;
   /** As the master told when it was opened, or after the last change from here. */
   dataVersion: number;
   readonly #parts: OpenFileParts;
@@ -229,19 +234,29 @@ export class OpenFile {
     return this.#inLane(async () => {
       await this.#writes.drain();
       // Also before a truncation: what the master does not know to be there it would not cut.
+      if (changes.size === undefined) return this.#setAndTellLength(changes, context);
       if (this.#changed) await this.#extend(context);
       const { attributes } = await this.#parts.session.mutate(
         SetAttributes,
         { id: this.id, changes },
         context,
       );
-      if (changes.size !== undefined) {
-        const { chunkBytes, unsynced } = this.#parts.writeBehind;
-        unsynced.cut(this.id, Math.ceil(changes.size / chunkBytes));
-        this.#parts.sharedChunks.cut(this.id, Math.ceil(changes.size / chunkBytes));
-        this.#noteReplaced(attributes);
-      }
+      const { chunkBytes, unsynced } = this.#parts.writeBehind;
+      unsynced.cut(this.id, Math.ceil(changes.size / chunkBytes));
+      this.#parts.sharedChunks.cut(this.id, Math.ceil(changes.size / chunkBytes));
+      this.#noteReplaced(attributes);
       return this.#size > attributes.size ? { ...attributes, size: this.#size } : attributes;
+    });
+  }
+
+  /** Other attributes, together with the length where the master does not know it yet. */
+  async #setAndTellLength(changes: AttributeChanges, context: CallContext): Promise<Attributes> {
+    const { session } = this.#parts;
+    if (!this.#changed)
+      return (await session.mutate(SetAttributes, { id: this.id, changes }, context)).attributes;
+    return this.#telling(async (written) => {
+      const { attributes } = await session.mutate(SetAttributes, { id: this.id, changes, written }, context);
+      return attributes;
     });
   }
 
@@ -302,6 +317,7 @@ export class OpenFile {
   }
 
   #noteChange(): void {
+    this.wasWritten = true;
     this.#changed = true;
     this.#changedAt = this.#parts.moments.next();
   }
@@ -313,25 +329,29 @@ export class OpenFile {
   }
 
   async #extend(context: CallContext, defer = false): Promise<void> {
+    await this.#telling(async (written) => {
+      const { attributes, deferred } = await this.#parts.session.mutate(
+        ExtendFile,
+        { id: this.id, ...written, ...(defer ? { defer } : {}) },
+        context,
+      );
+      if (defer) this.#mayDefer = deferred === true;
+      return attributes;
+    });
+  }
+
+  /** @param tell has the master know the length, and resolves to the attributes after it */
+  async #telling(tell: (written: Written) => Promise<Attributes>): Promise<Attributes> {
     this.#extendTimer?.cancel();
     this.#extendTimer = undefined;
     const changedAt = this.#changedAt;
-    const { attributes, deferred } = await this.#parts.session.mutate(
-      ExtendFile,
-      {
-        id: this.id,
-        size: this.#size,
-        ...(defer ? { defer } : {}),
-        mtimeSec: this.#writtenAt.sec,
-        mtimeNsec: this.#writtenAt.nsec,
-      },
-      context,
-    );
-    if (defer) this.#mayDefer = deferred === true;
+    const { sec, nsec } = this.#writtenAt;
+    const attributes = await tell({ size: this.#size, mtimeSec: sec, mtimeNsec: nsec });
     this.#noteDataVersion(attributes);
     // A write that came meanwhile has to be told too.
     if (this.#changedAt === changedAt) this.#changed = false;
     this.#changedAt = this.#parts.moments.next();
+    return this.#size > attributes.size ? { ...attributes, size: this.#size } : attributes;
   }
 
   #inLane<T>(work: () => Promise<T>): Promise<T> {

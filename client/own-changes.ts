@@ -9,7 +9,7 @@ const { Promised } = m;
 export interface Keeper {
   attributes(attributes: m.Attributes | undefined, isPromised: boolean): void;
   entry(directory: number, name: string, node: number): void;
-  empty(directory: number): void;
+  empty(directory: number, parent: number): void;
   /** It has changed, and the answer does not say how. */
   forget(node: number): void;
 }
@@ -48,7 +48,7 @@ function keepMade(keep: Keeper, body: { parent: number; name: string }, reply: M
   keep.attributes(attributes, has(promised, Promised.ATTRIBUTES));
   keep.attributes(parent, has(promised, Promised.PARENT));
   if (has(promised, Promised.ENTRIES)) keep.entry(body.parent, body.name, attributes.id);
-  if (has(promised, Promised.CONTENTS)) keep.empty(attributes.id);
+  if (has(promised, Promised.CONTENTS)) keep.empty(attributes.id, body.parent);
 }
 
 own(m.Create, { keys: ({ parent, name }) => nameKeys(parent, name), keep: keepMade });

@@ -207,8 +207,7 @@ export class GfsHandler implements FuseHandler {
       exclusive,
       umask,
     };
-    const { attributes, created } = await this.#client.master.mutate(Create, request, call);
-    const { file } = await this.#client.openCached(attributes.id, call, created);
+    const { attributes, created, file } = await this.#client.create(request, call);
     const handle = this.#files.add(file, flags);
     // Another mount may have made it between the kernel's lookup and now: then this is an open.
     if (!created && (flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);

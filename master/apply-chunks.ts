@@ -33,7 +33,7 @@ function addChunk(state: LoggedState, chunk: NewChunk): void {
   state.chunks.add(chunk);
 }
 
-export function applyChunkAdded(state: LoggedState, event: LogEventOf<'chunkAdded'>): object {
+export function applyChunkAdded(state: LoggedState, event: Omit<LogEventOf<'chunkAdded'>, 'type'>): object {
   const list = listOf(state, event.id);
   assert(list.get(event.index) === 0, `file ${event.id} has a chunk at ${event.index}`);
   const { handle, version, goal, holder, durationMs, replicas } = event;

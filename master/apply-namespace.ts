@@ -1,8 +1,8 @@
 /** How records change nodes and names. Called by apply alone. */
-import type { Attributes } from '../protocol/messages/index.js';
+import type { Attributes, Written } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
 import type { Effects } from './apply.js';
-import { dropReference } from './apply-chunks.js';
+import { applyChunkAdded, dropReference } from './apply-chunks.js';
 import { inheritGoal } from './apply-goals.js';
 import { assert } from './assert.js';
 import type { Directory, Entry } from './directory.js';
@@ -92,6 +92,7 @@ export function applyCreated(
   inheritRetention(state, parent.id, node);
   inheritGoal(state, parent.id, node);
   keepInherited(node, event);
+  if (event.chunk !== undefined) applyChunkAdded(state, { ...event.chunk, id, index: 0 });
   setModified(parent, time);
   return { attributes: node.attributes(), created: true };
 }
@@ -183,6 +184,7 @@ export function applyAttributesSet(
   effects: Effects,
 ): AttributesReply {
   const node = nodeOf(state, event.id);
+  if (event.written !== undefined) extend(node, event.written, time);
   const { mode, uid, gid, size, atimeSec, atimeNsec, mtimeSec, mtimeNsec } = event.changes;
   if (mode !== undefined) setMode(node, mode);
   if (uid !== undefined) node.uid = uid;
@@ -227,15 +229,19 @@ export function applyExtended(
   time: Timestamp,
 ): AttributesReply {
   const node = nodeOf(state, event.id);
-  node.size = Math.max(node.size, event.size);
-  node.dataVersion++;
-  const { mtimeSec = time.timeSec, mtimeNsec = time.timeNsec } = event;
-  const written = earlier({ timeSec: mtimeSec, timeNsec: mtimeNsec }, time);
-  const changed = { timeSec: node.ctimeSec, timeNsec: node.ctimeNsec };
-  node.setMtime(written.timeSec, written.timeNsec);
-  // It does not go back, even if the writer's clock is behind.
-  if (earlier(changed, written) === changed) setChanged(node, written);
+  extend(node, event, time);
   return { attributes: node.attributes() };
+}
+
+function extend(node: Node, written: Written, time: Timestamp): void {
+  node.size = Math.max(node.size, written.size);
+  node.dataVersion++;
+  const { mtimeSec = time.timeSec, mtimeNsec = time.timeNsec } = written;
+  const at = earlier({ timeSec: mtimeSec, timeNsec: mtimeNsec }, time);
+  const changed = { timeSec: node.ctimeSec, timeNsec: node.ctimeNsec };
+  node.setMtime(at.timeSec, at.timeNsec);
+  // It does not go back, even if the writer's clock is behind.
+  if (earlier(changed, at) === changed) setChanged(node, at);
 }
 
 function earlier(a: Timestamp, b: Timestamp): Timestamp {

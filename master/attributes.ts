@@ -41,9 +41,15 @@ export class NodeMutations {
         const node = findNode(this.#state, body.id);
         // Also when nothing changes, as with chown(-1, -1): that moves the ctime.
         checkChanges(node, body.changes);
-        return {
-          event: { type: 'attributesSet', id: node.id, changes: effective(node, body.changes, caller) },
-        };
+        const changes = effective(node, body.changes, caller);
+        const { written } = body;
+        if (written !== undefined) {
+          checkRegular(node);
+          checkTime(written.mtimeNsec);
+          if (changes.size !== undefined) throw new GfsError('INVALID', 'written and cut in one');
+        }
+        const event = { type: 'attributesSet', id: node.id, changes } as const;
+        return { event: written === undefined ? event : { ...event, written } };
       },
     };
   }
@@ -54,7 +60,7 @@ export class NodeMutations {
       validate: () => {
         checkRegular(findNode(this.#state, body.id));
         const { id, size, mtimeSec, mtimeNsec = 0 } = body;
-        if (mtimeNsec > MAX_NSEC) throw new GfsError('INVALID', 'a time');
+        checkTime(mtimeNsec);
         const mtime = mtimeSec === undefined ? {} : { mtimeSec, mtimeNsec };
         return { event: { type: 'extended', id, size, ...mtime } };
       },
@@ -102,6 +108,10 @@ export class NodeMutations {
 export function checkRegular(node: Node): void {
   if (node.isDirectory) throw new GfsError('IS_DIRECTORY');
   if (!node.isRegular) throw new GfsError('INVALID', `node ${node.id} is not a file`);
+}
+
+function checkTime(nsec: number | undefined): void {
+  if ((nsec ?? 0) > MAX_NSEC) throw new GfsError('INVALID', 'a time');
 }
 
 function checkChanges(node: Node, changes: AttributeChanges): void {

@@ -11,7 +11,7 @@ import type { ValueOf } from '../protocol/schema.js';
 import type { Allocator } from './allocator.js';
 import { type Answers, ASK_DEADLINE_MS, areEqual, askAll, serversOf, termsFor } from './asking.js';
 import { checkRegular } from './attributes.js';
-import type { ChunkPool } from './chunk-pool.js';
+import type { ChunkPool, FreshChunk } from './chunk-pool.js';
 import type { ChunkserverTable } from './chunkservers.js';
 import type { Goals } from './goals.js';
 import { OWN } from './journal.js';
@@ -282,8 +282,7 @@ export class Grants {
 
   /** Logs what was agreed, and tells the client. INVARIANT: the file's gate is held. */
   async #conclude(place: Place, agreement: Agreement, event: LogEvent): Promise<Lease> {
-    const { state, mutations, replicas, leases, options } = this.#parts;
-    const { handle, version, primary, members, sentAtMs } = agreement;
+    const { state, mutations } = this.#parts;
     const plan = {
       locks: () => {
         const set = new LockSet();
@@ -293,6 +292,36 @@ export class Grants {
       validate: () => ({ event }),
     };
     await mutations.run(plan, OWN, () => UNINTERRUPTED);
+    return this.#begin(place.file.id, place.index, agreement);
+  }
+
+  /** A fresh chunk with its lease, if one was made ahead: for a file that is made now in `directory`. It has to be settled. */
+  takeFresh(directory: number, near: Chunkserver['location']): FreshChunk | undefined {
+    const { pool, chunkservers, goals, options } = this.#parts;
+    if (!chunkservers.ready || chunkservers.gathering) return undefined;
+    return goals.of(directory) === options.goal ? pool.take(near) : undefined;
+  }
+
+  /** How the log tells of a fresh chunk. */
+  describeFresh(fresh: FreshChunk) {
+    const { handle, version } = fresh;
+    return { handle, version, goal: this.#parts.options.goal, ...this.#holder(fresh) };
+  }
+
+  /** A file has been logged with a fresh chunk. */
+  beginFresh(id: number, fresh: FreshChunk): Lease {
+    return this.#begin(id, 0, fresh);
+  }
+
+  /** It is in the log now, or given up. */
+  settleFresh({ handle }: FreshChunk): void {
+    this.#parts.pool.settled(handle);
+  }
+
+  /** What was agreed is logged: the lease runs. */
+  #begin(id: number, index: number, agreement: Agreement): Lease {
+    const { replicas, leases, options } = this.#parts;
+    const { handle, version, primary, members, sentAtMs } = agreement;
     const length = replicas.live(handle)[0]?.lengthBytes ?? 0;
     replicas.noteEqual(
       members.filter(({ alive }) => alive),
@@ -302,10 +331,10 @@ export class Grants {
     );
     const secondaries = members.filter((member) => member !== primary);
     const lease = leases.start(handle, version, primary, secondaries, sentAtMs, options.leaseDurationMs, {
-      id: place.file.id,
-      index: place.index,
+      id,
+      index,
     });
-    return this.#describe(place.index, lease);
+    return this.#describe(index, lease);
   }
 }
 

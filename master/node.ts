@@ -206,7 +206,9 @@ export class Node {
       ctimeSec: this.ctimeSec,
       ctimeNsec: this.ctimeNsec,
       dataVersion: this.dataVersion,
-      ...(hasAcl(this.xattrs) ? { hasAcl: true } : {}),
+      ...(this.xattrs === undefined
+        ? {}
+        : { hasXattrs: true, ...(hasAcl(this.xattrs) ? { hasAcl: true } : {}) }),
     };
   }
 
@@ -225,8 +227,8 @@ export class Node {
   }
 }
 
-function hasAcl(xattrs: ReadonlyMap<string, Uint8Array> | undefined): boolean {
-  return xattrs !== undefined && (xattrs.has(ACCESS_ACL) || xattrs.has(DEFAULT_ACL));
+function hasAcl(xattrs: ReadonlyMap<string, Uint8Array>): boolean {
+  return xattrs.has(ACCESS_ACL) || xattrs.has(DEFAULT_ACL);
 }
 
 function setOrDelete<V>(map: Map<number, V>, key: number, value: V | undefined): void {

@@ -9,6 +9,7 @@ import type { MakeCheckpoint } from './checkpointing.js';
 import { ChunkPool } from './chunk-pool.js';
 import { ChunkserverTable } from './chunkservers.js';
 import { Coherence } from './coherence.js';
+import { Creation } from './creation.js';
 import { Cutting } from './cutting.js';
 import { Drains } from './drains.js';
 import { GarbageCollector } from './garbage.js';
@@ -59,6 +60,7 @@ export interface MasterParts {
   readonly logReplicas: LogReplicas;
   readonly mutations: Mutations;
   readonly namespace: Namespace;
+  readonly creation: Creation;
   readonly nodes: NodeMutations;
   readonly cutting: Cutting;
   readonly sharing: Sharing;
@@ -223,6 +225,8 @@ export async function assemble(
     gates,
   };
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
+  const namespace = new Namespace(state, allocator, options.parentLock);
+  const grants = new Grants({ ...chunkParts, clock, logger, options });
   const reads = new Reads(state, locks, gate);
   const locations = new Locations(
     state,
@@ -243,7 +247,7 @@ export async function assemble(
     tenure,
     logReplicas,
     mutations,
-    namespace: new Namespace(state, allocator, options.parentLock),
+    namespace,
     nodes,
     cutting: new Cutting({ state, allocator, mutations, nodes, gatekeeper }),
     sharing: new Sharing(state, mutations, gatekeeper),
@@ -254,7 +258,8 @@ export async function assemble(
     chunkservers,
     leases,
     pool,
-    grants: new Grants({ ...chunkParts, clock, logger, options }),
+    grants,
+    creation: new Creation(namespace, mutations, grants),
     locations,
     replicator,
     goals,

@@ -104,7 +104,7 @@ export function registerReads(
 }
 
 function registerMutations(service: MasterService, parts: MasterParts): void {
-  const { namespace, nodes, cutting, sharing, sessions, mutations, trash, coherence } = parts;
+  const { namespace, nodes, cutting, sharing, sessions, mutations, trash, coherence, creation } = parts;
   /** A mutation that is one plan: done once per sequence. */
   const mutation = <Request, Reply>(
     method: Method<Request, Reply>,
@@ -116,7 +116,6 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
       ),
     );
   };
-  mutation(m.Create, (body, { header }) => namespace.create(body, header));
   mutation(m.Symlink, (body, { header }) => namespace.symlink(body, header));
   mutation(m.Link, (body) => namespace.link(body));
   mutation(m.Unlink, (body) => namespace.unlink(body));
@@ -127,6 +126,11 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
   mutation(m.Purge, (body, { header }) => trash.purge(body, header));
   mutation(m.SetRetention, (body) => trash.setRetention(body));
   service
+    .answer(m.Create, (body, request) =>
+      sessions.once(m.Create, request, (origin) =>
+        creation.create(body, request, origin, sessions.placeOf(request.header.session).location),
+      ),
+    )
     .answer(m.ExtendFile, async (body, request) => {
       const reply = await sessions.once(m.ExtendFile, request, (origin) =>
         mutations.run(nodes.extend(body), origin, () => request.signal),

@@ -39,7 +39,7 @@ export function touchedBy(state: LoggedState, event: LogEvent): Touched | undefi
       };
     }
     case 'attributesSet':
-      return event.changes.size === undefined
+      return event.changes.size === undefined && event.written === undefined
         ? { attributes: [event.id], entries: [] }
         : { attributes: [], data: event.id, entries: [] };
     case 'extended':

@@ -12,6 +12,7 @@ import {
   nameCodec,
   nodeIdCodec,
   pathCodec,
+  writtenCodec,
 } from './messages/types.js';
 import {
   bool,
@@ -68,6 +69,8 @@ export const eventCodec = variant({
       /** What the default ACL of the directory gave it. */
       accessAcl: optional(bytes(MAX_XATTR_VALUE_BYTES)),
       defaultAcl: optional(bytes(MAX_XATTR_VALUE_BYTES)),
+      /** Of a file that is about to be written: its first chunk, leased. */
+      chunk: optional(struct({ handle: chunkHandleCodec, version: u53, goal: u32, ...leaseFields })),
     }),
   },
   linked: { number: 11, body: struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }) },
@@ -85,7 +88,15 @@ export const eventCodec = variant({
     }),
   },
   /** A `size` cuts chunks: those past it leave the file, the one it falls into gets a pending truncation. */
-  attributesSet: { number: 14, body: struct({ id: nodeIdCodec, changes: attributeChangesCodec }) },
+  attributesSet: {
+    number: 14,
+    body: struct({
+      id: nodeIdCodec,
+      changes: attributeChangesCodec,
+      /** The file was written to before, and is at least this long. */
+      written: optional(writtenCodec),
+    }),
+  },
   extended: {
     number: 15,
     body: struct({

@@ -32,6 +32,7 @@ import {
   nodeIdCodec,
   pathCodec,
   serverCodec,
+  writtenCodec,
 } from './types.js';
 
 const empty = struct({});
@@ -101,7 +102,12 @@ export const GetAttributes = method(22, 'getAttributes', struct({ id: nodeIdCode
 export const SetAttributes = method(
   23,
   'setAttributes',
-  struct({ id: nodeIdCodec, changes: attributeChangesCodec }),
+  struct({
+    id: nodeIdCodec,
+    changes: attributeChangesCodec,
+    /** Written before: as `size` of ExtendFile. Not together with a `size` among the changes. */
+    written: optional(writtenCodec),
+  }),
   promisedReply,
 );
 
@@ -150,12 +156,16 @@ export const Create = method(
     exclusive: bool,
     /** Taken from the mode, but where the directory has a default ACL, which then decides. */
     umask: optional(u32),
+    /** It will be written to: the lease of its first chunk is welcome. */
+    writes: optional(bool),
   }),
   struct({
     attributes: attributesCodec,
     created: bool,
     promised,
     parent: optional(attributesCodec),
+    /** Of its first chunk, where one was ready. */
+    lease: optional(leaseCodec),
   }),
 );
 

@@ -45,6 +45,8 @@ export const attributesCodec = struct({
   dataVersion: optional(u53),
   /** It has ACLs, of its own or for what is made in it. */
   hasAcl: optional(bool),
+  /** It has extended attributes of any kind; where it has none, nobody need ask for one. */
+  hasXattrs: optional(bool),
 });
 export type Attributes = ValueOf<typeof attributesCodec>;
 
@@ -92,6 +94,10 @@ export const entryCodec = struct({
   attributes: attributesCodec,
 });
 export type DirectoryEntry = ValueOf<typeof entryCodec>;
+
+/** What was written to a file: it is at least this long. Without a time, or with a later one, it is when that is logged. */
+export const writtenCodec = struct({ size: u53, mtimeSec: optional(int), mtimeNsec: optional(u32) });
+export type Written = ValueOf<typeof writtenCodec>;
 
 /** Only what is given changes. Times come in pairs, `atimeSec` with `atimeNsec`; `ctime` is always the master's. */
 export const attributeChangesCodec = struct({
