@@ -15,6 +15,7 @@ import { Dropper, excessOf } from './dropper.js';
 import { Failures } from './failures.js';
 import { type Choice, chooseRoute, type Route } from './plan.js';
 import { MAX_QUEUED, ReplicationQueue } from './queue.js';
+import { type Move, Rebalancer } from './rebalancer.js';
 import { Slots } from './slots.js';
 import { isDue, LAST_COPY_SHARE, type Standing, standingOf, urgencyOf } from './standing.js';
 
@@ -52,6 +53,7 @@ export class Replicator {
   readonly #queue = new ReplicationQueue();
   readonly #failures = new Failures();
   readonly #dropper: Dropper;
+  readonly #rebalancer: Rebalancer;
   /** Chunks that a clone is under way of. */
   readonly #active = new Set<number>();
   readonly #excess = new Set<number>();
@@ -67,16 +69,21 @@ export class Replicator {
   readonly #clonedBytes: Counter;
   readonly #failed: Counter;
   readonly #dropped: Counter;
+  readonly #moved: Counter;
 
   constructor(parts: ReplicatorParts) {
     this.#parts = parts;
     this.#dropper = new Dropper(parts, (chunkserver) => this.isLeaving(chunkserver));
+    this.#rebalancer = new Rebalancer(parts, this.slots, parts.options.replication, (chunkserver) =>
+      this.isLeaving(chunkserver),
+    );
     const { metrics, chunkservers } = parts;
     const counter = (name: string, help: string) => metrics.counter(`gfs_master_${name}_total`, help);
     this.#cloned = counter('chunks_cloned', 'Clones that became replicas');
     this.#clonedBytes = counter('cloned_bytes', 'Bytes that clones sent over the network');
     this.#failed = counter('clones_failed', 'Clones that failed and are tried again');
     this.#dropped = counter('replicas_dropped', 'Replicas dropped because there were more than the goal');
+    this.#moved = counter('chunks_moved', 'Chunks moved to even out how full servers are');
     chunkservers.onChange = () => this.changed();
     chunkservers.onDoubt = (handle) => this.#doubt(handle);
   }
@@ -169,6 +176,7 @@ export class Replicator {
       void this.#census();
     this.#pump();
     this.#dropExcess();
+    this.#rebalance();
   }
 
   #standing(chunk: ChunkState): Standing {
@@ -379,6 +387,42 @@ export class Replicator {
     else logger.warn(fields, 'a clone failed and will be tried again');
     // Where it will not go on, what was fetched is not kept.
     if (this.#failures.get(handle)?.resumeAt !== to && target.alive) target.deletions.add(handle);
+  }
+
+  /** While nothing needs to be healed, servers are made equally full. */
+  #rebalance(): void {
+    const isHealing = this.#queue.size > 0 || this.#counting || this.#figures.belowGoal > 0;
+    if (!this.#isOn || isHealing) return;
+    while (this.slots.total < this.#parts.options.replication.maxClones) {
+      const move = this.#rebalancer.next((handle) => this.#active.has(handle) || this.#excess.has(handle));
+      if (move === undefined) return;
+      void this.#move(move);
+    }
+  }
+
+  async #move(move: Move): Promise<void> {
+    const { handle, source, from, target } = move;
+    const { replicas, logger } = this.#parts;
+    const release = this.slots.take(source, target);
+    const end = this.#rebalancer.begin(move);
+    let hasMoved = false;
+    this.#active.add(handle);
+    try {
+      const isStillThere = (): boolean => from.alive && replicas.find(from, handle) !== undefined;
+      this.#clonedBytes.add(await new CloneJob(this.#parts, handle, source, target).run(isStillThere));
+      this.#moved.add();
+      this.#dropped.add(await this.#dropper.drop(handle, from));
+      hasMoved = true;
+    } catch (err) {
+      logger.debug({ handle, err }, 'a chunk was not moved');
+      if (target.alive && replicas.find(target, handle) === undefined) target.deletions.add(handle);
+    } finally {
+      end(hasMoved);
+      release();
+      this.#active.delete(handle);
+      this.#again(handle);
+      if (hasMoved) this.#rebalance();
+    }
   }
 
   #dropExcess(): void {

@@ -63,11 +63,10 @@ export class TestChunkserver {
   }
 
   get space(): m.Space {
-    return {
-      totalBytes: 100 * GIGABYTE,
-      availableBytes: this.availableBytes,
-      usedBytes: 100 * GIGABYTE - this.availableBytes,
-    };
+    let availableBytes = this.availableBytes;
+    for (const { lengthBytes } of this.chunks.values()) availableBytes -= lengthBytes;
+    const totalBytes = 100 * GIGABYTE;
+    return { totalBytes, availableBytes, usedBytes: totalBytes - availableBytes };
   }
 
   async register(): Promise<void> {

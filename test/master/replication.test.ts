@@ -339,3 +339,60 @@ t.test(
     t.same((await client.call(m.GetStatus, {})).replication?.drains, []);
   },
 );
+
+t.test('rebalancing: a new server is filled slowly; goal and racks hold at every step', async (t) => {
+  const racks = ['a', 'b', 'c', 'c'];
+  const { world, client, chunkservers, readable, file } = await cluster(
+    3,
+    (at) => ({ rack: racks[at] as string, cloneMs: 400 }),
+    { leaseDurationMs: 2_000, chunkBytes: 1024 ** 3 },
+  );
+  const files = [];
+  for (let at = 0; at < 60; at++) files.push(await file(`f${at}`));
+  for (const each of chunkservers) for (const chunk of each.chunks.values()) chunk.lengthBytes = 1024 ** 3;
+  await world.runFor(10_000);
+  const fourth = await TestChunkserver.start(world, 'cs3', { rack: 'c', cloneMs: 400 });
+  chunkservers.push(fourth);
+  const use = (each: TestChunkserver): number => each.space.usedBytes / each.space.totalBytes;
+  let most = 0;
+  for (let second = 0; second < 60; second++) {
+    for (const each of chunkservers) await each.heartbeat();
+    await world.runFor(1_000);
+    most = Math.max(most, ...chunkservers.map(({ mostCloning }) => mostCloning));
+    const [some] = files.slice(second, second + 1);
+    if (some !== undefined) t.equal((await readable(some.id)).length, 3);
+  }
+  await world.runFor(10_000);
+  const uses = chunkservers.map(use);
+  // The new one stands in a rack that has one already: what the other racks have stays there.
+  const inRack = uses.slice(2);
+  t.ok(Math.max(...inRack) - Math.min(...inRack) <= 0.05, uses.join(' '));
+  t.ok(most <= 2, `${most} at once`);
+  for (const { id } of files) {
+    const servers = await readable(id);
+    t.equal(new Set(servers.map((serverId) => racks[Number(serverId.slice(2))])).size, 3, 'on three racks');
+  }
+  t.equal((await client.call(m.GetStatus, {})).replication?.belowGoal, 0);
+});
+
+t.test('rebalancing: without racks all servers end within five points of each other', async (t) => {
+  const { world, chunkservers, file } = await cluster(3, () => ({ cloneMs: 50 }), {
+    leaseDurationMs: 2_000,
+    chunkBytes: 1024 ** 3,
+  });
+  for (let at = 0; at < 60; at++) await file(`f${at}`);
+  for (const each of chunkservers) for (const chunk of each.chunks.values()) chunk.lengthBytes = 1024 ** 3;
+  await world.runFor(10_000);
+  for (const name of ['cs3', 'cs4']) chunkservers.push(await TestChunkserver.start(world, name));
+  for (let second = 0; second < 90; second++) {
+    for (const each of chunkservers) await each.heartbeat();
+    await world.runFor(1_000);
+  }
+  const uses = chunkservers.map(({ space }) => space.usedBytes / space.totalBytes);
+  t.ok(Math.max(...uses) - Math.min(...uses) <= 0.05, uses.join(' '));
+  t.equal(
+    chunkservers.reduce((sum, { chunks }) => sum + chunks.size, 0),
+    180,
+    'and no replica more or less',
+  );
+});
