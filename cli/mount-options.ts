@@ -29,7 +29,8 @@ type Reader = (options: Building, value: string | undefined, name: string) => vo
 /** mount(2) flags, handed on. */
 const KERNEL_FLAGS = [
   ...['suid', 'nosuid', 'dev', 'nodev', 'exec', 'noexec', 'atime', 'noatime', 'relatime', 'norelatime'],
-  ...['strictatime', 'diratime', 'nodiratime', 'sync', 'async', 'dirsync', 'lazytime'],
+  ...['strictatime', 'nostrictatime', 'diratime', 'nodiratime', 'lazytime', 'nolazytime'],
+  ...['sync', 'async', 'dirsync'],
 ];
 /** What fstab holds for others than us. */
 const IGNORED = [

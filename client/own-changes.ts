@@ -97,6 +97,8 @@ own(m.PunchHole, { keys: ({ id }) => [id] });
 own(m.SetXattr, { keys: ({ id }) => [id] });
 own(m.RemoveXattr, { keys: ({ id }) => [id] });
 own(m.Snapshot, { keys: ({ parent, name }) => nameKeys(parent, name), behindKernel: true });
+// Times of access are shown by whoever noted them, whatever is kept here.
+own(m.NoteAccess, { keys: () => [] });
 // A lease changes nothing that is kept here.
 own(m.GetLease, { keys: () => [] });
 

@@ -24,6 +24,7 @@ import {
   Unlink,
 } from '../protocol/messages/index.js';
 import { callContext } from './access.js';
+import { AccessTimes } from './access-times.js';
 import { GfsDirectories } from './gfs-directories.js';
 import { GfsFiles } from './gfs-files.js';
 import {
@@ -55,6 +56,8 @@ import { requireStored } from './stored-xattrs.js';
 import { getVirtualXattr, isVirtualXattr, removeVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
 
 const STATFS_BLOCK_BYTES = 4096;
+/** In place of an offset in what the kernel shall forget of a file: no data. */
+const ATTRIBUTES_ALONE = -1;
 
 export class GfsHandler implements FuseHandler {
   readonly #environment: Environment;
@@ -65,6 +68,8 @@ export class GfsHandler implements FuseHandler {
   readonly #directories: GfsDirectories;
   readonly #acls: boolean;
   readonly #copies: KernelCopies;
+  readonly #accessTimes: AccessTimes;
+  readonly #directoryAccessTimes: boolean;
 
   /** The directory of the cluster that the mount shows. */
   readonly rootId: number;
@@ -77,6 +82,8 @@ export class GfsHandler implements FuseHandler {
     this.#powers = new Powers(client, options, this.#inodes);
     this.#acls = options.acls;
     this.#files = new GfsFiles(client, this.#powers);
+    this.#accessTimes = new AccessTimes(environment, client, options.accessTimes);
+    this.#directoryAccessTimes = options.directoryAccessTimes;
     this.#copies = new KernelCopies(client.metadata, this.#inodes, options);
     this.#directories = new GfsDirectories(client, this.#inodes, (parent, { name, attributes }, askedAt) =>
       this.#entry(parent, name, attributes, askedAt),
@@ -110,6 +117,11 @@ export class GfsHandler implements FuseHandler {
     return this.#entry(directory, name, attributes, askedAt);
   }
 
+  /** Before the end: what the master has not heard of is told. */
+  settle(): Promise<void> {
+    return this.#accessTimes.settle();
+  }
+
   /** Nothing is kept for an inode that is not open. */
   forget(): void {}
 
@@ -120,12 +132,14 @@ export class GfsHandler implements FuseHandler {
 
   async setattr(context: Context, inode: Inode, update: AttributeUpdate): Promise<AttributeReply> {
     const id = this.#inodes.toNode(inode);
+    if (update.atime !== undefined) this.#accessTimes.forget(id);
     const attributes = await this.#client.setAttributes(id, this.#changes(update), callContext(context));
     return this.#attributeReply(attributes);
   }
 
   async readlink(context: Context, inode: Inode): Promise<ByteString> {
     const id = this.#inodes.toNode(inode);
+    this.#accessTimes.note(id);
     return (await this.#client.master.query(ReadLink, { id }, callContext(context))).target;
   }
 
@@ -220,10 +234,14 @@ export class GfsHandler implements FuseHandler {
     const { file, isUnchanged } = await this.#client.openCached(id, call);
     const handle = this.#files.add(file, flags);
     if ((flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
+    // What is in the page cache the kernel reads without asking.
+    if (isUnchanged && (flags & OpenFlags.ACCMODE) === OpenFlags.RDONLY && this.#accessTimes.note(id))
+      await this.#powers.kernel?.invalidateInode?.(inode, ATTRIBUTES_ALONE, 0);
     return this.#openReply(handle, flags, isUnchanged);
   }
 
-  read(context: Context, _inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply> {
+  read(context: Context, inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply> {
+    this.#accessTimes.note(this.#inodes.toNode(inode));
     return this.#files.read(context, handle, offset, length);
   }
 
@@ -287,12 +305,13 @@ export class GfsHandler implements FuseHandler {
 
   readdir(
     context: Context,
-    _inode: Inode,
+    inode: Inode,
     handle: number,
     cookie: number,
     plus: boolean,
     limit: number,
   ): Promise<readonly DirectoryEntryReply[]> {
+    if (this.#directoryAccessTimes) this.#accessTimes.note(this.#inodes.toNode(inode));
     return this.#directories.read(context, handle, cookie, plus, limit);
   }
 
@@ -415,7 +434,8 @@ export class GfsHandler implements FuseHandler {
 
   #shown(attributes: Attributes): Attributes {
     const id = this.#inodes.toInode(attributes.id);
-    return id === attributes.id ? attributes : { ...attributes, id };
+    const now = this.#accessTimes.correct(attributes);
+    return id === now.id ? now : { ...now, id };
   }
 
   /**

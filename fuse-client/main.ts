@@ -17,6 +17,7 @@ class MountDaemon implements Daemon {
   #noteEnded!: () => void;
   #client: GfsClient | undefined;
   #mount: Mount | undefined;
+  #handler: GfsHandler | undefined;
 
   constructor(environment: Environment, options: MountProgramOptions) {
     this.#environment = environment;
@@ -41,6 +42,7 @@ class MountDaemon implements Daemon {
       const served = withDotGfs(handler, environment, this.#client, this.#options, identity, handler.rootId);
       this.#mount = await chosen.mount(served, this.#options);
       handler.attach(this.#mount);
+      this.#handler = handler;
     } catch (error) {
       await this.#client.shutdown();
       throw error;
@@ -52,6 +54,7 @@ class MountDaemon implements Daemon {
   /** Detaches the mount, sends what is still on its way, ends the session. */
   async stop(): Promise<void> {
     await this.#mount?.unmount();
+    await this.#handler?.settle();
     await this.#client?.shutdown();
   }
 }

@@ -1,4 +1,5 @@
 import type { ClientOptions } from '../client/index.js';
+import type { AccessTimePolicy } from './access-times.js';
 
 export interface HandlerOptions {
   /** The directory of the cluster that the mount shows, as a path from its root. */
@@ -10,6 +11,9 @@ export interface HandlerOptions {
   readonly attributeTtlMs: number;
   /** POSIX ACLs are stored and, by the kernel, enforced. */
   readonly acls: boolean;
+  readonly accessTimes: AccessTimePolicy;
+  /** Those of directories too. */
+  readonly directoryAccessTimes: boolean;
 }
 
 export interface MountProgramOptions extends HandlerOptions {
@@ -29,6 +33,8 @@ export const mountDefaults = {
   entryTtlMs: 2_000,
   attributeTtlMs: 2_000,
   acls: true,
+  accessTimes: 'relatime',
+  directoryAccessTimes: true,
   binding: 'kernel',
   readOnly: false,
   allowOther: true,

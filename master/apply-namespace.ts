@@ -244,6 +244,17 @@ function extend(node: Node, written: Written, time: Timestamp): void {
   if (earlier(changed, at) === changed) setChanged(node, at);
 }
 
+/** Nothing was validated: a node may have gone meanwhile. */
+export function applyAccessed(state: LoggedState, event: LogEventOf<'accessed'>): object {
+  for (const { id, sec, nsec } of event.items) {
+    const node = state.nodes.get(id);
+    if (node === undefined) continue;
+    const { atimeSec, atimeNsec } = node;
+    if (sec > atimeSec || (sec === atimeSec && nsec > atimeNsec)) node.setAtime(sec, nsec);
+  }
+  return {};
+}
+
 function earlier(a: Timestamp, b: Timestamp): Timestamp {
   return a.timeSec < b.timeSec || (a.timeSec === b.timeSec && a.timeNsec <= b.timeNsec) ? a : b;
 }

@@ -11,6 +11,7 @@ import { applyChunkAdded, applyChunkCopied, applyLeaseGranted, applyVersionRaise
 import { applyChunkGoalsSet, applyGoalSet } from './apply-goals.js';
 import { applyLogReplicaAdded, applyTermBegun } from './apply-log-replicas.js';
 import {
+  applyAccessed,
   applyAttributesSet,
   applyCreated,
   applyExtended,
@@ -106,6 +107,8 @@ function applyEvent(state: LoggedState, record: LogRecord, event: LogEvent, effe
       return applyChunksShared(state, event, record, effects);
     case 'aclSet':
       return applyAclSet(state, event, record);
+    case 'accessed':
+      return applyAccessed(state, event);
     case 'punched':
       return applyPunched(state, event, record, effects);
     case 'termBegun':

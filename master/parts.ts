@@ -53,6 +53,7 @@ export interface MasterParts {
   readonly superblock: Superblock;
   readonly state: LoggedState;
   readonly log: OperationLog;
+  readonly journal: Journal;
   readonly checkpointer: Checkpointer;
   /** Whether the log takes records, as far as its replicas go. */
   readonly gate: LogGate;
@@ -242,6 +243,7 @@ export async function assemble(
     superblock,
     state,
     log,
+    journal,
     checkpointer,
     gate,
     tenure,

@@ -104,7 +104,8 @@ export function registerReads(
 }
 
 function registerMutations(service: MasterService, parts: MasterParts): void {
-  const { namespace, nodes, cutting, sharing, sessions, mutations, trash, coherence, creation } = parts;
+  const { namespace, nodes, cutting, sharing, sessions, mutations, trash, coherence, creation, journal } =
+    parts;
   /** A mutation that is one plan: done once per sequence. */
   const mutation = <Request, Reply>(
     method: Method<Request, Reply>,
@@ -116,6 +117,9 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
       ),
     );
   };
+  service.answer(m.NoteAccess, ({ items }, request) =>
+    sessions.once(m.NoteAccess, request, (origin) => journal.commit({ type: 'accessed', items }, origin)),
+  );
   mutation(m.Symlink, (body, { header }) => namespace.symlink(body, header));
   mutation(m.Link, (body) => namespace.link(body));
   mutation(m.Unlink, (body) => namespace.unlink(body));

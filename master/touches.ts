@@ -60,6 +60,8 @@ export function touchedBy(state: LoggedState, event: LogEvent): Touched | undefi
     case 'handlesReserved':
     case 'retentionSet':
     case 'reclaimed':
+    // A mount shows its own at once; that others have read something may become known later.
+    case 'accessed':
       return undefined;
   }
 }

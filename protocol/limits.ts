@@ -22,6 +22,8 @@ export const MAX_NAME_BYTES = 255;
 export const MAX_PATH_BYTES = 4096;
 export const MAX_XATTR_NAME_BYTES = 255;
 export const MAX_XATTR_VALUE_BYTES = 64 * KIB;
+/** Times of access that are told at once. */
+export const MAX_ACCESSES = 4096;
 export const MAX_XATTRS_PER_NODE = 256;
 export const MAX_LINKS = 65_000;
 export const MAX_GROUPS = 256;

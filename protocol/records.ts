@@ -4,9 +4,10 @@
  * and cannot fail.
  */
 
-import { MAX_XATTR_NAME_BYTES, MAX_XATTR_VALUE_BYTES } from './limits.js';
+import { MAX_ACCESSES, MAX_XATTR_NAME_BYTES, MAX_XATTR_VALUE_BYTES } from './limits.js';
 import { commitRuleCodec, memberCodec } from './messages/log-replication.js';
 import {
+  accessCodec,
   attributeChangesCodec,
   chunkHandleCodec,
   nameCodec,
@@ -191,6 +192,8 @@ export const eventCodec = variant({
       mode: optional(u32),
     }),
   },
+  /** Nodes were read: each time that is later than the node's atime takes its place. */
+  accessed: { number: 103, body: struct({ items: list(accessCodec, MAX_ACCESSES) }) },
   /** The chunks from `index` to before `end` have left the file: a hole. */
   punched: { number: 101, body: struct({ id: nodeIdCodec, index: u53, end: u53 }) },
   /** A master begins to serve: records from `sequence` on are of its term, and wait for log replicas as `commit` says. */

@@ -101,11 +101,26 @@ function programOptions(
     attributeTtlMs: options.attributeTtlMs ?? DEFAULT_TTL_MS,
     // The kernel that enforces ACLs checks permissions altogether; fuse-native cannot tell it to.
     acls: options.acls && options.defaultPermissions && options.binding === 'kernel',
+    ...accessTimesOf(options),
     binding: options.binding,
     readOnly: options.readOnly,
     allowOther: options.allowOther,
     defaultPermissions: options.defaultPermissions,
     extra: options.extra,
+  };
+}
+
+/** mount(8): relatime, unless the last that is said of atime is something else. */
+function accessTimesOf({
+  extra,
+  readOnly,
+}: MountOptions): Pick<MountProgramOptions, 'accessTimes' | 'directoryAccessTimes'> {
+  const last = (...names: string[]) => extra.findLast((option) => names.includes(option));
+  const said = last('atime', 'noatime', 'relatime', 'norelatime', 'strictatime', 'lazytime');
+  const policy = said === 'noatime' || said === 'strictatime' ? said : 'relatime';
+  return {
+    accessTimes: readOnly ? 'noatime' : policy,
+    directoryAccessTimes: last('diratime', 'nodiratime') !== 'nodiratime',
   };
 }
 

@@ -24,10 +24,15 @@ const flagOptions: Readonly<Record<string, number>> = {
   async: -(1 << 4),
   dirsync: 1 << 7,
   noatime: 1 << 10,
+  atime: -(1 << 10),
   nodiratime: 1 << 11,
+  diratime: -(1 << 11),
   relatime: 1 << 21,
+  norelatime: -(1 << 21),
   strictatime: 1 << 24,
+  nostrictatime: -(1 << 24),
   lazytime: 1 << 25,
+  nolazytime: -(1 << 25),
 };
 
 /** In /etc/fstab for others than the file system. */

@@ -1,5 +1,6 @@
 /** What a client asks of the master. Mutations carry (session, sequence) in their header. */
 import {
+  MAX_ACCESSES,
   MAX_CHUNKS_PER_REPLY,
   MAX_DIRECTORY_PAGE,
   MAX_XATTR_NAME_BYTES,
@@ -22,6 +23,7 @@ import {
   type ValueOf,
 } from '../schema.js';
 import {
+  accessCodec,
   attributeChangesCodec,
   attributesCodec,
   chunkCodec,
@@ -314,6 +316,17 @@ export const ShareChunks = method(
   'shareChunks',
   struct({ source: nodeIdCodec, index: u53, id: nodeIdCodec, toIndex: u53, bytes: u53 }),
   struct({ bytes: u53, attributes: attributesCodec }),
+);
+
+/**
+ * Files and directories were read at these times. A time counts by relatime's rule, as the client has already
+ * seen: where it is later than the one that is there. Nodes that are gone are passed over.
+ */
+export const NoteAccess = method(
+  182,
+  'noteAccess',
+  struct({ items: list(accessCodec, MAX_ACCESSES) }),
+  empty,
 );
 
 /** Whole chunks of a file become holes, all zeros; its length stays. @throws STALE_NODE, IS_DIRECTORY, INVALID */

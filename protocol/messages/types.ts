@@ -99,6 +99,9 @@ export type DirectoryEntry = ValueOf<typeof entryCodec>;
 export const writtenCodec = struct({ size: u53, mtimeSec: optional(int), mtimeNsec: optional(u32) });
 export type Written = ValueOf<typeof writtenCodec>;
 
+/** A node was read, then. */
+export const accessCodec = struct({ id: nodeIdCodec, sec: int, nsec: uint(999_999_999) });
+
 /** Only what is given changes. Times come in pairs, `atimeSec` with `atimeNsec`; `ctime` is always the master's. */
 export const attributeChangesCodec = struct({
   mode: optional(u32),

@@ -1,0 +1,113 @@
+/**
+ * When files were last read: the kernel leaves atime to the file system. By relatime's rule, as local disks
+ * have it: only where the last read would else be older than the last change, or than a day. The master
+ * hears of it a moment later, of many files at once; this mount shows it at once.
+ */
+import { LRUCache } from 'lru-cache';
+import type { GfsClient } from '../client/index.js';
+import type { Environment, Timer, WallTime } from '../environment/ports/index.js';
+import { MAX_ACCESSES } from '../protocol/limits.js';
+import { type Attributes, NoteAccess } from '../protocol/messages/index.js';
+
+const TELL_DELAY_MS = 1_000;
+const DAY_SEC = 24 * 3600;
+/** Reads that are shown here before the attributes from the master say so. */
+const MAX_REMEMBERED = 65_536;
+
+export type AccessTimePolicy = 'relatime' | 'strictatime' | 'noatime';
+
+interface Access {
+  readonly time: WallTime;
+  /** Of the node when the master had been told; undefined before. */
+  readonly ctime: WallTime | undefined;
+}
+
+export class AccessTimes {
+  readonly #environment: Environment;
+  readonly #client: GfsClient;
+  readonly #policy: AccessTimePolicy;
+  readonly #shown = new LRUCache<number, Access>({ max: MAX_REMEMBERED });
+  readonly #pending = new Map<number, WallTime>();
+  #timer: Timer | undefined;
+
+  constructor(environment: Environment, client: GfsClient, policy: AccessTimePolicy) {
+    this.#environment = environment;
+    this.#client = client;
+    this.#policy = policy;
+  }
+
+  /** It is being read. @returns whether its atime is another one now */
+  note(id: number): boolean {
+    if (this.#policy === 'noatime') return false;
+    const time = this.#environment.clock.wallTime();
+    const known = this.#client.metadata.known(id)?.attributes;
+    if (this.#policy === 'relatime' && !this.#isDue(id, known, time)) return false;
+    this.#shown.set(id, { time, ctime: undefined });
+    this.#pending.set(id, time);
+    this.#timer ??= this.#environment.timers.after(TELL_DELAY_MS, () => {
+      this.#timer = undefined;
+      void this.tell();
+    });
+    if (this.#pending.size >= MAX_ACCESSES) void this.tell();
+    return true;
+  }
+
+  /** Without attributes at hand the master decides; it is asked once, and then again only after a change. */
+  #isDue(id: number, known: Attributes | undefined, now: WallTime): boolean {
+    if (known === undefined) return !this.#shown.has(id);
+    const { atimeSec, atimeNsec, mtimeSec, mtimeNsec, ctimeSec, ctimeNsec } = this.correct(known);
+    return (
+      !isAfter(atimeSec, atimeNsec, mtimeSec, mtimeNsec) ||
+      !isAfter(atimeSec, atimeNsec, ctimeSec, ctimeNsec) ||
+      now.sec - atimeSec >= DAY_SEC
+    );
+  }
+
+  /** Its times were set: what was read before does not count. */
+  forget(id: number): void {
+    this.#shown.delete(id);
+    this.#pending.delete(id);
+  }
+
+  /** The attributes with what was read here and the master need not have told yet. */
+  correct(attributes: Attributes): Attributes {
+    const access = this.#shown.get(attributes.id);
+    if (access === undefined) return attributes;
+    const { time, ctime } = access;
+    const isOlder = isAfter(time.sec, time.nsec, attributes.atimeSec, attributes.atimeNsec);
+    // Since the master knows, a change may have set an earlier time.
+    const isChanged =
+      ctime !== undefined && (ctime.sec !== attributes.ctimeSec || ctime.nsec !== attributes.ctimeNsec);
+    if (!isOlder || isChanged) return attributes;
+    return { ...attributes, atimeSec: time.sec, atimeNsec: time.nsec };
+  }
+
+  /** Tells the master what it has not heard of. A failure loses times of access, nothing else. */
+  async tell(): Promise<void> {
+    const told = [...this.#pending].slice(0, MAX_ACCESSES);
+    if (told.length === 0) return;
+    for (const [id] of told) this.#pending.delete(id);
+    const items = told.map(([id, { sec, nsec }]) => ({ id, sec, nsec }));
+    try {
+      await this.#client.master.mutate(NoteAccess, { items });
+    } catch (err) {
+      this.#environment.logger.warn({ err, files: items.length }, 'times of access are lost');
+    }
+    for (const [id, time] of told) {
+      const known = this.#client.metadata.known(id)?.attributes;
+      if (this.#shown.get(id)?.time !== time) continue;
+      if (known === undefined) continue;
+      this.#shown.set(id, { time, ctime: { sec: known.ctimeSec, nsec: known.ctimeNsec } });
+    }
+  }
+
+  /** Before the end. */
+  async settle(): Promise<void> {
+    this.#timer?.cancel();
+    while (this.#pending.size > 0) await this.tell();
+  }
+}
+
+function isAfter(sec: number, nsec: number, thanSec: number, thanNsec: number): boolean {
+  return sec > thanSec || (sec === thanSec && nsec > thanNsec);
+}
