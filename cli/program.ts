@@ -221,6 +221,17 @@ function addConfig(program: Command): void {
     .action(async (file) => (await import('./commands/config.js')).check(file));
   addConfigurationFlags(
     config
+      .command('backup')
+      .description(
+        'Copies the configuration, the superblock, the newest checkpoint and the log after it into a dated directory, while the master runs.',
+      )
+      .argument('[dir]', 'where that directory is made', '.')
+      .option('-d, --data <dir>', "the master's data directory (default: from the configuration)")
+      .option('--no-log', 'without the operation log: what is newer than the checkpoint is not in it')
+      .option('--json', 'print JSON'),
+  ).action(async (directory, flags) => (await import('./commands/backup.js')).backup(directory, flags));
+  addConfigurationFlags(
+    config
       .command('show')
       .description('Prints every key with the value that counts, and where it comes from, as TOML.')
       .option('--json', 'print JSON: sizes in bytes, times in milliseconds'),

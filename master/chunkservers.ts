@@ -26,8 +26,6 @@ import type { ChunkState, LoggedState } from './state.js';
 const MAX_CHUNKSERVERS = 4096;
 const MAX_DROPS_PER_HEARTBEAT = 1024;
 const POLL_MS = 50;
-/** Below this share of all space deleted files are given up early. */
-const LOW_SPACE_SHARE = 0.1;
 
 export interface ChunkserverParts {
   readonly state: LoggedState;
@@ -116,7 +114,7 @@ export class ChunkserverTable {
 
   /** Whether space runs out: little is left in all, or too few servers could take another chunk. */
   get short(): boolean {
-    const { goal, chunkBytes } = this.#parts.options;
+    const { goal, chunkBytes, spaceLow } = this.#parts.options;
     let total = 0;
     let available = 0;
     let roomy = 0;
@@ -125,7 +123,7 @@ export class ChunkserverTable {
       available += space.availableBytes;
       if (space.availableBytes >= 2 * chunkBytes) roomy++;
     }
-    return available < LOW_SPACE_SHARE * total || roomy < Math.min(goal, this.active.length);
+    return available < spaceLow * total || roomy < Math.min(goal, this.active.length);
   }
 
   /** Everyone heard of in this life, the dead too. */

@@ -39,6 +39,7 @@ export class GarbageCollector {
   readonly #expedited = new Set<number>();
   readonly #deleting = new Set<Chunkserver>();
   #reclaiming = false;
+  #wasShort = false;
   #cursor: IterableIterator<DeletedNode>;
 
   constructor(
@@ -70,6 +71,7 @@ export class GarbageCollector {
   /** One slice of the regular scans. */
   async scan(): Promise<void> {
     for (const chunkserver of this.#chunkservers.active) this.#deleteOn(chunkserver);
+    this.#watchSpace();
     if (this.#reclaiming || !this.#chunkservers.ready || !this.#sessions.openFilesKnown) return;
     this.#reclaiming = true;
     try {
@@ -79,6 +81,16 @@ export class GarbageCollector {
     } finally {
       this.#reclaiming = false;
     }
+  }
+
+  /** Tells once when space runs out, and once when there is room again. */
+  #watchSpace(): void {
+    const isShort =
+      this.#chunkservers.ready && this.#chunkservers.active.length > 0 && this.#chunkservers.short;
+    if (isShort === this.#wasShort) return;
+    this.#wasShort = isShort;
+    if (isShort) this.#logger.warn({}, 'space is low: deleted files are given up early, the oldest first');
+    else this.#logger.info({}, 'there is room again');
   }
 
   async #reclaim(): Promise<void> {

@@ -39,7 +39,9 @@ export class Gauges {
         'Chunkservers that are alive and have reported',
         () => chunkservers.active.length,
       ),
+      gauge('client_sessions_connected', 'Clients that are there', () => sessions.connectedCount),
       gauge('locks', 'Names and nodes that are locked', () => locks.size),
+      gauge('lock_waiters', 'Operations that wait for locks', () => locks.waiterCount),
       gauge('log_bytes', 'Size of the operation log', () => log.sizeBytes),
       gauge('log_records', 'Records in the operation log', () => log.recordCount),
       gauge(
@@ -56,6 +58,15 @@ export class Gauges {
       gauge('clones', 'Clones under way', () => replicator.slots.total),
       gauge('clones_queued', 'Chunks that wait for a clone', () => replicator.queued),
       gauge('clone_alarms', 'Chunks whose clones keep failing', () => replicator.alarms),
+      gauge('space_available_bytes', 'Free on all chunkservers, replicas counted', () =>
+        sum(chunkservers.active, ({ space }) => space.availableBytes),
+      ),
+      gauge('space_total_bytes', 'Of all chunkservers', () =>
+        sum(chunkservers.active, ({ space }) => space.totalBytes),
+      ),
+      gauge('space_low', 'Whether deleted files are given up early to make room', () =>
+        Number(chunkservers.short),
+      ),
       gauge('ready', 'Whether chunk locations are known', () => Number(chunkservers.ready)),
     ];
   }
@@ -63,4 +74,10 @@ export class Gauges {
   update(): void {
     for (const [gauge, read] of this.#readings) gauge.set(read());
   }
+}
+
+function sum<T>(items: Iterable<T>, of: (item: T) => number): number {
+  let total = 0;
+  for (const item of items) total += of(item);
+  return total;
 }

@@ -79,6 +79,10 @@ export class LockManager {
     return this.#locks.size;
   }
 
+  get waiterCount(): number {
+    return this.#waiterCount;
+  }
+
   /**
    * Takes all of a set, at once if nobody is in the way, else when its turn comes.
    * @param signal asked for only if it has to wait; aborted: the wait ends and nothing is held

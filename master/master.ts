@@ -94,6 +94,7 @@ export class Master {
       });
       this.#parts = parts;
       registerHandlers(this.#service, parts);
+      this.#service.watch = parts.watch;
       await parts.tenure.seek();
       if (this.#replacedBy !== undefined) throw this.#replacedBy;
       this.#trace = this.#makeTrace(parts);
@@ -101,6 +102,7 @@ export class Master {
       this.#sweptAtMs = clock.monotonicMs();
       this.#timers.push(timers.every(SWEEP_INTERVAL_MS, () => this.#sweep(parts)));
       this.#timers.push(timers.every(SCAN_INTERVAL_MS, () => this.#scan(parts)));
+      this.#timers.push(parts.watch.watchLoop(timers));
       const { host, port } = this.#options;
       this.#listener = await this.#environment.network.listen(host, port, (socket) =>
         this.#accept(socket, parts),
@@ -192,9 +194,11 @@ export class Master {
     replicator,
     goalAudit,
     gate,
+    watch,
   }: MasterParts): void {
     checkpointer.sweep();
     gauges.update();
+    watch.update();
     chunkservers.fade();
     leases.sweep();
     pool.sweep();

@@ -8,6 +8,7 @@ import { GfsError } from '../protocol/errors.js';
 import type { LogEvent } from '../protocol/records.js';
 import type { CarriedOut, Journal, Origin } from './journal.js';
 import type { Held, LockManager, LockSet } from './locks.js';
+import type { Watch } from './watch.js';
 
 const MAX_ATTEMPTS = 1000;
 
@@ -24,8 +25,10 @@ export interface Plan<Reply> {
 export class Mutations {
   readonly #locks: LockManager;
   readonly #journal: Journal;
+  readonly #watch: Watch;
 
-  constructor(locks: LockManager, journal: Journal) {
+  constructor(locks: LockManager, journal: Journal, watch: Watch) {
+    this.#watch = watch;
     this.#locks = locks;
     this.#journal = journal;
   }
@@ -57,7 +60,9 @@ export class Mutations {
   #lock<Reply>(plan: Plan<Reply>, signal: () => AbortSignal): Held | Promise<Held> {
     const set = plan.locks();
     const acquired = this.#locks.acquire(set, signal);
-    return acquired instanceof Promise ? this.#lockAgain(plan, set, acquired, signal) : acquired;
+    return acquired instanceof Promise
+      ? this.#watch.lockWait(this.#lockAgain(plan, set, acquired, signal))
+      : acquired;
   }
 
   async #lockAgain<Reply>(

@@ -39,6 +39,8 @@ export interface MasterOptions {
   /** Silence after which they are taken for dead. */
   readonly sessionTimeoutMs: number;
   readonly heartbeatIntervalMs: number;
+  /** Share of all space: with less left the master warns, and gives up deleted files early, the oldest first. */
+  readonly spaceLow: number;
   /** What clients may keep, all together; 22 bytes each. Rounded up to a power of two. */
   readonly maxPromises: number;
   /** Bytes of the trace of requests that are kept in files; 0: it is in memory alone. Absent: none is kept. */
@@ -68,6 +70,7 @@ export const masterDefaults: MasterOptions = {
   renewIntervalMs: 500,
   sessionTimeoutMs: 2_000,
   heartbeatIntervalMs: 5_000,
+  spaceLow: 0.1,
   maxPromises: 1_048_576,
   retentionMs: 3 * 24 * 3600 * 1000,
   replication: replicationDefaults,

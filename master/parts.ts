@@ -46,6 +46,7 @@ import { DataDirectoryError, openSuperblock, type Superblock, SuperblockKeeper }
 import { ReplacedError, Tenure } from './tenure.js';
 import { Trash } from './trash.js';
 import { TreeChecker } from './tree-check.js';
+import { Watch } from './watch.js';
 
 /** What the handlers are made of. */
 export interface MasterParts {
@@ -78,6 +79,7 @@ export interface MasterParts {
   readonly trash: Trash;
   readonly replicator: Replicator;
   readonly health: Health;
+  readonly watch: Watch;
   readonly inspection: Inspection;
   readonly trees: TreeChecker;
   readonly goals: Goals;
@@ -166,7 +168,8 @@ export async function assemble(
   const allocator = new Allocator(state, journal);
   const locks = new LockManager();
   const gates = new LockManager();
-  const mutations = new Mutations(locks, journal);
+  const watch = new Watch(clock, metrics, options.heartbeatIntervalMs);
+  const mutations = new Mutations(locks, journal, watch);
   const nodes = new NodeMutations(state);
   const sessions = new ClientSessions(
     state,
@@ -269,6 +272,7 @@ export async function assemble(
     goalAudit: new GoalAudit(state, journal, environment, options.goal, () => replicator.changed()),
     garbage,
     health,
+    watch,
     inspection: new Inspection(state, replicas, chunkservers, leases),
     trees: new TreeChecker(state, replicas, health),
     trash: new Trash(state, options.retentionMs, (ids) => garbage.expedite(ids)),

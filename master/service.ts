@@ -11,9 +11,12 @@ import type { NamespaceReads } from './promised-reads.js';
 import type { Reads } from './reads.js';
 import { registerReplication } from './replication-service.js';
 import { registerTrash } from './trash-service.js';
+import type { Watch } from './watch.js';
 
 /** Registers a handler that answers with a body alone; a broken invariant in it ends the process. */
 export class MasterService extends Service {
+  /** Counts and times what is answered. */
+  watch: Watch | undefined;
   readonly #onFatal: (error: unknown) => void;
 
   constructor(onFatal: (error: unknown) => void) {
@@ -26,13 +29,18 @@ export class MasterService extends Service {
     handle: (body: Request, request: IncomingRequest) => Promise<Reply> | Reply,
   ): this {
     return this.on(method, async (body, request): Promise<Outcome<Reply>> => {
+      const done = this.watch?.request(method.name, request.header.sequence !== 0);
+      let failed = true;
       try {
-        return { body: await handle(body, request) };
+        const reply = await handle(body, request);
+        failed = false;
+        return { body: reply };
       } catch (error) {
         if (error instanceof InvariantError) this.#onFatal(error);
         throw error;
       } finally {
         request.payload?.release();
+        done?.(failed);
       }
     });
   }
@@ -181,7 +189,7 @@ function registerChunks(
 
 function registerChunkservers(
   service: MasterService,
-  { chunkservers, grants, superblock, options }: MasterParts,
+  { chunkservers, grants, superblock, options, watch }: MasterParts,
 ): void {
   service
     .answer(m.RegisterChunkserver, async (body, request) => {
@@ -209,7 +217,11 @@ function registerChunkservers(
       chunkservers.require(request);
       return {};
     })
-    .answer(m.Heartbeat, (body, request) => chunkservers.heartbeat(chunkservers.require(request), body))
+    .answer(m.Heartbeat, (body, request) => {
+      const chunkserver = chunkservers.require(request);
+      watch.noteHeartbeat(chunkserver);
+      return chunkservers.heartbeat(chunkserver, body);
+    })
     .answer(m.DropSecondary, (body, request) => grants.dropSecondary(body, chunkservers.require(request)))
     .answer(m.ReportDamage, (body, request) => {
       chunkservers.reportDamage(chunkservers.require(request), body.handle, body.version);

@@ -103,6 +103,11 @@ export const sections = {
         2000,
         'Silence after which a session is dead. Several times `session_renewal`.',
       ),
+      space_low: key(
+        weight,
+        0.1,
+        'The share of all space below which the master warns (its log, `gfs status`, `gfs_master_space_low`) and gives up deleted files early, the oldest first.',
+      ),
       retention: key(
         duration(0, 3650 * DAY_MS),
         3 * DAY_MS,

@@ -38,6 +38,7 @@ export function masterOptions(configuration: Configuration): MasterOptions {
     renewIntervalMs: master.session_renewal,
     sessionTimeoutMs: master.session_timeout,
     heartbeatIntervalMs: chunkServer.heartbeat_interval,
+    spaceLow: master.space_low,
     retentionMs: master.retention,
     ...traceOptions(configuration),
     replication: {

@@ -160,7 +160,7 @@ t.test('config: every problem is told at once', async (t) => {
   const lines = refusal('[master]\nport = "x"\ngoal = 3\n[client]\nlocation = [1, 2, 3]\n');
   t.same(lines, [
     'F:2: master.port must be a whole number from 0 to 65535, not "x"',
-    "F:3: unknown key 'goal' in [master]; [master] has host, port, advertise_host, data, chunk_size, replication_factor, distance_weight, space_weight, lease_duration, session_renewal, session_timeout, retention, promises, metrics_port",
+    "F:3: unknown key 'goal' in [master]; [master] has host, port, advertise_host, data, chunk_size, replication_factor, distance_weight, space_weight, lease_duration, session_renewal, session_timeout, space_low, retention, promises, metrics_port",
     'F:5: client.location must be coordinates as [x, y], not [1,2,3]',
   ]);
 });
