@@ -286,6 +286,8 @@ export async function assemble(
       leases,
       replicator,
       clock,
+      checkpointer,
+      logReplicas,
       health,
     }),
   };

@@ -2,9 +2,11 @@
 import type { Clock } from '../environment/ports/index.js';
 import type { ClusterStatus, ServerStatus, StatCluster } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
+import type { Checkpointer } from './checkpointer.js';
 import type { ChunkserverTable } from './chunkservers.js';
 import type { Health } from './health.js';
 import type { Leases } from './leases.js';
+import type { LogReplicas } from './log-replicas.js';
 import type { OperationLog } from './operation-log.js';
 import type { MasterOptions } from './options.js';
 import type { Chunkserver } from './replicas.js';
@@ -26,6 +28,8 @@ export interface StatusParts {
   readonly replicator: Replicator;
   readonly clock: Clock;
   readonly health: Health;
+  readonly checkpointer: Checkpointer;
+  readonly logReplicas: LogReplicas;
 }
 
 export class Status {
@@ -38,7 +42,8 @@ export class Status {
   }
 
   async status(): Promise<ClusterStatus> {
-    const { state, superblock, log, sessions, chunkservers, leases, replicator, clock, health } = this.#parts;
+    const { state, superblock, log, sessions, chunkservers, leases, replicator, clock, health, logReplicas } =
+      this.#parts;
     const { belowGoal, lost, unknown } = await health.count();
     return {
       clusterId: superblock.clusterId,
@@ -61,7 +66,16 @@ export class Status {
       chunksUnknown: unknown,
       clientsConnected: sessions.connectedCount,
       spaceLow: chunkservers.short,
+      checkpoint: this.#checkpoint(),
+      logReplicas: logReplicas
+        .status()
+        .map(({ member, state, silentMs }) => ({ ...member, state, silentMs })),
     };
+  }
+
+  #checkpoint(): NonNullable<ClusterStatus['checkpoint']> {
+    const { failure, ...status } = this.#parts.checkpointer.status;
+    return { ...status, ...(failure === undefined ? {} : { failure: failure.slice(0, 1024) }) };
   }
 
   statCluster(): ValueOf<typeof StatCluster.reply> {

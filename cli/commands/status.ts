@@ -64,9 +64,38 @@ function overview(cluster: MasterStatus): string[] {
       'sessions',
       `${cluster.sessions}${clients === undefined ? '' : `, ${clients} of them connected`}; ${cluster.leases} leases`,
     ],
-    ['log', `${bytes(cluster.logBytes)} in ${cluster.logRecords} records`],
+    ...healing(cluster),
+    ['log', logText(cluster)],
   ];
   return rows.map(([name, text]) => `${name.padEnd(10)}${text}`);
+}
+
+/** Clones under way, drains; nothing when there is nothing to tell. */
+function healing({ replication }: MasterStatus): [string, string][] {
+  if (replication === undefined) return [];
+  const { clones, queued, alarms, endangered, drains } = replication;
+  const parts = [
+    ...(clones + queued > 0 ? [`${count(clones)} clones running, ${count(queued)} chunks waiting`] : []),
+    ...(endangered > 0 ? [colour('red', `${count(endangered)} with one copy left`)] : []),
+    ...(alarms > 0 ? [colour('red', `${count(alarms)} whose clones keep failing (the master's log)`)] : []),
+    ...drains.map(({ serverId, chunksLeft }) => `${serverId} is being emptied, ${count(chunksLeft)} left`),
+  ];
+  return parts.length === 0 ? [] : [['healing', parts.join('; ')]];
+}
+
+function logText({ logBytes, logRecords, checkpoint, logReplicas = [] }: MasterStatus): string {
+  const parts = [`${bytes(logBytes)} in ${count(logRecords)} records`];
+  if (checkpoint !== undefined) {
+    const { records, logBytesBehind, running, failure } = checkpoint;
+    const covers = records === 0 ? 'no checkpoint yet' : `checkpoint of ${count(records)} records`;
+    parts.push(`${covers}, ${bytes(logBytesBehind)} after it${running ? ', one is being made' : ''}`);
+    if (failure !== undefined) parts.push(colour('red', `the last checkpoint failed: ${failure}`));
+  }
+  for (const { id, host, port, state } of logReplicas) {
+    const text = `replica ${id} at ${host}:${port} ${state}`;
+    parts.push(state === 'in step' ? text : colour('yellow', text));
+  }
+  return parts.join('; ');
 }
 
 function serverTable(servers: readonly ServerStatus[]): string {

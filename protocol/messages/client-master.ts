@@ -393,6 +393,20 @@ export const GetStatus = method(
     clientsConnected: optional(u53),
     /** Whether deleted files are given up early to make room. */
     spaceLow: optional(bool),
+    checkpoint: optional(
+      struct({
+        /** In the newest one; 0 when there is none. */
+        records: u53,
+        /** Of the log, that a start would replay. */
+        logBytesBehind: u53,
+        running: bool,
+        /** Why the last one failed, when it did. */
+        failure: optional(text(1024)),
+      }),
+    ),
+    logReplicas: optional(
+      list(struct({ id: text(64), host: text(255), port: u32, state: text(32), silentMs: u53 }), 64),
+    ),
   }),
 );
 export type ClusterStatus = ValueOf<typeof GetStatus.reply>;
