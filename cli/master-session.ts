@@ -37,13 +37,12 @@ export async function withMaster<T>(
   flags: MasterFlags,
   nearby: readonly HostPort[],
   work: (master: MasterSession) => Promise<T>,
-  deadlineMs = DEADLINE_MS,
 ): Promise<T> {
   const { configuration } = await loadWith(flags, mastersAssignment(flags.master));
   const near = nearby.length > 0 ? nearby : mastersNearby(flags);
   const masters = flags.master === undefined && near.length > 0 ? near : mastersOf(configuration);
   const environment = nodeEnvironment({ role: 'gfs', logLevel: 'silent' });
-  const options = { ...clientOptions(configuration), masters, deadlineMs, hard: false };
+  const options = { ...clientOptions(configuration), masters, deadlineMs: DEADLINE_MS, hard: false };
   let client: GfsClient;
   try {
     client = await GfsClient.connect(environment, options);

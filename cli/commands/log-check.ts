@@ -3,9 +3,13 @@ import { basename, resolve } from 'node:path';
 import { NodeDisk } from '../../environment/node/disk.js';
 import type { LogCheck } from '../../master/log-check.js';
 import { MakeCheckpoint } from '../../protocol/messages/index.js';
+import { mastersOf } from '../config/options.js';
 import { codeOf, EXIT_FAILED, Failure, UsageFailure } from '../failure.js';
-import { caller, type MasterFlags, withMaster } from '../master-session.js';
+import { loadWith } from '../flags.js';
+import { type Ask, askDaemon } from '../master-query.js';
+import type { MasterFlags } from '../master-session.js';
 import { bytes, print, printJson, table } from '../output.js';
+import { mastersAssignment } from './masters.js';
 
 const CHECKPOINT_DEADLINE_MS = 600_000;
 
@@ -51,14 +55,16 @@ export async function dump(
 }
 
 export async function checkpoint(flags: MasterFlags & JsonFlags): Promise<void> {
-  const made = await withMaster(
-    flags,
-    [],
-    (master) => master.query(MakeCheckpoint, {}, caller()),
-    CHECKPOINT_DEADLINE_MS,
-  );
-  if (flags.json === true) return printJson(made);
-  print(`A checkpoint of ${records(made.records)}; a start replays ${bytes(made.logBytesBehind)} of log.`);
+  const { configuration } = await loadWith(flags, mastersAssignment(flags.master));
+  const ask = async (call: Ask): Promise<void> => {
+    const made = await call(MakeCheckpoint, {});
+    if (flags.json === true) printJson(made);
+    else
+      print(
+        `A checkpoint of ${records(made.records)}; a start replays ${bytes(made.logBytesBehind)} of log.`,
+      );
+  };
+  await askDaemon(mastersOf(configuration), ask, CHECKPOINT_DEADLINE_MS);
 }
 
 /** Runs `work` on a data directory while no master can start on it. */
