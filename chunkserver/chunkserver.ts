@@ -1,11 +1,12 @@
 /** A chunkserver: its parts put together. */
 import type { Environment, Listener, Logger, Timer } from '../environment/ports/index.js';
 import { MIB } from '../protocol/limits.js';
-import type { Server } from '../protocol/messages/index.js';
+import { Scrub, type Server } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer, type PeerOptions } from '../protocol/peer.js';
 import { Service } from '../protocol/rpc.js';
 import { RpcTrace, serveTrace } from '../protocol/rpc-trace.js';
+import { Activity } from './activity.js';
 import { Cloner } from './clone.js';
 import { DataService } from './data-service.js';
 import { keepGauges } from './gauges.js';
@@ -16,6 +17,7 @@ import type { ChunkserverOptions } from './options.js';
 import { Peers } from './peers.js';
 import { Primary } from './primary.js';
 import { PushBuffer } from './push-buffer.js';
+import { Scrubber } from './scrubber.js';
 import { Secondary } from './secondary.js';
 import { Store } from './store/store.js';
 
@@ -29,6 +31,7 @@ interface Running {
   readonly leases: LeaseTable;
   readonly listener: Listener;
   readonly gauges: Timer;
+  readonly scrubber: Scrubber;
 }
 
 export class Chunkserver {
@@ -103,6 +106,7 @@ export class Chunkserver {
     const trace = this.#makeTrace(store);
     serveTrace(service, trace);
     const pushed = new PushBuffer();
+    const activity = new Activity(clock);
     const session: MasterSession = new MasterSession(environment, {
       options: this.#options,
       store,
@@ -111,6 +115,11 @@ export class Chunkserver {
       trace,
       server: () => this.#server(),
       load: () => this.#incoming.size,
+      health: () => ({
+        disks: store.diskCount,
+        failedDisks: store.failedDiskCount,
+        scrub: scrubber.progress,
+      }),
       deleteChunks: (handles) => masterService.delete(handles),
       onFatal: (error) => this.#fail(error),
     });
@@ -125,9 +134,14 @@ export class Chunkserver {
     cloner.register(service);
     const masterService = new MasterService({ store, leases, secondary, peers, cloner, term });
     masterService.register(service);
-    const { sync } = this.#options;
+    const { sync, scrubIntervalMs: intervalMs } = this.#options;
     const shared = { store, primary, secondary, peers, pushed };
-    new DataService({ ...shared, metrics, bootId, sync, inTouch, onDamage }).register(service);
+    new DataService({ ...shared, metrics, bootId, sync, inTouch, onDamage, activity }).register(service);
+    const scrubber = new Scrubber({ ...environment, store, activity, onDamage, intervalMs });
+    service.on(Scrub, ({ now }) => {
+      if (now) scrubber.beginNow();
+      return { body: { scrub: scrubber.progress } };
+    });
     const { host, port } = this.#options;
     try {
       const listener = await environment.network.listen(host, port, (socket) => {
@@ -135,7 +149,8 @@ export class Chunkserver {
       });
       const gauges = keepGauges(metrics, timers, { store, leases, pushed });
       store.onDiskLost = () => session.reopen('a disk failed');
-      return { store, session, peers, leases, listener, gauges };
+      scrubber.start();
+      return { store, session, peers, leases, listener, gauges, scrubber };
     } catch (error) {
       peers.close();
       throw error;
@@ -172,7 +187,8 @@ export class Chunkserver {
     const running = this.#running;
     if (running === undefined || this.#stopping) return;
     this.#stopping = true;
-    const { store, session, peers, leases, listener, gauges } = running;
+    const { store, session, peers, leases, listener, gauges, scrubber } = running;
+    scrubber.stop();
     session.stop();
     gauges.cancel();
     leases.endAll('the server is stopping');

@@ -15,6 +15,7 @@ import {
 } from '../protocol/messages/index.js';
 import type { IncomingRequest, Outcome, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
+import type { Activity } from './activity.js';
 import type { Peers } from './peers.js';
 import type { Primary } from './primary.js';
 import type { PushBuffer } from './push-buffer.js';
@@ -47,6 +48,7 @@ export interface DataComponents {
   readonly inTouch: () => boolean;
   /** A block failed its checksum: the master has to know. */
   readonly onDamage: (handle: number) => void;
+  readonly activity: Activity;
 }
 
 export class DataService {
@@ -118,6 +120,7 @@ export class DataService {
     { dataId, chain }: ValueOf<typeof PushData.request>,
     request: IncomingRequest,
   ): Promise<Outcome<object>> {
+    this.#c.activity.note();
     if (request.payload === undefined) throw new GfsError('INVALID', 'a push of nothing');
     const data = new SharedPayload(request.payload, request.payloadCrc);
     const [next, ...rest] = chain;
@@ -186,6 +189,7 @@ export class DataService {
   }
 
   async #watched<T>(handle: number, work: Promise<T>): Promise<T> {
+    this.#c.activity.note();
     try {
       return await work;
     } catch (error) {

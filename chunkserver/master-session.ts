@@ -6,6 +6,7 @@ import type { Environment, Timer } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { MAX_REPORT_PAGE } from '../protocol/limits.js';
 import {
+  type Health,
   Heartbeat,
   RegisterChunkserver,
   RenewChunkserver,
@@ -40,6 +41,7 @@ export interface MasterSessionComponents {
   readonly server: () => Server;
   /** Requests under way. */
   readonly load: () => number;
+  readonly health: () => Health;
   readonly deleteChunks: (handles: readonly number[]) => Promise<void>;
   /** It can never join: the process should end. */
   readonly onFatal: (error: Error) => void;
@@ -262,7 +264,7 @@ export class MasterSession {
   async #heartbeat(peer: Peer): Promise<void> {
     const leases = this.#leases;
     if (leases === undefined) return;
-    const { store, options, load } = this.#c;
+    const { store, options, load, health } = this.#c;
     try {
       const sentMs = this.#environment.clock.monotonicMs();
       const { location } = options;
@@ -272,6 +274,7 @@ export class MasterSession {
         load: load(),
         extend: leases.inUse().map(({ chunk, version }) => ({ handle: chunk.handle, version })),
         chunks: this.#someChunks(),
+        health: health(),
       };
       const { body } = await this.#answered(peer.call(Heartbeat, beat, { deadlineMs: CALL_TIMEOUT_MS }));
       for (const { handle, remainingMs } of body.extended) leases.extend(handle, sentMs + remainingMs);

@@ -26,6 +26,8 @@ export interface ChunkserverOptions {
   readonly traceBytes?: number;
   /** A journal, or patches in memory, of this size begin a checkpoint. Small in tests. */
   readonly checkpointBytes?: number;
+  /** Every replica is checked against its checksums once in this time, when clients are quiet; 0: never by itself. */
+  readonly scrubIntervalMs: number;
 }
 
 export const chunkserverDefaults = {
@@ -33,4 +35,5 @@ export const chunkserverDefaults = {
   port: 0,
   sync: 'disk',
   reservedBytes: 256 * MIB,
+  scrubIntervalMs: 7 * 24 * 3_600_000,
 } as const satisfies Partial<ChunkserverOptions>;

@@ -1,6 +1,6 @@
 /** The commands of `gfs` and their options. What they do is imported when one runs, so that each starts fast. */
 import { Command } from 'commander';
-import { addConfigurationFlags, addDaemonFlags, collect } from './flags.js';
+import { addConfigurationFlags, addDaemonFlags, addMasterFlags, collect } from './flags.js';
 import { addInspectCommands } from './inspect-program.js';
 import { addLog } from './log-program.js';
 import { addReplication } from './replication-program.js';
@@ -147,6 +147,21 @@ function addInspection(program: Command): void {
       .argument('[master]', MASTER_ARGUMENT)
       .option('--json', 'print JSON'),
   ).action(async (master, flags) => (await import('./commands/status.js')).lsServers(master, flags));
+
+  addMasterFlags(
+    program
+      .command('scrub')
+      .summary('check replicas against their checksums')
+      .description(
+        'Shows how far chunkservers are with reading all replicas and comparing them with their checksums, which they do ' +
+          'by themselves when no client is busy (chunk_server.scrub_interval). Exit code 1: damaged ones were found.',
+      )
+      .argument('[server]', 'its id, the beginning of it, or HOST:PORT (gfs ls-servers); all without it')
+      .option('-a, --all', 'all that are alive')
+      .option('--now', 'begin a pass at once, as soon as clients are quiet')
+      .option('--wait', 'return when the pass is complete')
+      .option('--json', 'print JSON'),
+  ).action(async (server, flags) => (await import('./commands/scrub.js')).scrub(server, flags));
 
   program
     .command('fileinfo')

@@ -283,6 +283,7 @@ export class ChunkserverTable {
     chunkserver.space = body.space;
     chunkserver.location = body.location ?? chunkserver.location;
     chunkserver.load = body.load;
+    chunkserver.health = body.health;
     const extended: { handle: number; remainingMs: number }[] = [];
     for (const { handle, version } of body.extend) {
       const remainingMs = this.#leases.extend(handle, version, chunkserver);
@@ -434,6 +435,7 @@ export function newChunkserver(
     rack: body.rack,
     space: body.space,
     load: 0,
+    health: undefined,
     recentCreations: 0,
     recentLeases: 0,
     replicaCount: 0,

@@ -3,7 +3,7 @@
  * the last word; what the log says of a version decides what it is worth. Packed, because there are
  * three replicas of everything: about 32 bytes for a chunk (master/replica-table.ts).
  */
-import type { Location, Server, Space } from '../protocol/messages/index.js';
+import type { Health, Location, Server, Space } from '../protocol/messages/index.js';
 import type { Caller } from '../protocol/rpc.js';
 import { ReplicaTable } from './replica-table.js';
 import type { ChunkState } from './state.js';
@@ -25,6 +25,8 @@ export interface Chunkserver {
   rack: string | undefined;
   space: Space;
   load: number;
+  /** As its last heartbeat told. */
+  health?: Health | undefined;
   /** Chunks made here lately, and leases given lately; both fade. */
   recentCreations: number;
   recentLeases: number;

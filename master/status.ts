@@ -108,7 +108,7 @@ export class Status {
 }
 
 function describe(chunkserver: Chunkserver, nowMs: number): ServerStatus {
-  const { server, alive, rack, location, space, replicaCount, lastHeardMs } = chunkserver;
+  const { server, alive, rack, location, space, replicaCount, lastHeardMs, health } = chunkserver;
   return {
     server,
     state: alive ? 'alive' : 'silent',
@@ -118,5 +118,6 @@ function describe(chunkserver: Chunkserver, nowMs: number): ServerStatus {
     availableBytes: space.availableBytes,
     chunks: replicaCount,
     silentMs: Math.max(0, Math.floor(nowMs - lastHeardMs)),
+    ...(health === undefined ? {} : { health }),
   };
 }

@@ -100,8 +100,20 @@ function logText({ logBytes, logRecords, checkpoint, logReplicas = [] }: MasterS
 
 function serverTable(servers: readonly ServerStatus[]): string {
   if (servers.length === 0) return 'No chunkserver has registered yet.';
-  const head = ['SERVER', 'ADDRESS', 'STATE', 'RACK', 'LOCATION', 'CHUNKS', 'FREE', 'TOTAL', 'HEARD OF'];
-  return table(head, servers.map(rowOf), [5, 6, 7]);
+  const head = [
+    'SERVER',
+    'ADDRESS',
+    'STATE',
+    'RACK',
+    'LOCATION',
+    'CHUNKS',
+    'FREE',
+    'TOTAL',
+    'DISKS',
+    'SCRUBBED',
+    'HEARD OF',
+  ];
+  return table(head, servers.map(rowOf), [5, 6, 7, 8, 9]);
 }
 
 function rowOf(status: ServerStatus): string[] {
@@ -115,6 +127,17 @@ function rowOf(status: ServerStatus): string[] {
     String(status.chunks),
     bytes(status.availableBytes),
     bytes(status.totalBytes),
+    ...healthOf(status),
     status.state === 'unknown' ? 'not yet' : `${duration(status.silentMs)} ago`,
   ];
+}
+
+/** Disks that work, and how far the pass of scrubbing is. */
+function healthOf({ health }: ServerStatus): [disks: string, scrubbed: string] {
+  if (health === undefined) return ['-', '-'];
+  const { disks, failedDisks, scrub } = health;
+  const working = failedDisks === 0 ? String(disks) : colour('red', `${disks - failedDisks} of ${disks}`);
+  const share = scrub.total === 0 ? 1 : scrub.checked / scrub.total;
+  const found = scrub.damaged === 0 ? '' : colour('red', `, ${scrub.damaged} DAMAGED`);
+  return [working, `${Math.floor(share * 100)} %${found}`];
 }

@@ -218,6 +218,11 @@ export const sections = {
         256 * MIB,
         'Kept free on every disk, for the journal and repair: a chunkserver with less takes no new chunks.',
       ),
+      scrub_interval: key(
+        duration(0, 366 * DAY_MS),
+        7 * DAY_MS,
+        'Every replica is read and checked against its checksums once in this time, while no client asks for anything; `"0s"`: only by `gfs scrub --now`.',
+      ),
       heartbeat_interval: key(
         duration(100, 600_000),
         5000,

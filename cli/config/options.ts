@@ -65,6 +65,7 @@ export function chunkserverOptions(configuration: Configuration): ChunkserverOpt
     ...(own.rack === undefined ? {} : { rack: own.rack }),
     sync: own.sync,
     reservedBytes: own.reserved,
+    scrubIntervalMs: own.scrub_interval,
     ...traceOptions(configuration),
   };
 }

@@ -2,6 +2,7 @@
 import { MAX_REPLICAS, MAX_REPORT_PAGE } from '../limits.js';
 import { method } from '../rpc.js';
 import { bool, list, optional, struct, text, u32, u53, type ValueOf } from '../schema.js';
+import { healthCodec } from './scrub.js';
 import { chunkHandleCodec, locationCodec, serverCodec } from './types.js';
 
 const empty = struct({});
@@ -69,6 +70,7 @@ export const Heartbeat = method(
     extend: list(struct({ handle: chunkHandleCodec, version: u53 }), 65_536),
     /** A rotating subset of the chunks that it holds. */
     chunks: list(struct({ handle: chunkHandleCodec, version: u53 }), 1024),
+    health: optional(healthCodec),
   }),
   struct({
     extended: list(struct({ handle: chunkHandleCodec, remainingMs: u53 }), 65_536),

@@ -22,6 +22,7 @@ import {
   u53,
   type ValueOf,
 } from '../schema.js';
+import { healthCodec } from './scrub.js';
 import {
   accessCodec,
   attributeChangesCodec,
@@ -347,6 +348,8 @@ const serverStatus = struct({
   chunks: u53,
   /** Milliseconds since it was heard of. */
   silentMs: u53,
+  /** As it said last: its disks, and how far scrubbing is. */
+  health: optional(healthCodec),
 });
 export type ServerStatus = ValueOf<typeof serverStatus>;
 

@@ -10,6 +10,7 @@ import { GfsError } from '../../protocol/errors.js';
 import {
   DropSecondary,
   GetLease,
+  type Health,
   Heartbeat,
   type Lease,
   PrepareVersion,
@@ -59,6 +60,7 @@ export class ScriptedMaster {
     serverId: string;
     extend: readonly { handle: number }[];
     availableBytes: number;
+    health: Health | undefined;
   }[] = [];
   /** The lease of another chunk of a file, for a primary that spills into it. */
   onLease: ((id: number, index: number) => Promise<Lease>) | undefined;
@@ -111,10 +113,10 @@ export class ScriptedMaster {
         if (!this.answers) return new Promise(() => undefined);
         return { body: {} };
       })
-      .on(Heartbeat, ({ extend, space }, { from }) => {
+      .on(Heartbeat, ({ extend, space, health }, { from }) => {
         if (!this.answers) return new Promise(() => undefined);
         const { availableBytes } = space;
-        this.heartbeats.push({ serverId: from.id, extend, availableBytes });
+        this.heartbeats.push({ serverId: from.id, extend, availableBytes, health });
         const drop = this.drop.splice(0);
         return { body: { extended: extend.map(({ handle }) => ({ handle, remainingMs: 60_000 })), drop } };
       })
