@@ -67,6 +67,7 @@ export class Status {
       clientsConnected: sessions.connectedCount,
       spaceLow: chunkservers.short,
       checkpoint: this.#checkpoint(),
+      logFull: log.full,
       logReplicas: logReplicas
         .status()
         .map(({ member, state, silentMs }) => ({ ...member, state, silentMs })),

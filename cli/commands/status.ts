@@ -83,8 +83,10 @@ function healing({ replication }: MasterStatus): [string, string][] {
   return parts.length === 0 ? [] : [['healing', parts.join('; ')]];
 }
 
-function logText({ logBytes, logRecords, checkpoint, logReplicas = [] }: MasterStatus): string {
+function logText({ logBytes, logRecords, checkpoint, logFull, logReplicas = [] }: MasterStatus): string {
   const parts = [`${bytes(logBytes)} in ${count(logRecords)} records`];
+  if (logFull === true)
+    parts.unshift(colour('red', 'DISK FULL: the master is read-only until there is room'));
   if (checkpoint !== undefined) {
     const { records, logBytesBehind, running, failure } = checkpoint;
     const covers = records === 0 ? 'no checkpoint yet' : `checkpoint of ${count(records)} records`;

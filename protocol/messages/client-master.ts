@@ -410,6 +410,8 @@ export const GetStatus = method(
     logReplicas: optional(
       list(struct({ id: text(64), host: text(255), port: u32, state: text(32), silentMs: u53 }), 64),
     ),
+    /** The disk of the operation log is full: the master is read-only until there is room. */
+    logFull: optional(bool),
   }),
 );
 export type ClusterStatus = ValueOf<typeof GetStatus.reply>;

@@ -223,6 +223,7 @@ t.test(
     t.equal(code, 'NO_SPACE');
     t.equal((await client.names(m.ROOT_ID)).length, 5 + made, 'reads go on');
     t.equal(await codeOf(client.unlink(m.ROOT_ID, 'file 1')), 'NO_SPACE', 'for every mutation');
+    t.equal((await client.call(m.GetStatus, {})).logFull, true, 'the status says so');
     const digest = digestState(host.master.state);
     await host.powerCycle();
     t.equal(digestState(host.master.state), digest, 'what was acknowledged is there');
@@ -231,5 +232,6 @@ t.test(
     await world.runFor(1_500);
     await client.create(m.ROOT_ID, 'room again');
     t.equal((await client.names(m.ROOT_ID)).length, 6 + made);
+    t.equal((await client.call(m.GetStatus, {})).logFull, false);
   },
 );
