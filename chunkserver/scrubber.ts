@@ -50,6 +50,9 @@ export class Scrubber {
   #checked = 0;
   #total = 0;
   #damaged = 0;
+  /** Found in the pass before this one, and perhaps still on their way out. */
+  #known = new Set<number>();
+  #found = new Set<number>();
   #passes = 0;
   #running = false;
 
@@ -120,6 +123,8 @@ export class Scrubber {
     const evenBps = intervalMs === 0 ? MAX_RATE_BPS : (PASSES_IN_INTERVAL * sizeBytes * 1_000) / intervalMs;
     this.#rateBps = this.#asked ? MAX_RATE_BPS : Math.min(MAX_RATE_BPS, Math.max(MIN_RATE_BPS, evenBps));
     this.#asked = false;
+    this.#known = this.#found;
+    this.#found = new Set();
     this.#checked = 0;
     this.#total = handles.length;
     this.#running = true;
@@ -147,10 +152,16 @@ export class Scrubber {
       if (error instanceof Stopped) throw error;
       // Deleted meanwhile, or on a disk that was given up.
       if (!(error instanceof GfsError) || error.code !== 'CHUNK_CORRUPT') return;
-      this.#damaged++;
-      this.#damagedReplicas.add(1);
-      this.#c.onDamage(chunk.handle);
+      this.#noteDamage(chunk.handle);
     }
+  }
+
+  #noteDamage(handle: number): void {
+    this.#c.onDamage(handle);
+    this.#found.add(handle);
+    if (this.#known.has(handle)) return;
+    this.#damaged++;
+    this.#damagedReplicas.add(1);
   }
 
   /** Waits until clients are quiet and the rate allows it. */
