@@ -70,13 +70,16 @@ export class DataService {
       .on(WriteChunk, async (body, request) => {
         const verifiers = await this.#watched(
           body.handle,
-          this.#c.primary.write(body, request, body.sync ? () => this.#flush(body.handle) : undefined),
+          this.#c.primary.write(body, request, this.#flushOf(body)),
         );
         this.#writtenBytes.add(body.length);
         return { body: { verifiers } };
       })
       .on(AppendChunk, async (body, request) => {
-        const reply = await this.#watched(body.handle, this.#c.primary.append(body, request));
+        const reply = await this.#watched(
+          body.handle,
+          this.#c.primary.append(body, request, this.#flushOf(body)),
+        );
         this.#writtenBytes.add(reply.written);
         return { body: reply };
       })
@@ -150,6 +153,11 @@ export class DataService {
   #sync(body: ValueOf<typeof SyncChunk.request>): Promise<number[]> {
     this.#exactly(body.handle, body.version);
     return this.#c.primary.sync(body, () => this.#flush(body.handle));
+  }
+
+  /** For a mutation that is to be flushed as well. */
+  #flushOf({ handle, sync }: { readonly handle: number; readonly sync?: boolean | undefined }) {
+    return sync === true ? () => this.#flush(handle) : undefined;
   }
 
   #flush(handle: number): Promise<void> {

@@ -105,10 +105,14 @@ export class Primary {
     return this.#verifiers(lease);
   }
 
-  /** @throws as write; CHUNK_FULL, TOO_BIG */
+  /**
+   * @param flush as of {@link write}; what goes to the next chunk is not flushed
+   * @throws as write; CHUNK_FULL, TOO_BIG
+   */
   async append(
     body: AppendBody,
     request: IncomingRequest,
+    flush?: Flush,
   ): Promise<{ offset: number; written: number; verifiers: number[]; spillVerifiers?: number[] }> {
     const { handle, version, mode, from, file } = body;
     const sizeBytes = request.payload?.bytes.byteLength ?? 0;
@@ -121,6 +125,7 @@ export class Primary {
     await this.#prepare(lease, sizeBytes);
     const next = file && mode === 'exact' ? { id: file.id, index: file.index + 1 } : undefined;
     let spillVerifiers: number[] | undefined;
+    let isFlushed = flush === undefined;
     const result = await this.#once(lease, request, async ({ session, sequence }) => {
       while (lease.spilling !== undefined) await lease.spilling;
       this.#c.leases.check(handle, version);
@@ -142,13 +147,18 @@ export class Primary {
         offset,
         data: takePayload(request),
         length,
+        flush,
         session,
         sequence,
       });
+      isFlushed = true;
       return { offset, length };
     });
     const { offset, length } = result;
-    const verifiers = await this.#verifiers(lease);
+    const verifiers =
+      flush === undefined || isFlushed
+        ? await this.#verifiers(lease)
+        : await this.sync({ handle, version, secondaries: [...lease.secondaries] }, flush);
     const rest = sizeBytes - length;
     // A head is only ever written once its spill is safe: this holds for a retry that finds the head too.
     const isOver = next !== undefined && rest > 0 && rest <= chunkBytes && offset + length === chunkBytes;

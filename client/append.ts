@@ -6,6 +6,7 @@ import { GfsError, toGfsError } from '../protocol/errors.js';
 import { MIB } from '../protocol/limits.js';
 import type { Replicas } from './replicas.js';
 import type { CallContext, Deadline } from './retry.js';
+import type { WriteBudget } from './write-behind.js';
 
 const MAX_BATCH_BYTES = 1 * MIB;
 const MAX_WAITING_APPENDS = 4_096;
@@ -13,10 +14,26 @@ const MAX_WAITING_APPENDS = 4_096;
 /** What an appender needs to know of its file. */
 export interface AppendTarget {
   readonly id: number;
-  /** The file's length as far as this client knows. */
-  readonly size: number;
-  /** The file has bytes up to `end` now; these replicas of its chunks took them. */
-  noteAppended(end: number, took: readonly { index: number; verifiers: readonly number[] }[]): void;
+  /** The file's length as far as this client knows, without what is still to arrive. */
+  readonly arrivedBytes: number;
+  /**
+   * The file has bytes up to `end` now; these replicas of its chunks took them.
+   * @param flushed they have also put them on disk, with all that they had of the chunk
+   */
+  noteAppended(
+    end: number,
+    took: readonly { index: number; verifiers: readonly number[] }[],
+    flushed: boolean,
+  ): void;
+  /** So many bytes that were acknowledged as appended will not be there. */
+  noteLost(bytes: number): void;
+}
+
+export interface AppenderParts {
+  readonly replicas: Pick<Replicas, 'append'>;
+  readonly budget: WriteBudget;
+  readonly chunkBytes: number;
+  readonly deadline: () => Deadline;
 }
 
 interface Waiting {
@@ -27,22 +44,25 @@ interface Waiting {
 
 export class Appender {
   readonly #target: AppendTarget;
-  readonly #replicas: Pick<Replicas, 'append'>;
-  readonly #chunkBytes: number;
-  readonly #deadline: () => Deadline;
+  readonly #parts: AppenderParts;
   readonly #waiting: Waiting[] = [];
   #running = false;
+  /** The next batch is to be flushed as well. */
+  #syncNext = false;
+  #aheadBytes = 0;
+  /** Of an append that was acknowledged before it was sent. */
+  #failure: GfsError | undefined;
+  /** Settles when everything appended so far has arrived, or failed. */
+  #latest: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    target: AppendTarget,
-    replicas: Pick<Replicas, 'append'>,
-    chunkBytes: number,
-    deadline: () => Deadline,
-  ) {
+  constructor(target: AppendTarget, parts: AppenderParts) {
     this.#target = target;
-    this.#replicas = replicas;
-    this.#chunkBytes = chunkBytes;
-    this.#deadline = deadline;
+    this.#parts = parts;
+  }
+
+  /** Bytes that were acknowledged and have not arrived yet. */
+  get aheadBytes(): number {
+    return this.#aheadBytes;
   }
 
   /**
@@ -50,35 +70,77 @@ export class Appender {
    * @param data at most a quarter of a chunk @throws TOO_BIG
    */
   async record(data: Uint8Array, context: CallContext): Promise<number> {
-    if (data.byteLength > this.#chunkBytes / 4) {
-      throw new GfsError(
-        'TOO_BIG',
-        `a record is at most a quarter of a chunk, ${this.#chunkBytes / 4} bytes`,
-      );
-    }
-    const deadline = this.#deadline();
-    const { offset } = await this.#appendFrom('record', [data], context, deadline);
+    const limitBytes = this.#parts.chunkBytes / 4;
+    if (data.byteLength > limitBytes)
+      throw new GfsError('TOO_BIG', `a record is at most a quarter of a chunk, ${limitBytes} bytes`);
+    const { offset } = await this.#appendFrom('record', [data], false, context, this.#parts.deadline());
     return offset;
   }
 
   /** Appends at the exact end. `data` must not change until then. @returns the file offset */
   exact(data: Uint8Array): Promise<number> {
-    return new Promise((resolve, reject) => {
-      if (this.#waiting.length >= MAX_WAITING_APPENDS) {
-        reject(new GfsError('OVERLOADED', `${MAX_WAITING_APPENDS} appends wait`));
-        return;
-      }
+    if (this.#waiting.length >= MAX_WAITING_APPENDS)
+      return Promise.reject(new GfsError('OVERLOADED', `${MAX_WAITING_APPENDS} appends wait`));
+    const appended = new Promise<number>((resolve, reject) => {
       this.#waiting.push({ data, resolve, reject });
       if (!this.#running) void this.#run();
     });
+    this.#latest = appended.catch(() => undefined);
+    return appended;
+  }
+
+  /**
+   * As {@link exact}, acknowledged at once: for a client that nobody else can get ahead of. Waits only for
+   * memory. @throws what an earlier one met
+   */
+  async ahead(data: Uint8Array): Promise<void> {
+    this.#throwFailure();
+    const { budget } = this.#parts;
+    const bytes = data.byteLength;
+    this.#aheadBytes += bytes;
+    budget.take(bytes);
+    const done = () => {
+      this.#aheadBytes -= bytes;
+      budget.giveBack(bytes);
+    };
+    this.exact(data).then(done, (thrown) => {
+      done();
+      this.#target.noteLost(bytes);
+      this.#failure ??= toGfsError(thrown);
+    });
+    await budget.room();
+    while (this.#waiting.length > MAX_WAITING_APPENDS / 2) await this.settle();
+  }
+
+  /** Until everything appended so far has arrived, and with `sync` is likely to be on disk. @throws what went wrong */
+  async drain(sync = false): Promise<void> {
+    if (sync && this.#waiting.length > 0) this.#syncNext = true;
+    await this.settle();
+    this.#throwFailure();
+  }
+
+  /** As {@link drain}, for one who only reads: an error stays for the writer to hear. */
+  async settle(): Promise<void> {
+    await this.#latest;
+  }
+
+  #throwFailure(): void {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) throw failure;
   }
 
   async #run(): Promise<void> {
     this.#running = true;
     while (this.#waiting.length > 0) {
       const batch = this.#takeBatch();
+      const sync = this.#syncNext;
+      this.#syncNext = false;
       try {
-        let offset = await this.#appendBatch(batch.map(({ data }) => data));
+        let offset = await this.#appendBatch(
+          batch.map(({ data }) => data),
+          sync,
+        );
         for (const { data, resolve } of batch) {
           resolve(offset);
           offset += data.byteLength;
@@ -102,40 +164,43 @@ export class Appender {
   }
 
   /** @returns the file offset of the first byte */
-  async #appendBatch(buffers: readonly Uint8Array[]): Promise<number> {
-    const deadline = this.#deadline();
+  async #appendBatch(buffers: readonly Uint8Array[], sync: boolean): Promise<number> {
+    const deadline = this.#parts.deadline();
     let rest = buffers;
     let start: number | undefined;
     while (rest.length > 0) {
-      const { offset, written } = await this.#appendFrom('exact', rest, {}, deadline);
+      const { offset, written } = await this.#appendFrom('exact', rest, sync, {}, deadline);
       start ??= offset;
       rest = skipBytes(rest, written);
     }
-    return start ?? this.#target.size;
+    return start ?? this.#target.arrivedBytes;
   }
 
   /** Appends at the file's last chunk, or in the next one when that is full. */
   async #appendFrom(
     mode: 'record' | 'exact',
     buffers: readonly Uint8Array[],
+    sync: boolean,
     context: CallContext,
     deadline: Deadline,
   ): Promise<{ offset: number; written: number }> {
     const { id } = this.#target;
-    let index = Math.floor(this.#target.size / this.#chunkBytes);
+    const { chunkBytes, replicas } = this.#parts;
+    let index = Math.floor(this.#target.arrivedBytes / chunkBytes);
     for (;;) {
-      const from = Math.max(0, this.#target.size - index * this.#chunkBytes);
+      const from = Math.max(0, this.#target.arrivedBytes - index * chunkBytes);
       try {
-        const appended = await this.#replicas.append({ id, index }, mode, from, buffers, context, deadline);
-        const offset = index * this.#chunkBytes + appended.offset;
+        const at = { mode, from, sync };
+        const appended = await replicas.append({ id, index }, at, buffers, context, deadline);
+        const offset = index * chunkBytes + appended.offset;
         const { verifiers, spillVerifiers } = appended;
         const took = [{ index, verifiers }];
         if (spillVerifiers !== undefined) took.push({ index: index + 1, verifiers: spillVerifiers });
-        this.#target.noteAppended(offset + appended.written, took);
+        this.#target.noteAppended(offset + appended.written, took, sync && spillVerifiers === undefined);
         return { offset, written: appended.written };
       } catch (thrown) {
         if (toGfsError(thrown).code !== 'CHUNK_FULL') throw thrown;
-        index = Math.max(index + 1, Math.floor(this.#target.size / this.#chunkBytes));
+        index = Math.max(index + 1, Math.floor(this.#target.arrivedBytes / chunkBytes));
       }
     }
   }

@@ -68,13 +68,15 @@ export class GfsClient {
     const moments = new Moments();
     this.metadata = new Metadata(master, clock, () => moments.now);
     this.metadata.listen({
-      onBroken: ({ data }) => {
+      onBroken: ({ data, cut }) => {
         for (const id of data) this.#changedElsewhere(id);
+        for (const id of cut) this.#files.get(id)?.noteCut();
       },
       onLost: () => this.#changedUnseen(),
     });
     master.onReportLengths(async (ids) => {
-      await Promise.all(ids.map((id) => this.#files.get(id)?.report()));
+      const asked = ids.length === 0 ? this.#files.values() : ids.map((id) => this.#files.get(id));
+      await Promise.all([...asked].map((file) => file?.report()));
     });
     this.#parts = {
       environment,
@@ -177,7 +179,10 @@ export class GfsClient {
   /** Whatever changed while the session was lost, nobody has told. */
   #changedUnseen(): void {
     this.locations.forgetPromises();
-    for (const file of this.#files.values()) file.noteChangedElsewhere();
+    for (const file of this.#files.values()) {
+      file.noteChangedElsewhere();
+      file.noteCut();
+    }
   }
 
   /**

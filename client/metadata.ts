@@ -280,7 +280,7 @@ function firstAfter(entries: readonly m.DirectoryEntry[], cookie: number): numbe
 }
 
 function brokenBy(keys: readonly Key[]): Broken {
-  const broken: Broken = { attributes: [], data: [], entries: [], directories: [] };
+  const broken: Broken = { attributes: [], data: [], entries: [], directories: [], cut: [] };
   for (const key of keys) {
     if (typeof key === 'number') {
       broken.attributes.push(key);

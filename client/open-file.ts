@@ -74,8 +74,12 @@ export class OpenFile {
   #extendTimer: Timer | undefined;
   /** The master will ask for the length before it tells it to anybody. */
   #mayDefer = false;
+  /** And nobody else can append: appends are acknowledged before they are sent. */
+  #isAlone = false;
   /** It was changed elsewhere: its length has to be asked for. */
   #isDoubtful = false;
+  /** And may be shorter: an append from where its end was would leave a hole. */
+  #isCut = false;
   /** Operations on the whole file (truncation, telling the master its length), one after another. */
   #lane: Promise<unknown> = Promise.resolve();
 
@@ -86,11 +90,17 @@ export class OpenFile {
     this.#parts = parts;
     this.#writes = new WriteBehind(id, parts.writeBehind);
     const { replicas, session, writeBehind } = parts;
-    this.#appender = new Appender(this, replicas, writeBehind.chunkBytes, () => session.deadline());
+    const { budget, chunkBytes } = writeBehind;
+    this.#appender = new Appender(this, { replicas, budget, chunkBytes, deadline: () => session.deadline() });
   }
 
   get size(): number {
     return this.#size;
+  }
+
+  /** @internal for the appender */
+  get arrivedBytes(): number {
+    return Math.max(0, this.#size - this.#appender.aheadBytes);
   }
 
   /**
@@ -113,6 +123,7 @@ export class OpenFile {
   /** Up to `length` bytes; fewer only at the end of the file. */
   async read(offset: number, length: number, context: CallContext): Promise<ReadResult> {
     if (this.#writes.overlaps(offset, length)) await this.#writes.settle();
+    if (offset + length > this.arrivedBytes) await this.#appender.settle();
     if (this.#isDoubtful) await this.#askAgain(context);
     const count = Math.min(length, this.#size - offset);
     if (count <= 0) return { buffers: [], release: () => undefined };
@@ -123,6 +134,10 @@ export class OpenFile {
   write(offset: number, data: Uint8Array): Promise<void> {
     const end = offset + data.byteLength;
     if (end > MAX_FILE_BYTES) return Promise.reject(new GfsError('FILE_TOO_BIG'));
+    if (this.#appender.aheadBytes > 0) {
+      const copy = Uint8Array.from(data);
+      return this.#appender.settle().then(() => this.write(offset, copy));
+    }
     this.#noteWrite();
     this.#size = Math.max(this.#size, end);
     return this.#writes.write(offset, data);
@@ -138,9 +153,26 @@ export class OpenFile {
   /** Appends at the exact end (O_APPEND). `data` must not change until then. @returns the offset */
   async append(data: Uint8Array): Promise<number> {
     if (!this.#writes.isIdle) await this.#writes.drain();
+    if (this.#isAlone && this.#isTrusted) return this.#appendAhead(data);
+    if (this.#isCut) await this.#askAgain({});
     const offset = await this.#appender.exact(data);
     await this.#acknowledged();
     return offset;
+  }
+
+  /** INVARIANT: whoever looks has to ask the master first, who asks us. */
+  async #appendAhead(data: Uint8Array): Promise<number> {
+    const offset = this.#size;
+    this.#noteWrite();
+    this.#size += data.byteLength;
+    await this.#appender.ahead(data);
+    this.#extendSoon();
+    return offset;
+  }
+
+  get #isTrusted(): boolean {
+    const { session, environment } = this.#parts;
+    return session.trustedUntilMs > environment.clock.monotonicMs();
   }
 
   /**
@@ -155,6 +187,9 @@ export class OpenFile {
   /** Somebody else asks: what was acknowledged is told now. */
   async report(): Promise<void> {
     this.#mayDefer = false;
+    this.#isAlone = false;
+    // A failure is the writer's to hear.
+    await this.#appender.settle();
     await this.#tellLength({});
   }
 
@@ -162,6 +197,12 @@ export class OpenFile {
   noteChangedElsewhere(): void {
     this.#isDoubtful = true;
     this.#mayDefer = false;
+    this.#isAlone = false;
+  }
+
+  /** Another client may have made it shorter. */
+  noteCut(): void {
+    this.#isCut = true;
   }
 
   async #askAgain(context: CallContext): Promise<void> {
@@ -169,6 +210,7 @@ export class OpenFile {
     try {
       const { attributes, moment } = await this.#parts.metadata.attributes(this.id, context);
       this.noteAttributes(attributes, moment);
+      this.#isCut = false;
     } catch (error) {
       this.#isDoubtful = true;
       throw error;
@@ -177,19 +219,38 @@ export class OpenFile {
 
   /** Record append (paper §3.3). @returns the offset @throws TOO_BIG */
   async appendRecord(data: Uint8Array, context: CallContext): Promise<number> {
-    if (!this.#writes.isIdle) await this.#writes.drain();
+    await this.#drain();
     const offset = await this.#appender.record(data, context);
     await this.flush(context);
     return offset;
   }
 
   /** @internal for the appender */
-  noteAppended(end: number, took: readonly { index: number; verifiers: readonly number[] }[]): void {
+  noteAppended(
+    end: number,
+    took: readonly { index: number; verifiers: readonly number[] }[],
+    flushed: boolean,
+  ): void {
     this.#noteWrite();
     this.#size = Math.max(this.#size, end);
     const { unsynced } = this.#parts.writeBehind;
-    for (const { index, verifiers } of took) unsynced.note(this.id, index, verifiers);
+    for (const { index, verifiers } of took) {
+      unsynced.note(this.id, index, verifiers);
+      if (flushed) unsynced.noteFlushed(this.id, index, verifiers);
+    }
     this.#extendSoon();
+  }
+
+  /** @internal for the appender */
+  noteLost(bytes: number): void {
+    this.#size = Math.max(0, this.#size - bytes);
+    this.noteChangedElsewhere();
+  }
+
+  /** @throws what a write or an append met */
+  async #drain(): Promise<void> {
+    await this.#writes.drain();
+    await this.#appender.drain();
   }
 
   #extendSoon(): void {
@@ -206,13 +267,14 @@ export class OpenFile {
 
   /** Until what was written is on every replica and the master knows the length. @throws deferred write errors */
   async flush(context: CallContext): Promise<void> {
-    await this.#writes.drain();
+    await this.#drain();
     if (this.#changed) await this.#tellLength(context);
   }
 
   /** {@link flush}, and on every replica's disk. */
   async sync(context: CallContext): Promise<void> {
     await this.#writes.drainForSync();
+    await this.#appender.drain(true);
     // The master's disk and the chunkservers' flush at the same time.
     await Promise.all([
       this.#changed ? this.#tellLength(context) : undefined,
@@ -232,7 +294,7 @@ export class OpenFile {
   /** Truncates or extends, and changes other attributes with it. */
   async setAttributes(changes: AttributeChanges, context: CallContext): Promise<Attributes> {
     return this.#inLane(async () => {
-      await this.#writes.drain();
+      await this.#drain();
       // Also before a truncation: what the master does not know to be there it would not cut.
       if (changes.size === undefined) return this.#setAndTellLength(changes, context);
       if (this.#changed) await this.#extend(context);
@@ -269,7 +331,7 @@ export class OpenFile {
     change: () => Promise<T>,
   ): Promise<T> {
     return this.#inLane(async () => {
-      await this.#writes.drain();
+      await this.#drain();
       if (this.#changed) await this.#extend(context);
       const changed = await change();
       this.#noteReplaced(changed.attributes);
@@ -330,12 +392,15 @@ export class OpenFile {
 
   async #extend(context: CallContext, defer = false): Promise<void> {
     await this.#telling(async (written) => {
-      const { attributes, deferred } = await this.#parts.session.mutate(
+      const { attributes, deferred, alone } = await this.#parts.session.mutate(
         ExtendFile,
         { id: this.id, ...written, ...(defer ? { defer } : {}) },
         context,
       );
-      if (defer) this.#mayDefer = deferred === true;
+      if (defer) {
+        this.#mayDefer = deferred === true;
+        this.#isAlone = alone === true;
+      }
       return attributes;
     });
   }
@@ -346,7 +411,7 @@ export class OpenFile {
     this.#extendTimer = undefined;
     const changedAt = this.#changedAt;
     const { sec, nsec } = this.#writtenAt;
-    const attributes = await tell({ size: this.#size, mtimeSec: sec, mtimeNsec: nsec });
+    const attributes = await tell({ size: this.arrivedBytes, mtimeSec: sec, mtimeNsec: nsec });
     this.#noteDataVersion(attributes);
     // A write that came meanwhile has to be told too.
     if (this.#changedAt === changedAt) this.#changed = false;

@@ -126,8 +126,11 @@ export class Replicas {
   /** @throws CHUNK_FULL: go on in the next chunk */
   append(
     chunk: ChunkOfFile,
-    mode: 'record' | 'exact',
-    from: number,
+    {
+      mode,
+      from,
+      sync,
+    }: { readonly mode: 'record' | 'exact'; readonly from: number; readonly sync: boolean },
     buffers: readonly Uint8Array[],
     context: CallContext,
     deadline: Deadline,
@@ -138,11 +141,11 @@ export class Replicas {
       const primary = await this.#peerOf(lease.primary, failing);
       const { body } = await primary.call(
         AppendChunk,
-        { handle, version, mode, from, file: chunk },
+        { handle, version, mode, from, file: chunk, sync },
         {
           session: this.#session.id,
           sequence,
-          deadlineMs: deadline.within(ATTEMPT_TIMEOUT_MS),
+          deadlineMs: deadline.within(sync ? SYNC_TIMEOUT_MS : ATTEMPT_TIMEOUT_MS),
           payload: { buffers },
         },
       );

@@ -33,7 +33,9 @@ export class Holder {
     return this.#add('attributes', node);
   }
 
-  breakData(node: number): Promise<void> {
+  /** @param isCut it may be shorter now */
+  breakData(node: number, isCut: boolean): Promise<void> {
+    if (isCut) this.#open().cut.push(node);
     return this.#add('data', node);
   }
 
@@ -60,7 +62,7 @@ export class Holder {
   /** The message that goes out at the end of this turn. */
   #open(): Broken {
     if (this.#next !== undefined) return this.#next;
-    const broken: Broken = { attributes: [], data: [], entries: [], directories: [] };
+    const broken: Broken = { attributes: [], data: [], entries: [], directories: [], cut: [] };
     this.#next = broken;
     this.#forgotten = Promise.resolve().then(() => {
       if (this.#next === broken) this.#next = undefined;

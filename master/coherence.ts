@@ -166,6 +166,14 @@ export class Coherence {
     return Promise.all([...asked].map(([holder, ids]) => this.#askLengths(holder, ids)));
   }
 
+  /** {@link reported}, of every file of everybody else. */
+  async allReported(session: number): Promise<void> {
+    if (this.#deferredCount === 0) return;
+    const own = this.#ofSession.get(session);
+    const others = [...this.#holders.values()].filter((holder) => holder !== own);
+    await Promise.all(others.map((holder) => this.#askLengths(holder, [])));
+  }
+
   /** What an event is about to change. To be asked for before it is applied. */
   touches(event: LogEvent): Touched | undefined {
     return this.#holders.size === 0 ? undefined : touchedBy(this.#state, event);
@@ -179,8 +187,9 @@ export class Coherence {
     if (touched === undefined) return NO_CONSEQUENCES;
     const own = isAbandoned ? undefined : this.#ofSession.get(record.session);
     const waits = new Set<Promise<void>>();
-    for (const node of touched.attributes) this.#breakAttributes(node, own, false, waits);
-    if (touched.data !== undefined) this.#breakAttributes(touched.data, own, true, waits);
+    for (const node of touched.attributes)
+      this.#break(node, ATTRIBUTES, own, waits, (holder) => holder.breakAttributes(node));
+    if (touched.data !== undefined) this.#breakData(touched.data, touched.isCut === true, own, waits);
     for (const { directory, name } of touched.entries) {
       this.#noteSharing(directory, own?.number ?? 0);
       this.#breakEntry(directory, name, own, waits);
@@ -191,14 +200,27 @@ export class Coherence {
     };
   }
 
-  #breakAttributes(node: number, own: Holder | undefined, isData: boolean, waits: Set<Promise<void>>): void {
+  /** Those who tell lengths late have to hear of a cut as well. */
+  #breakData(node: number, isCut: boolean, own: Holder | undefined, waits: Set<Promise<void>>): void {
+    const kinds = isCut ? ATTRIBUTES | DEFERRED : ATTRIBUTES;
+    this.#break(node, kinds, own, waits, (holder) => holder.breakData(node, isCut));
+  }
+
+  #break(
+    node: number,
+    broken: number,
+    own: Holder | undefined,
+    waits: Set<Promise<void>>,
+    tell: (holder: Holder) => Promise<void>,
+  ): void {
     this.#table.update(node, (number, kinds) => {
       const holder = this.#holders.get(number);
       if (holder === undefined) return this.#dropped(kinds);
-      if (holder === own || (kinds & ATTRIBUTES) === 0) return kinds;
+      if (holder === own || (kinds & broken) === 0) return kinds;
       this.#brokenCount++;
-      waits.add(isData ? holder.breakData(node) : holder.breakAttributes(node));
-      return kinds & ~ATTRIBUTES;
+      waits.add(tell(holder));
+      if ((kinds & broken & DEFERRED) !== 0) this.#deferredCount--;
+      return kinds & ~broken;
     });
     const evicting = this.#evicting.get(node);
     if (evicting !== undefined) waits.add(evicting);
@@ -236,7 +258,7 @@ export class Coherence {
     if (holder === undefined) return;
     this.#brokenCount++;
     const waits: Promise<unknown>[] = [];
-    if ((kinds & ATTRIBUTES) !== 0) waits.push(holder.breakData(node));
+    if ((kinds & ATTRIBUTES) !== 0) waits.push(holder.breakData(node, false));
     if ((kinds & ENTRIES) !== 0) waits.push(holder.breakDirectory(node));
     if ((kinds & DEFERRED) !== 0) waits.push(this.#askLengths(holder, [node]));
     const before = this.#evicting.get(node);

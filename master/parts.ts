@@ -2,6 +2,7 @@
 import type { Environment, Random } from '../environment/ports/index.js';
 import type { Member } from '../protocol/messages/index.js';
 import { Allocator } from './allocator.js';
+import { Appenders } from './appenders.js';
 import type { Effects } from './apply.js';
 import { NodeMutations } from './attributes.js';
 import { Checkpointer } from './checkpointer.js';
@@ -69,6 +70,7 @@ export interface MasterParts {
   readonly reads: Reads;
   readonly promisedReads: PromisedReads;
   readonly coherence: Coherence;
+  readonly appenders: Appenders;
   readonly sessions: ClientSessions;
   readonly chunkservers: ChunkserverTable;
   readonly leases: Leases;
@@ -258,6 +260,7 @@ export async function assemble(
     sharing: new Sharing(state, mutations, gatekeeper),
     reads,
     promisedReads: new PromisedReads(state, reads, locations, coherence),
+    appenders: new Appenders(state, clock, options.leaseDurationMs),
     coherence,
     sessions,
     chunkservers,

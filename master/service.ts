@@ -112,8 +112,19 @@ export function registerReads(
 }
 
 function registerMutations(service: MasterService, parts: MasterParts): void {
-  const { namespace, nodes, cutting, sharing, sessions, mutations, trash, coherence, creation, journal } =
-    parts;
+  const {
+    namespace,
+    nodes,
+    cutting,
+    sharing,
+    sessions,
+    mutations,
+    trash,
+    coherence,
+    creation,
+    journal,
+    appenders,
+  } = parts;
   /** A mutation that is one plan: done once per sequence. */
   const mutation = <Request, Reply>(
     method: Method<Request, Reply>,
@@ -138,29 +149,42 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
   mutation(m.Purge, (body, { header }) => trash.purge(body, header));
   mutation(m.SetRetention, (body) => trash.setRetention(body));
   service
-    .answer(m.Create, (body, request) =>
-      sessions.once(m.Create, request, (origin) =>
-        creation.create(body, request, origin, sessions.placeOf(request.header.session).location),
-      ),
-    )
+    .answer(m.Create, async (body, request) => {
+      const { session } = request.header;
+      const reply = await sessions.once(m.Create, request, (origin) =>
+        creation.create(body, request, origin, sessions.placeOf(session).location),
+      );
+      if (reply.lease !== undefined) appenders.noteCreated(session, reply.attributes.id);
+      return reply;
+    })
     .answer(m.ExtendFile, async (body, request) => {
       const reply = await sessions.once(m.ExtendFile, request, (origin) =>
         mutations.run(nodes.extend(body), origin, () => request.signal),
       );
       if (body.defer !== true) return reply;
-      return { ...reply, deferred: coherence.defer(request.header.session, body.id) };
+      const { session } = request.header;
+      const deferred = coherence.defer(session, body.id);
+      return { ...reply, deferred, alone: deferred && appenders.isAlone(session, body.id) };
     })
-    .answer(m.SetAttributes, (body, request) =>
-      sessions.once(m.SetAttributes, request, (origin) =>
+    // What others have appended and not told yet is in the file before it is cut, copied or shared.
+    .answer(m.SetAttributes, async (body, request) => {
+      if (body.changes.size !== undefined) await coherence.reported([body.id], request.header.session);
+      return sessions.once(m.SetAttributes, request, (origin) =>
         cutting.setAttributes(body, request.header, origin, () => request.signal),
-      ),
-    )
-    .answer(m.Snapshot, (body, request) =>
-      sessions.once(m.Snapshot, request, (origin) => cutting.snapshot(body, origin, () => request.signal)),
-    )
-    .answer(m.ShareChunks, (body, request) =>
-      sessions.once(m.ShareChunks, request, (origin) => sharing.share(body, origin, () => request.signal)),
-    )
+      );
+    })
+    .answer(m.Snapshot, async (body, request) => {
+      await coherence.allReported(request.header.session);
+      return sessions.once(m.Snapshot, request, (origin) =>
+        cutting.snapshot(body, origin, () => request.signal),
+      );
+    })
+    .answer(m.ShareChunks, async (body, request) => {
+      await coherence.reported([body.source, body.id], request.header.session);
+      return sessions.once(m.ShareChunks, request, (origin) =>
+        sharing.share(body, origin, () => request.signal),
+      );
+    })
     .answer(m.PunchHole, (body, request) =>
       sessions.once(m.PunchHole, request, (origin) => sharing.punch(body, origin, () => request.signal)),
     );
@@ -168,7 +192,7 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
 
 function registerChunks(
   service: MasterService,
-  { promisedReads, grants, sessions, chunkservers, status, gate }: MasterParts,
+  { promisedReads, grants, sessions, chunkservers, status, gate, coherence, appenders }: MasterParts,
 ): void {
   const near = (request: IncomingRequest): m.Location | undefined =>
     sessions.placeOf(request.header.session).location;
@@ -177,6 +201,10 @@ function registerChunks(
     // Not under a sequence: asking again gives the same lease, or a newer one, which is as good.
     .answer(m.GetLease, async (body, request) => {
       gate.check();
+      const { session } = request.header;
+      // Before whoever appends alone is asked for what it holds back, so that it is not alone again meanwhile.
+      appenders.noteLease(session, body.id);
+      await coherence.reported([body.id], session);
       return { lease: await gate.answer(grants.lease(body, near(request))) };
     })
     .answer(m.ReportCorrupt, (body) => {

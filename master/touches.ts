@@ -12,6 +12,8 @@ export interface Touched {
   readonly attributes: readonly number[];
   /** The file whose data changes, and with it its attributes. */
   readonly data?: number;
+  /** The file may be shorter now: who appends to it has to hear of it. */
+  readonly isCut?: boolean;
   readonly entries: readonly NameInDirectory[];
 }
 
@@ -41,7 +43,7 @@ export function touchedBy(state: LoggedState, event: LogEvent): Touched | undefi
     case 'attributesSet':
       return event.changes.size === undefined && event.written === undefined
         ? { attributes: [event.id], entries: [] }
-        : { attributes: [], data: event.id, entries: [] };
+        : { attributes: [], data: event.id, isCut: true, entries: [] };
     case 'extended':
     case 'chunksShared':
     case 'punched':

@@ -129,7 +129,13 @@ export const ExtendFile = method(
     mtimeSec: optional(int),
     mtimeNsec: optional(u32),
   }),
-  struct({ attributes: attributesCodec, promised, deferred: optional(bool) }),
+  struct({
+    attributes: attributesCodec,
+    promised,
+    deferred: optional(bool),
+    /** Deferred, and nobody else can append: appends may be acknowledged before they are sent. */
+    alone: optional(bool),
+  }),
 );
 
 /** A page of a directory from after `cookie` (0: the start), without `.` and `..`. */

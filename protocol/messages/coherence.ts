@@ -39,12 +39,15 @@ export const BreakPromises = method(
     entries: list(struct({ directory: nodeIdCodec, name: nameCodec }), MAX_BROKEN_NAMES),
     /** Directories of whose names nothing is promised any more. */
     directories: list(nodeIdCodec, MAX_BROKEN_NODES),
+    /** Of `data`, those that may be shorter now: an append from where the end was would leave a hole. */
+    cut: list(nodeIdCodec, MAX_BROKEN_NODES),
   }),
   empty,
 );
 
 /**
- * From the master to a client whose last ExtendFile of these files was deferred: somebody else asks. The
+ * From the master to a client whose last ExtendFile of these files was deferred (of all files, when none is
+ * named): somebody else asks. The
  * reply comes when the master has been told of every append that was acknowledged.
  */
 export const ReportLengths = method(

@@ -79,6 +79,8 @@ export const AppendChunk = method(
     from: u53,
     /** The file that the chunk belongs to, and its index there. */
     file: optional(struct({ id: u53, index: u53 })),
+    /** As of WriteChunk. What goes to the next chunk is not flushed. */
+    sync: optional(bool),
   }),
   struct({
     offset: u53,

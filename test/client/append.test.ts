@@ -1,6 +1,7 @@
 import t from 'tap';
 import { Appender } from '../../client/append.js';
 import { Deadline } from '../../client/retry.js';
+import { WriteBudget } from '../../client/write-behind.js';
 import { GfsError } from '../../protocol/errors.js';
 import { SimulatedWorld } from '../fakes/index.js';
 
@@ -10,6 +11,8 @@ const CHUNK_BYTES = 1000;
 class MemoryPrimaries {
   readonly chunks = new Map<number, Buffer>();
   requests = 0;
+  syncs = 0;
+  failure: GfsError | undefined;
   readonly #world: SimulatedWorld;
 
   constructor(world: SimulatedWorld) {
@@ -18,11 +21,12 @@ class MemoryPrimaries {
 
   async append(
     { index }: { index: number },
-    mode: 'record' | 'exact',
-    from: number,
+    { mode, from, sync }: { mode: 'record' | 'exact'; from: number; sync: boolean },
     buffers: readonly Uint8Array[],
   ) {
     this.requests++;
+    this.syncs += sync ? 1 : 0;
+    if (this.failure !== undefined) throw this.failure;
     await new Promise<void>((resolve) => void this.#world.scheduler.after(3, resolve));
     const chunk = this.chunks.get(index) ?? Buffer.alloc(0);
     const data = Buffer.concat(buffers);
@@ -52,12 +56,32 @@ function setUp() {
   const target = {
     id: 1,
     size: 0,
+    lost: 0,
+    get arrivedBytes() {
+      return target.size - appender.aheadBytes;
+    },
     noteAppended(end: number) {
       target.size = Math.max(target.size, end);
     },
+    noteLost(bytes: number) {
+      target.size -= bytes;
+      target.lost += bytes;
+    },
   };
-  const appender = new Appender(target, primaries, CHUNK_BYTES, () => new Deadline(environment.clock, 1_000));
-  return { world, primaries, target, appender };
+  const budget = new WriteBudget(10_000);
+  const deadline = () => new Deadline(environment.clock, 1_000);
+  const appender: Appender = new Appender(target, {
+    replicas: primaries,
+    budget,
+    chunkBytes: CHUNK_BYTES,
+    deadline,
+  });
+  /** As an open file does that is alone. */
+  const ahead = (data: Buffer) => {
+    target.size += data.byteLength;
+    return appender.ahead(data);
+  };
+  return { world, primaries, target, appender, budget, ahead };
 }
 
 t.test('append: those that wait go together, whole, without a gap, each told its own offset', async (t) => {
@@ -100,4 +124,61 @@ t.test('append: a record that does not fit pads the chunk and goes whole into th
 t.test('append: a record over a quarter of a chunk is refused', async (t) => {
   const { appender } = setUp();
   await t.rejects(appender.record(Buffer.alloc(CHUNK_BYTES / 4 + 1), {}), { code: 'TOO_BIG' });
+});
+
+t.test(
+  'append ahead: acknowledged before it is sent, in order, without a gap, within the budget',
+  async (t) => {
+    const { world, primaries, target, appender, budget, ahead } = setUp();
+    const expected: Buffer[] = [];
+    for (let i = 0; i < 200; i++) {
+      const line = Buffer.from(`line ${i}\n`);
+      expected.push(line);
+      const acknowledged = ahead(line);
+      await (i % 7 === 3 ? world.until(acknowledged) : acknowledged);
+      if (i % 40 === 9) await world.until(appender.exact(line).then(() => expected.push(line)));
+    }
+    t.ok(appender.aheadBytes > 0, 'some are still on their way');
+    await world.until(appender.drain());
+    t.equal(primaries.content().toString(), Buffer.concat(expected).toString());
+    t.ok(primaries.requests < 60, `${primaries.requests} requests`);
+    t.equal(appender.aheadBytes, 0);
+    t.equal(budget.usedBytes, 0);
+    t.equal(target.size, primaries.content().length);
+
+    const full = ahead(Buffer.alloc(10_001));
+    let isDone = false;
+    void full.then(() => {
+      isDone = true;
+    });
+    await Promise.resolve();
+    t.notOk(isDone, 'above the budget it waits');
+    await world.until(full);
+  },
+);
+
+t.test('append ahead: what fails is told at the next append or drain, once, and leaves no gap', async (t) => {
+  const { world, primaries, target, appender, ahead } = setUp();
+  await ahead(Buffer.from('arrives'));
+  await world.until(appender.drain());
+  primaries.failure = new GfsError('NO_SPACE');
+  await ahead(Buffer.from('is lost'));
+  await world.until(appender.settle());
+  primaries.failure = undefined;
+  t.equal(target.lost, 7);
+  await t.rejects(ahead(Buffer.alloc(0)), { code: 'NO_SPACE' });
+  await ahead(Buffer.from(', and this too'));
+  await world.until(appender.drain());
+  t.equal(primaries.content().toString(), 'arrives, and this too');
+});
+
+t.test('append ahead: an fsync flushes what waits along with it', async (t) => {
+  const { world, primaries, appender, ahead } = setUp();
+  await ahead(Buffer.from('one'));
+  await world.until(appender.drain());
+  t.equal(primaries.syncs, 0);
+  await ahead(Buffer.from('two'));
+  await ahead(Buffer.from('three'));
+  await world.until(appender.drain(true));
+  t.equal(primaries.syncs, 1, 'two were under way, and the rest is flushed');
 });

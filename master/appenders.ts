@@ -1,0 +1,56 @@
+/**
+ * Who may append to a file (soft state). A client that is the only one may acknowledge its appends before it
+ * sends them: nobody can put bytes before them, and nobody sees the file's length without asking us, who have
+ * the client send first (docs/decisions/0022-appends-alone.md).
+ */
+import type { Clock } from '../environment/ports/index.js';
+import type { LoggedState } from './state.js';
+
+/** Files that are remembered; of another one nothing is known, and nobody is alone with it. */
+const MAX_FILES = 65_536;
+
+interface Writer {
+  readonly session: number;
+  /** Until then another client may still use a lease that it was told of. */
+  readonly othersUntilMs: number;
+}
+
+export class Appenders {
+  readonly #state: LoggedState;
+  readonly #clock: Pick<Clock, 'monotonicMs'>;
+  readonly #leaseDurationMs: number;
+  /** In the order in which they were first written to. */
+  readonly #writers = new Map<number, Writer>();
+
+  constructor(state: LoggedState, clock: Pick<Clock, 'monotonicMs'>, leaseDurationMs: number) {
+    this.#state = state;
+    this.#clock = clock;
+    this.#leaseDurationMs = leaseDurationMs;
+  }
+
+  /** A client is about to be told the lease of one of the file's chunks. INVARIANT: called before it is granted. */
+  noteLease(session: number, node: number): void {
+    const known = this.#writers.get(node);
+    if (known?.session === session) return;
+    // A file without chunks has no leases that others could know.
+    const isFirst = known === undefined && (this.#state.nodes.get(node)?.chunks?.size ?? 0) === 0;
+    const othersUntilMs = isFirst ? 0 : this.#clock.monotonicMs() + this.#leaseDurationMs;
+    this.#note(node, { session, othersUntilMs });
+  }
+
+  /** A client made the file, and was told the lease of its first chunk with it. */
+  noteCreated(session: number, node: number): void {
+    if (!this.#writers.has(node)) this.#note(node, { session, othersUntilMs: 0 });
+  }
+
+  isAlone(session: number, node: number): boolean {
+    const writer = this.#writers.get(node);
+    return writer?.session === session && writer.othersUntilMs <= this.#clock.monotonicMs();
+  }
+
+  #note(node: number, writer: Writer): void {
+    this.#writers.delete(node);
+    this.#writers.set(node, writer);
+    if (this.#writers.size > MAX_FILES) this.#writers.delete(this.#writers.keys().next().value as number);
+  }
+}
