@@ -90,3 +90,17 @@ export function applyVersionRaised(state: LoggedState, event: LogEventOf<'versio
   chunk.durationMs = 0;
   return {};
 }
+
+/** What references say of them is not asked: the scan found them in no file. */
+export function applyChunksForgotten(
+  state: LoggedState,
+  { handles }: LogEventOf<'chunksForgotten'>,
+  effects: Effects,
+): object {
+  for (const handle of handles) {
+    if (!state.chunks.has(handle)) continue;
+    state.chunks.delete(handle);
+    effects.chunkRemoved(handle);
+  }
+  return {};
+}

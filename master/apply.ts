@@ -7,7 +7,13 @@
 import { SESSION_RESULTS } from '../protocol/limits.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
 import { applyAclSet } from './apply-acl.js';
-import { applyChunkAdded, applyChunkCopied, applyLeaseGranted, applyVersionRaised } from './apply-chunks.js';
+import {
+  applyChunkAdded,
+  applyChunkCopied,
+  applyChunksForgotten,
+  applyLeaseGranted,
+  applyVersionRaised,
+} from './apply-chunks.js';
 import { applyChunkGoalsSet, applyGoalSet } from './apply-goals.js';
 import { applyLogReplicaAdded, applyTermBegun } from './apply-log-replicas.js';
 import {
@@ -101,6 +107,8 @@ function applyEvent(state: LoggedState, record: LogRecord, event: LogEvent, effe
       return {};
     case 'retentionSet':
       return applyRetentionSet(state, event);
+    case 'chunksForgotten':
+      return applyChunksForgotten(state, event, effects);
     case 'undeleted':
       return applyUndeleted(state, event, record);
     case 'chunksShared':

@@ -195,10 +195,12 @@ export class Master {
     goalAudit,
     gate,
     watch,
+    orphans,
   }: MasterParts): void {
     checkpointer.sweep();
     gauges.update();
     watch.update();
+    orphans.sweep();
     chunkservers.fade();
     leases.sweep();
     pool.sweep();

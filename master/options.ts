@@ -45,6 +45,8 @@ export interface MasterOptions {
   readonly maxPromises: number;
   /** Bytes of the trace of requests that are kept in files; 0: it is in memory alone. Absent: none is kept. */
   readonly traceBytes?: number;
+  /** How often all files are gone through for chunks that none has. Ten minutes; less in tests. */
+  readonly orphanScanIntervalMs?: number;
   /** How long deleted files can be brought back (paper §4.4: three days). */
   readonly retentionMs: number;
   readonly replication: ReplicationOptions;

@@ -31,6 +31,7 @@ import { Mutations } from './mutations.js';
 import { Namespace } from './namespace.js';
 import { OperationLog, type OperationLogOptions } from './operation-log.js';
 import { DEFAULT_LOG_SEGMENT_BYTES, type MasterOptions } from './options.js';
+import { OrphanScan } from './orphans.js';
 import { PromisedReads } from './promised-reads.js';
 import { Raiser } from './raising.js';
 import { Reads } from './reads.js';
@@ -79,6 +80,7 @@ export interface MasterParts {
   readonly locations: Locations;
   readonly garbage: GarbageCollector;
   readonly trash: Trash;
+  readonly orphans: OrphanScan;
   readonly replicator: Replicator;
   readonly health: Health;
   readonly watch: Watch;
@@ -278,6 +280,7 @@ export async function assemble(
     watch,
     inspection: new Inspection(state, replicas, chunkservers, leases),
     trees: new TreeChecker(state, replicas, health),
+    orphans: new OrphanScan(state, journal, environment, options.orphanScanIntervalMs),
     trash: new Trash(state, options.retentionMs, (ids) => garbage.expedite(ids)),
     status: new Status({
       state,

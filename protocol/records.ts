@@ -177,6 +177,8 @@ export const eventCodec = variant({
   },
   /** A deleted node has a name again. */
   undeleted: { number: 91, body: struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }) },
+  /** Chunks that no file has are given up. */
+  chunksForgotten: { number: 92, body: struct({ handles: list(chunkHandleCodec, MAX_IDS_PER_RECORD) }) },
   /** File `id` has the chunks of `source` from `index` on, `bytes` of them, at `toIndex`; its own there are gone. */
   chunksShared: {
     number: 100,

@@ -1,6 +1,8 @@
 import t from 'tap';
 import { checkTree } from '../../client/inspection.js';
 import type { MasterSession } from '../../client/session.js';
+import type { Journal } from '../../master/journal.js';
+import { OrphanScan } from '../../master/orphans.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { type HeldChunk, TestChunkserver } from './chunkserver.js';
@@ -11,7 +13,7 @@ const ROOT = m.ROOT_ID;
 
 async function cluster(servers = 3, set: Partial<TestChunkserver>[] = []) {
   const world = new SimulatedWorld(seed++);
-  const host = await new MasterHost(world).start();
+  const host = await new MasterHost(world, { orphanScanIntervalMs: 5_000 }).start();
   const client = await TestClient.start(world);
   const chunkservers: TestChunkserver[] = [];
   for (let at = 0; at < servers; at++)
@@ -227,3 +229,52 @@ t.test(
     t.strictSame((await first.heartbeat()).drop, [997]);
   },
 );
+
+t.test(
+  'orphans: a chunk that no file has is found by the scan, given up and deleted where it is',
+  async (t) => {
+    const { world, host, client, chunkservers, lease } = await cluster();
+    const { handle } = await lease(await client.create(ROOT, 'a'));
+    const { chunks } = host.master.state;
+    // A fault that cannot happen: nothing but apply writes logged state.
+    const orphan = handle + 1;
+    chunks.add({
+      handle: orphan,
+      version: 1,
+      references: 1,
+      goal: 3,
+      replicas: 3,
+      holder: '',
+      durationMs: 0,
+    });
+    const first = chunkservers[0] as TestChunkserver;
+    const held = first.chunks.get(handle) as HeldChunk;
+    first.chunks.set(orphan, { ...held, lease: undefined });
+    t.strictSame((await first.heartbeat()).drop, [], 'the master knows it');
+    await world.runFor(10_000);
+    t.notOk(chunks.has(orphan));
+    t.ok(chunks.has(handle), 'what a file has stays');
+    t.notOk(first.chunks.has(orphan));
+    await host.restart();
+    t.ok(host.master.state.chunks.has(handle), 'and the log can be replayed without it');
+  },
+);
+
+t.test('orphans: while files are copied, deleted and written nothing is taken for an orphan', async (t) => {
+  const { world, host, client, lease } = await cluster();
+  const logged: unknown[] = [];
+  const journal = { commit: async (event: unknown) => logged.push(event) } as unknown as Journal;
+  const scan = new OrphanScan(host.master.state, journal, host.process.environment);
+  let at = await client.create(ROOT, 'f0');
+  await lease(at);
+  for (let round = 1; round <= 30; round++) {
+    await client.mutate(m.Snapshot, { id: at, parent: ROOT, name: `f${round}` });
+    const scanning = scan.scan();
+    await client.unlink(ROOT, `f${round - 1}`);
+    await client.mutate(m.Purge, { ids: [at] });
+    t.strictSame(await world.until(scanning), []);
+    await world.runFor(300);
+    at = (await client.lookup(`/f${round}`)).id;
+  }
+  t.strictSame(logged, []);
+});
