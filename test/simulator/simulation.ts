@@ -1,10 +1,11 @@
 /** One run: a cluster, its users, what goes wrong, and the checks, all from one seed. */
-import { clientDefaults, type GfsClient } from '../../client/index.js';
-import { Create, ROOT_ID } from '../../protocol/messages/index.js';
+import type { GfsClient } from '../../client/index.js';
+import { Create, GetStatus, ROOT_ID } from '../../protocol/messages/index.js';
 import { formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
 import type { ClientContext } from './actor.js';
 import { AppendModel } from './append-model.js';
 import { auditFiles, logMatchesState } from './audit.js';
+import { overBound } from './bounds.js';
 import {
   type ClientMember,
   type ClusterOptions,
@@ -25,9 +26,10 @@ const LOG_CHECK_INTERVAL_MS = 2_000;
 /** How many events a record may be on its way from the disk to the master's memory. */
 const LOG_CHECK_TRIES = 2_000;
 const SETTLE_MS = 8_000;
-/** After the repair, how long operations under way may still take: their deadline, and a little. */
-const FINISH_MS = clientDefaults.deadlineMs + 15_000;
+/** Liveness: so long after the last fault all work has ended, and every chunk has its replicas. */
+const LIVENESS_MS = 60_000;
 const AUDIT_MS = 120_000;
+const GOAL_CHECK_INTERVAL_MS = 500;
 
 export interface SimulationOptions extends Partial<ClusterOptions> {
   readonly seed: number;
@@ -162,9 +164,11 @@ class Simulation {
     await this.#runFor(durationMs);
     this.#faults.stop();
     this.#cluster.repair();
+    const repairedAtMs = this.#world.scheduler.nowMs;
     await this.#runFor(this.#options.settleMs ?? SETTLE_MS);
     this.#ledger.stopping = true;
-    await this.#finish();
+    await this.#finish(repairedAtMs + LIVENESS_MS);
+    await this.#untilDone(this.#untilAtGoal(repairedAtMs + LIVENESS_MS), LIVENESS_MS);
     await this.#untilDone(this.#audit(), AUDIT_MS);
     this.#shared.check();
     await this.#checkLog();
@@ -218,7 +222,15 @@ class Simulation {
       const leftMs = endMs - this.#world.scheduler.nowMs;
       await this.#world.runFor(Math.min(LOG_CHECK_INTERVAL_MS, leftMs));
       this.#throwViolation();
+      this.#checkBounds();
       await this.#checkLog();
+    }
+  }
+
+  #checkBounds(): void {
+    for (const { process } of this.#cluster.members) {
+      const problem = process?.alive === true ? overBound(process.metrics) : undefined;
+      if (problem !== undefined) throw new Violation(`${process?.name}: ${problem}`);
     }
   }
 
@@ -229,17 +241,32 @@ class Simulation {
   }
 
   /** Until every worker has ended. */
-  async #finish(): Promise<void> {
-    const endMs = this.#world.scheduler.nowMs + FINISH_MS;
+  async #finish(endMs: number): Promise<void> {
     while (this.#active > 0) {
       await this.#world.runFor(100);
       this.#throwViolation();
       if (this.#world.scheduler.nowMs > endMs) {
-        throw new Violation(
-          `${this.#active} clients are still at work ${FINISH_MS} ms after everything was repaired`,
-        );
+        throw new Violation(`${this.#active} clients are still at work ${LIVENESS_MS} ms after the repair`);
       }
     }
+  }
+
+  /** Until every chunk has as many replicas as it should. */
+  async #untilAtGoal(endMs: number): Promise<void> {
+    const process = this.#world.process('observer');
+    const client = await connectClient(process);
+    for (;;) {
+      const { ready, chunksBelowGoal, chunksUnavailable } = await client.master.query(GetStatus, {});
+      if (ready && chunksBelowGoal + chunksUnavailable === 0) break;
+      if (this.#world.scheduler.nowMs > endMs) {
+        const missing = `${chunksBelowGoal} chunks are below their goal, ${chunksUnavailable} unavailable`;
+        throw new Violation(`${missing} ${LIVENESS_MS} ms after the repair`);
+      }
+      await new Promise<void>((resolve) => {
+        process.environment.timers.after(GOAL_CHECK_INTERVAL_MS, resolve);
+      });
+    }
+    await client.shutdown();
   }
 
   async #audit(): Promise<void> {

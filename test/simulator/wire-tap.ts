@@ -1,12 +1,16 @@
 /** Listens to all connections: at most one primary may acknowledge mutations of a chunk at a version. */
 import { errorCodeOf } from '../../protocol/errors.js';
 import { FrameKind, FrameReader, type IncomingFrame } from '../../protocol/frame.js';
+import { DEFAULT_MAX_REQUESTS } from '../../protocol/limits.js';
 import * as messages from '../../protocol/messages/index.js';
 import { BufferPool } from '../../protocol/payload.js';
 import { type Method, requestHeaderCodec, responseHeaderCodec } from '../../protocol/rpc.js';
 import type { FakeNetwork, FakeProcess } from '../fakes/index.js';
 
 const { AppendChunk, ApplyMutation, GetLease, PrepareVersion, WriteChunk } = messages;
+
+/** What is granted in the hello, and those that keep sessions alive. */
+const MAX_OUTSTANDING = DEFAULT_MAX_REQUESTS + 8;
 
 const methods = new Map(
   Object.values(messages as Record<string, unknown>)
@@ -33,6 +37,8 @@ export class WireTap {
   readonly #granted = new Map<string, string>();
   /** `server handle` → the highest version that it has acknowledged. */
   readonly #raised = new Map<string, number>();
+  /** `connection from > to` → requests without a response. */
+  readonly #outstanding = new Map<string, number>();
   readonly #pool = new BufferPool();
   readonly #onViolation: (what: string) => void;
   /** Acknowledged mutations, by clients' counting. */
@@ -67,6 +73,9 @@ export class WireTap {
     if (method === undefined) return;
     const body = method.request.decode(raw, 'request');
     this.#asked.set(`${way} ${id}`, { method, body });
+    const outstanding = (this.#outstanding.get(way) ?? 0) + 1;
+    this.#outstanding.set(way, outstanding);
+    if (outstanding > MAX_OUTSTANDING) this.#onViolation(`${way}: ${outstanding} requests are outstanding`);
     if (this.onMessage !== undefined) {
       this.onMessage(`${way} #${id} ${method.name} ${session}/${sequence} ${JSON.stringify(body)}`);
     }
@@ -79,6 +88,7 @@ export class WireTap {
     const asked = this.#asked.get(key);
     if (asked === undefined) return;
     this.#asked.delete(key);
+    this.#outstanding.set(way, (this.#outstanding.get(way) ?? 1) - 1);
     if (error !== 0) {
       this.onMessage?.(`${way} #${id} ${asked.method.name} = ${errorCodeOf(error)} ${message}`);
       return;
