@@ -58,7 +58,7 @@ export class ChunkserverTable {
   readonly #former: Set<string>;
   /** Told when a server came, went, or is given up. */
   onChange: () => void = () => undefined;
-  /** Told of a chunk one of whose replicas is not what it was taken for. */
+  /** Told of a chunk one of whose replicas is not what it was taken for, or is missing from the start. */
   onDoubt: (handle: number) => void = () => undefined;
   #active: readonly Chunkserver[] | undefined;
   #wasReady = false;

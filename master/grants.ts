@@ -82,10 +82,18 @@ export class Grants {
     const granting = this.#grant(body, near);
     this.#running.set(key, granting);
     try {
-      return await granting;
+      const lease = await granting;
+      this.#noteReplicas(lease);
+      return lease;
     } finally {
       this.#running.delete(key);
     }
+  }
+
+  /** Made with fewer, or without one that failed: that is not for the next census to find out. */
+  #noteReplicas({ handle, secondaries }: Lease): void {
+    const goal = this.#parts.state.chunks.get(handle)?.goal ?? 0;
+    if (1 + secondaries.length < goal) this.#parts.chunkservers.onDoubt(handle);
   }
 
   /**

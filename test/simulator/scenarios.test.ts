@@ -3,7 +3,14 @@ import t, { type Test } from 'tap';
 import { ChunkserverConnections } from '../../client/connections.js';
 import type { GfsClient } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
-import { Create, ReadChunk, ROOT_ID, type Server, Snapshot } from '../../protocol/messages/index.js';
+import {
+  Create,
+  GetStatus,
+  ReadChunk,
+  ROOT_ID,
+  type Server,
+  Snapshot,
+} from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { clusterDefaults, connectClient, type Member, SimulatedCluster } from './cluster.js';
 import { readWhole } from './reading.js';
@@ -338,3 +345,23 @@ scenario('append: a retry finds its first result at a replica that was repaired'
   await file.flush({});
   t.equal(await textOf(await scene.client('b'), file.id), 'first <once>');
 });
+
+scenario(
+  're-replication: a secondary that was dropped is replaced soon, not at the next census',
+  async (t, scene) => {
+    const client = await scene.client('a');
+    const file = await create(client, 'f');
+    await file.write(0, bytes('x', 100_000));
+    await file.flush({});
+    const lease = await client.locations.lease(file.id, 0, {}, client.master.deadline());
+    const dropped = lease.secondaries[0]?.host as string;
+    scene.world.network.cut(lease.primary.host, dropped);
+    await file.write(0, bytes('y', 100_000));
+    await file.flush({});
+    scene.world.network.heal(lease.primary.host, dropped);
+    await scene.sleep(15_000);
+    const { chunksBelowGoal } = await client.master.query(GetStatus, {});
+    t.equal(chunksBelowGoal, 0);
+    await client.close(file);
+  },
+);
