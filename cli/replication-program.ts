@@ -50,4 +50,19 @@ Examples:
       .option('--wait', 'return when it is empty')
       .option('--json', 'print JSON'),
   ).action(async (server, flags) => (await import('./commands/drain.js')).drain(server, flags));
+
+  addMasterFlags(
+    program
+      .command('priorities')
+      .summary('show which chunkservers each client is sent to first')
+      .description(
+        'Shows for each connected client the distance and score of every chunkserver, best first. Coordinates come from ' +
+          '`location` of [chunk_server] and [client], or -o location=X,Y; without them the used share alone decides.',
+      )
+      .argument('[client]', 'its id or host name (default: all)')
+      .option('--weights <distance,space>', 'what these weights would choose, instead of the configured ones')
+      .option('--json', 'print JSON'),
+  )
+    .addHelpText('after', '\nExample:\n  gfs priorities --weights 1,0')
+    .action(async (client, flags) => (await import('./commands/priorities.js')).priorities(client, flags));
 }

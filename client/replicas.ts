@@ -97,7 +97,7 @@ export class Replicas {
       const session = this.#session.id;
       const dataId = { session, number: sequence };
       if (!inline) {
-        const [first, ...chain] = [lease.primary, ...lease.secondaries];
+        const [first, ...chain] = chainOf(lease);
         const peer = await this.#peerOf(first as Server, failing);
         sending++;
         const deadlineMs = deadline.within(ATTEMPT_TIMEOUT_MS);
@@ -226,4 +226,13 @@ class ChunkFull extends GfsError {
   constructor() {
     super('INTERNAL');
   }
+}
+
+/** Who gets pushed data from whom (paper §3.2). @throws MALFORMED when the master's order is none */
+function chainOf({ primary, secondaries, chain }: Lease): Server[] {
+  const members = [primary, ...secondaries];
+  if (chain === undefined) return members;
+  const ordered = [...new Set(chain)].flatMap((at) => members[at] ?? []);
+  if (ordered.length === members.length) return ordered;
+  throw new GfsError('MALFORMED', 'a push chain that is not over the replicas');
 }

@@ -6,6 +6,7 @@ import type { Clock, Logger, Timers } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import type {
   Heartbeat,
+  Location,
   RegisterChunkserver,
   ReplicaReport,
   ReportChunks,
@@ -41,6 +42,7 @@ export interface ChunkserverParts {
 }
 
 export class ChunkserverTable {
+  readonly graph = new LocationGraph(() => this.active);
   readonly priority: ClientServerPriority;
   /** Chunks on chunkservers that are not logged yet, and who was asked to make them. */
   readonly pendingHandles = new Map<number, readonly Chunkserver[]>();
@@ -67,7 +69,7 @@ export class ChunkserverTable {
 
   constructor(parts: ChunkserverParts) {
     this.#parts = parts;
-    this.priority = new ClientServerPriority(new LocationGraph(() => this.active), parts.options);
+    this.priority = new ClientServerPriority(this.graph, parts.options);
     this.#startedAtMs = parts.clock.monotonicMs();
     for (const session of parts.state.sessions.values()) {
       if (session.kind === 'chunkserver') this.#expected.set(session.id, session.owner);
@@ -165,6 +167,7 @@ export class ChunkserverTable {
       await gate.settled(opened);
       const chunkserver = newChunkserver(id, body, peer, clock.monotonicMs());
       this.#byId.set(serverId, chunkserver);
+      this.#place(chunkserver);
       if (before !== undefined) this.#giveUp(before);
       this.#byPeer.set(peer, chunkserver);
       this.#active = undefined;
@@ -276,12 +279,20 @@ export class ChunkserverTable {
       await gate.settled(journal.commit({ type: 'sessionsEnded', ids: old.slice(0, MAX_IDS_PER_RECORD) }));
   }
 
+  #place({ server, location, rack }: Chunkserver): void {
+    const { serverId: id, host: hostname } = server;
+    this.graph.addNode({ id, type: 'chunk_server', location, hostname, rack });
+  }
+
   heartbeat(
     chunkserver: Chunkserver,
     body: ValueOf<typeof Heartbeat.request>,
   ): ValueOf<typeof Heartbeat.reply> {
     chunkserver.space = body.space;
-    chunkserver.location = body.location ?? chunkserver.location;
+    if (body.location !== undefined && !isSamePlace(body.location, chunkserver.location)) {
+      chunkserver.location = body.location;
+      this.#place(chunkserver);
+    }
     chunkserver.load = body.load;
     chunkserver.health = body.health;
     const extended: { handle: number; remainingMs: number }[] = [];
@@ -384,6 +395,7 @@ export class ChunkserverTable {
     this.#active = undefined;
     this.#parts.logger.warn({ serverId: chunkserver.server.serverId, reason }, 'a chunkserver is gone');
     this.#away.add(chunkserver);
+    this.graph.removeNode('chunk_server', chunkserver.server.serverId);
     this.onChange();
     this.#endSessions([chunkserver.session]);
   }
@@ -416,6 +428,10 @@ export class ChunkserverTable {
 }
 
 /** As it is when it registers. */
+function isSamePlace(a: Location, b: Location | undefined): boolean {
+  return a.x === b?.x && a.y === b.y;
+}
+
 export function newChunkserver(
   session: number,
   body: ValueOf<typeof RegisterChunkserver.request>,

@@ -72,16 +72,24 @@ function registerLog(service: MasterService, parts: MasterParts): void {
     });
 }
 
-function registerSessions(service: MasterService, { sessions, superblock, options }: MasterParts): void {
+function registerSessions(
+  service: MasterService,
+  { sessions, chunkservers, superblock, options }: MasterParts,
+): void {
   service
-    .answer(m.RegisterClient, async (body, request) => ({
-      session: await sessions.register(body, request.peer),
-      clusterId: superblock.clusterId,
-      chunkBytes: superblock.chunkBytes,
-      term: superblock.term,
-      renewIntervalMs: options.renewIntervalMs,
-      timeoutMs: options.sessionTimeoutMs,
-    }))
+    .answer(m.RegisterClient, async (body, request) => {
+      const session = await sessions.register(body, request.peer);
+      const { clientId: id, hostname, location, rack } = body;
+      request.peer.onceClosed(chunkservers.graph.addNode({ id, type: 'client', location, hostname, rack }));
+      return {
+        session,
+        clusterId: superblock.clusterId,
+        chunkBytes: superblock.chunkBytes,
+        term: superblock.term,
+        renewIntervalMs: options.renewIntervalMs,
+        timeoutMs: options.sessionTimeoutMs,
+      };
+    })
     .answer(m.Renew, (body, request) => {
       sessions.renew(body, request);
       return {};
@@ -205,7 +213,8 @@ function registerChunks(
       // Before whoever appends alone is asked for what it holds back, so that it is not alone again meanwhile.
       appenders.noteLease(session, body.id);
       await coherence.reported([body.id], session);
-      return { lease: await gate.answer(grants.lease(body, near(request))) };
+      const lease = await gate.answer(grants.lease(body, near(request)));
+      return { lease: chunkservers.graph.chained(lease, near(request)) };
     })
     .answer(m.ReportCorrupt, (body) => {
       chunkservers.reportCorrupt(body.serverId, body.handle);

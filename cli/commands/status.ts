@@ -111,11 +111,12 @@ function serverTable(servers: readonly ServerStatus[]): string {
     'CHUNKS',
     'FREE',
     'TOTAL',
+    'USED',
     'DISKS',
     'SCRUBBED',
     'HEARD OF',
   ];
-  return table(head, servers.map(rowOf), [5, 6, 7, 8, 9]);
+  return table(head, servers.map(rowOf), [5, 6, 7, 8, 9, 10]);
 }
 
 function rowOf(status: ServerStatus): string[] {
@@ -129,9 +130,14 @@ function rowOf(status: ServerStatus): string[] {
     String(status.chunks),
     bytes(status.availableBytes),
     bytes(status.totalBytes),
+    usedOf(status),
     ...healthOf(status),
     status.state === 'unknown' ? 'not yet' : `${duration(status.silentMs)} ago`,
   ];
+}
+
+function usedOf({ totalBytes, availableBytes }: ServerStatus): string {
+  return totalBytes === 0 ? '-' : `${Math.round(100 * (1 - availableBytes / totalBytes))} %`;
 }
 
 /** Disks that work, and how far the pass of scrubbing is. */

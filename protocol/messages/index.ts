@@ -7,6 +7,7 @@ export * from './data.js';
 export * from './goal.js';
 export * from './inspection.js';
 export * from './log-replication.js';
+export * from './priorities.js';
 export * from './scrub.js';
 export * from './trace.js';
 export * from './trash.js';

@@ -84,6 +84,8 @@ export const leaseCodec = struct({
   primary: serverCodec,
   secondaries: list(serverCodec, MAX_REPLICAS),
   remainingMs: u53,
+  /** In which order data is pushed: 0 the primary, then the secondaries from 1 on. As they stand when left out. */
+  chain: optional(list(uint(MAX_REPLICAS), MAX_REPLICAS + 1)),
 });
 export type Lease = ValueOf<typeof leaseCodec>;
 

@@ -68,7 +68,7 @@ t.test('location: the score is 0.6 × distance share + 0.4 × used share, lowest
     near: { location: { x: 3, y: 4 }, available: 500 },
     nowhere: { available: 0 },
   });
-  const ranked = priorityOf(active).nearestChunkservers({ x: 0, y: 0 }, 3);
+  const ranked = priorityOf(active).priorities({ x: 0, y: 0 });
   t.strictSame(
     ranked.map(({ chunkserver }) => chunkserver.server.serverId),
     ['near', 'nowhere', 'far'],
@@ -79,7 +79,56 @@ t.test('location: the score is 0.6 × distance share + 0.4 × used share, lowest
   );
   const scores = ranked.map(({ score }) => Math.round(score * 1000) / 1000);
   t.strictSame(scores, [0.26, 0.4, 0.6]);
-  t.equal(priorityOf(active).nearestChunkservers({ x: 0, y: 0 }, 1).length, 1);
+  t.end();
+});
+
+t.test('location: the graph keeps distances both ways, as nodes come, move and go', (t) => {
+  const active = serversOf({ a: { location: { x: 3, y: 4 } }, b: { location: { x: 0, y: 1 } }, c: {} });
+  const graph = new LocationGraph(() => active);
+  const node = (type: 'client' | 'chunk_server', id: string, location?: Location) =>
+    graph.addNode({ type, id, location, hostname: id, rack: undefined });
+  const client = { type: 'client', id: 'me' } as const;
+  const a = { type: 'chunk_server', id: 'a' } as const;
+  for (const { server, location } of active) node('chunk_server', server.serverId, location);
+  const remove = node('client', 'me', { x: 0, y: 0 });
+  t.equal(graph.distance(client, a), 5);
+  t.equal(graph.distance(a, client), 5, 'both ways');
+  t.equal(graph.distance(client, { type: 'chunk_server', id: 'c' }), 0, 'no coordinates, no distance');
+  t.strictSame(ids(graph.nearestChunkservers('me')), ['c', 'b', 'a'], 'k is 3');
+  t.strictSame(ids(graph.nearestChunkservers('me', 2)), ['c', 'b']);
+  node('chunk_server', 'a', { x: 0, y: 0.5 });
+  t.equal(graph.distance(client, a), 0.5, 'it has moved');
+  const other = node('client', 'me', { x: 0, y: 1.5 });
+  remove();
+  t.equal(graph.distance(a, client), 1, 'an old connection takes nothing from a new one');
+  active.splice(1, 1);
+  t.strictSame(ids(graph.nearestChunkservers('me')), ['c', 'a'], 'active servers alone');
+  other();
+  t.equal(graph.node('client', 'me'), undefined);
+  t.equal(graph.distance(a, client), 0);
+  graph.removeNode('chunk_server', 'a');
+  t.equal(graph.node('chunk_server', 'a'), undefined);
+  t.end();
+});
+
+t.test('location: data is pushed along the nearest hops', (t) => {
+  const graph = new LocationGraph(() => []);
+  const at = (id: string, x: number) =>
+    graph.addNode({ type: 'chunk_server', id, location: { x, y: 0 }, hostname: id, rack: undefined });
+  for (const [id, x] of [
+    ['far', 9],
+    ['near', 1],
+    ['middle', 5],
+  ] as const)
+    at(id, x);
+  const server = (serverId: string) => ({ serverId, host: serverId, port: 1 });
+  const secondaries = [server('near'), server('middle')];
+  const lease = { index: 0, handle: 1, version: 1, primary: server('far'), secondaries, remainingMs: 1 };
+  t.strictSame(graph.chained(lease, { x: 0, y: 0 }).chain, [1, 2, 0]);
+  t.strictSame(graph.chained(lease, { x: 9, y: 0 }).chain, [0, 2, 1]);
+  t.strictSame(graph.chained(lease, undefined).chain, [0, 2, 1], 'from the primary on');
+  const unknown = { ...lease, primary: server('x'), secondaries: [server('y')] };
+  t.equal(graph.chained(unknown, { x: 0, y: 0 }).chain, undefined);
   t.end();
 });
 
