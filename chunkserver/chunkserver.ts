@@ -19,6 +19,7 @@ import { Primary } from './primary.js';
 import { PushBuffer } from './push-buffer.js';
 import { Scrubber } from './scrubber.js';
 import { Secondary } from './secondary.js';
+import { ShadowSessions } from './shadow-sessions.js';
 import { Store } from './store/store.js';
 
 const POOL_BYTES = 64 * MIB;
@@ -27,6 +28,7 @@ const SERVER_ID_DIGITS = 16;
 interface Running {
   readonly store: Store;
   readonly session: MasterSession;
+  readonly shadows: ShadowSessions;
   readonly peers: Peers;
   readonly leases: LeaseTable;
   readonly listener: Listener;
@@ -121,9 +123,26 @@ export class Chunkserver {
         scrub: scrubber.progress,
       }),
       deleteChunks: (handles) => masterService.delete(handles),
+      shadows: {
+        get addresses() {
+          return shadows.addresses;
+        },
+        set: (members) => shadows.set(members),
+      },
       onFatal: (error) => this.#fail(error),
     });
+    const shadows: ShadowSessions = new ShadowSessions(environment, {
+      service,
+      pool: this.#pool,
+      identity: store,
+      term: () => session.term,
+      registration: () => session.registration(),
+      report: () => session.reportPages(),
+      onMaster: (address, term) => session.moveTo(address, term),
+    });
     const inTouch = (): boolean => session.inTouch;
+    // While the master is away nothing becomes stale: no version is logged without it.
+    const mayRead = (): boolean => session.inTouch || shadows.standIn;
     const term = (): number => session.term;
     const onDamage = (handle: number): void => session.reportDamage(handle);
     const leases = new LeaseTable(clock, inTouch);
@@ -136,7 +155,7 @@ export class Chunkserver {
     masterService.register(service);
     const { sync, scrubIntervalMs: intervalMs } = this.#options;
     const shared = { store, primary, secondary, peers, pushed };
-    new DataService({ ...shared, metrics, bootId, sync, inTouch, onDamage, activity }).register(service);
+    new DataService({ ...shared, metrics, bootId, sync, mayRead, onDamage, activity }).register(service);
     const scrubber = new Scrubber({ ...environment, store, activity, onDamage, intervalMs });
     service.on(Scrub, ({ now }) => {
       if (now) scrubber.beginNow();
@@ -150,7 +169,7 @@ export class Chunkserver {
       const gauges = keepGauges(metrics, timers, { store, leases, pushed });
       store.onDiskLost = () => session.reopen('a disk failed');
       scrubber.start();
-      return { store, session, peers, leases, listener, gauges, scrubber };
+      return { store, session, shadows, peers, leases, listener, gauges, scrubber };
     } catch (error) {
       peers.close();
       throw error;
@@ -187,9 +206,10 @@ export class Chunkserver {
     const running = this.#running;
     if (running === undefined || this.#stopping) return;
     this.#stopping = true;
-    const { store, session, peers, leases, listener, gauges, scrubber } = running;
+    const { store, session, shadows, peers, leases, listener, gauges, scrubber } = running;
     scrubber.stop();
     session.stop();
+    shadows.stop();
     gauges.cancel();
     leases.endAll('the server is stopping');
     await listener.close();

@@ -5,6 +5,7 @@ import { MAX_PAYLOAD_BYTES } from '../protocol/limits.js';
 import {
   AppendChunk,
   ApplyMutation,
+  FindChunks,
   GetChecksums,
   GetChunkLength,
   PushData,
@@ -44,8 +45,8 @@ export interface DataComponents {
   readonly metrics: Metrics;
   readonly bootId: number;
   readonly sync: 'disk' | 'memory';
-  /** Whether the session with the master lives. */
-  readonly inTouch: () => boolean;
+  /** Whether the session with the master lives, or a shadow stands in for it. */
+  readonly mayRead: () => boolean;
   /** A block failed its checksum: the master has to know. */
   readonly onDamage: (handle: number) => void;
   readonly activity: Activity;
@@ -65,6 +66,11 @@ export class DataService {
 
   register(service: Service): void {
     service
+      .on(FindChunks, ({ handles }, { from }) => {
+        if (from.role !== 'shadow')
+          throw new GfsError('NOT_PERMITTED', `a ${from.role} asked what only a shadow may`);
+        return { body: { found: this.#find(handles) } };
+      })
       .on(ReadChunk, (body) => this.#read(body))
       .on(PushData, (body, request) => this.#push(body, request))
       .on(WriteChunk, async (body, request) => {
@@ -102,13 +108,22 @@ export class DataService {
       });
   }
 
+  #find(handles: readonly number[]): ValueOf<typeof FindChunks.reply>['found'] {
+    return handles.flatMap((handle) => {
+      const chunk = this.#c.store.find(handle);
+      if (chunk === undefined) return [];
+      const { version, length, suspect } = chunk.state;
+      return [{ handle, version, lengthBytes: length, suspect }];
+    });
+  }
+
   async #read({
     handle,
     version,
     offset,
     length,
   }: ValueOf<typeof ReadChunk.request>): Promise<Outcome<ValueOf<typeof ReadChunk.reply>>> {
-    if (!this.#c.inTouch()) throw new GfsError('UNREACHABLE', 'this chunkserver is cut off from its master');
+    if (!this.#c.mayRead()) throw new GfsError('UNREACHABLE', 'this chunkserver is cut off from its master');
     if (length > MAX_PAYLOAD_BYTES) throw new GfsError('INVALID', `a read of ${length} bytes`);
     const chunk = this.#atLeast(handle, version);
     const read = await this.#watched(handle, readVerified(chunk, offset, length));

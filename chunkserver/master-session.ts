@@ -6,8 +6,10 @@ import type { Environment, Timer } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { MAX_REPORT_PAGE } from '../protocol/limits.js';
 import {
+  GetShadows,
   type Health,
   Heartbeat,
+  type Member,
   RegisterChunkserver,
   RenewChunkserver,
   type ReplicaReport,
@@ -18,6 +20,7 @@ import {
 import type { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import type { Method, Service } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
 import type { TraceSink } from '../protocol/trace.js';
 import type { LeaseTable } from './leases.js';
 import type { Address, ChunkserverOptions } from './options.js';
@@ -29,6 +32,7 @@ const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 2_000;
 /** Chunks named in one heartbeat, for the master to tell those that it no longer knows. */
 const HEARTBEAT_CHUNKS = 1024;
+const SHADOWS_INTERVAL_MS = 2_000;
 
 export interface MasterSessionComponents {
   readonly options: ChunkserverOptions;
@@ -43,6 +47,8 @@ export interface MasterSessionComponents {
   readonly load: () => number;
   readonly health: () => Health;
   readonly deleteChunks: (handles: readonly number[]) => Promise<void>;
+  /** Where the shadows are, each of which may have become the master; told anew now and then. */
+  readonly shadows: { readonly addresses: readonly Address[]; set(members: readonly Member[]): void };
   /** It can never join: the process should end. */
   readonly onFatal: (error: Error) => void;
 }
@@ -60,7 +66,6 @@ export class MasterSession {
   #peer: Peer | undefined;
   #stopped = false;
   #wake: (() => void) | undefined;
-  #term = 0;
   #timeoutMs = 0;
   /** When the newest request that the master answered was sent. */
   #heardMs = Number.NEGATIVE_INFINITY;
@@ -68,6 +73,8 @@ export class MasterSession {
   #renewing = false;
   /** Damaged replicas that the master has not been told of. */
   readonly #damaged = new Set<number>();
+  /** Where to look for the master next, before all others. */
+  #next: Address | undefined;
   #chunkCursor: Iterator<{ handle: number; version: number }> | undefined;
 
   constructor(environment: Environment, components: MasterSessionComponents) {
@@ -81,7 +88,44 @@ export class MasterSession {
   }
 
   get term(): number {
-    return this.#term;
+    return this.#c.store.term;
+  }
+
+  /** A master of a later term has been met. */
+  moveTo(address: Address, term: number): void {
+    if (term <= this.term || this.#stopped) return;
+    this.#next = address;
+    this.#peer?.close();
+    this.#wake?.();
+  }
+
+  /** What is registered, with the master and with shadows alike. */
+  async registration(): Promise<ValueOf<typeof RegisterChunkserver.request>> {
+    const { store, options } = this.#c;
+    const { location, rack } = options;
+    return {
+      server: this.#c.server(),
+      bootId: this.#environment.bootId,
+      ...(location === undefined ? {} : { location }),
+      ...(rack === undefined ? {} : { rack }),
+      space: await store.space(),
+    };
+  }
+
+  /** All replicas that are here, in pages. */
+  *reportPages(): Generator<ValueOf<typeof ReportChunks.request>> {
+    const chunks: ReplicaReport[] = [];
+    for (const { handle, state } of this.#c.store.chunks()) {
+      const lease = this.#leases?.find(handle);
+      const leaseMs = lease === undefined ? 0 : (this.#leases?.remainingMs(lease) ?? 0);
+      const { version, length, suspect } = state;
+      chunks.push({ handle, version, lengthBytes: length, suspect, leaseMs });
+    }
+    for (let at = 0; ; at += MAX_REPORT_PAGE) {
+      const last = at + MAX_REPORT_PAGE >= chunks.length;
+      yield { chunks: chunks.slice(at, at + MAX_REPORT_PAGE), last };
+      if (last) break;
+    }
   }
 
   start(leases: LeaseTable): void {
@@ -125,9 +169,7 @@ export class MasterSession {
   async #run(): Promise<void> {
     let pauseMs = FIRST_PAUSE_MS;
     for (let attempt = 0; !this.#stopped; attempt++) {
-      const { masters } = this.#c.options;
-      const address = masters[attempt % masters.length];
-      if (address === undefined) throw new Error('no master is configured');
+      const address = this.#candidate(attempt);
       try {
         const closed = await this.#connect(address);
         pauseMs = FIRST_PAUSE_MS;
@@ -149,6 +191,18 @@ export class MasterSession {
     }
   }
 
+  /** The configured masters in turn, then the shadows: one of them may be the master now. */
+  #candidate(attempt: number): Address {
+    const { options, shadows } = this.#c;
+    const next = this.#next;
+    this.#next = undefined;
+    if (next !== undefined) return next;
+    const all = [...options.masters, ...shadows.addresses];
+    const address = all[attempt % all.length];
+    if (address === undefined) throw new Error('no master is configured');
+    return address;
+  }
+
   #pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const timer = this.#environment.timers.after(ms, resolve);
@@ -168,7 +222,7 @@ export class MasterSession {
       role: 'chunkserver',
       id: store.serverId,
       clusterId: () => store.clusterId,
-      term: () => this.#term,
+      term: () => this.term,
       service,
       pool,
       clock,
@@ -177,7 +231,10 @@ export class MasterSession {
       trace: this.#c.trace,
     });
     this.#peer = peer;
-    await peer.ready();
+    const { role, term } = await peer.ready();
+    if (role !== 'master') throw new GfsError('UNREACHABLE', `a ${role} is there, not a master`);
+    if (term < this.term)
+      throw new GfsError('STALE_TERM', `the master is of term ${term}, another of ${this.term}`);
     const intervals = await this.#register(peer);
     await this.#report(peer);
     this.#startTimers(peer, intervals);
@@ -187,39 +244,20 @@ export class MasterSession {
   }
 
   async #register(peer: Peer): Promise<Intervals> {
-    const { bootId } = this.#environment;
-    const { store, options } = this.#c;
-    const { location, rack } = options;
-    const request = {
-      server: this.#c.server(),
-      bootId,
-      ...(location === undefined ? {} : { location }),
-      ...(rack === undefined ? {} : { rack }),
-      space: await store.space(),
-    };
+    const { store } = this.#c;
+    const request = await this.registration();
     const registered = peer.call(RegisterChunkserver, request, { deadlineMs: CALL_TIMEOUT_MS });
     const { body } = await this.#answered(registered);
     await store.adopt(body.clusterId, body.chunkBytes);
-    if (body.term < this.#term) throw new GfsError('STALE_TERM', `the master is of term ${body.term}`);
-    this.#term = body.term;
+    if (body.term < this.term) throw new GfsError('STALE_TERM', `the master is of term ${body.term}`);
+    await store.noteTerm(body.term);
     this.#timeoutMs = body.timeoutMs;
     return body;
   }
 
   async #report(peer: Peer): Promise<void> {
-    const chunks: ReplicaReport[] = [];
-    for (const { handle, state } of this.#c.store.chunks()) {
-      const lease = this.#leases?.find(handle);
-      const leaseMs = lease === undefined ? 0 : (this.#leases?.remainingMs(lease) ?? 0);
-      const { version, length, suspect } = state;
-      chunks.push({ handle, version, lengthBytes: length, suspect, leaseMs });
-    }
-    for (let at = 0; ; at += MAX_REPORT_PAGE) {
-      const last = at + MAX_REPORT_PAGE >= chunks.length;
-      const page = { chunks: chunks.slice(at, at + MAX_REPORT_PAGE), last };
+    for (const page of this.reportPages())
       await this.#answered(peer.call(ReportChunks, page, { deadlineMs: CALL_TIMEOUT_MS }));
-      if (last) break;
-    }
     for (const directory of this.#c.store.directories) {
       for (const handle of directory.unreadable) this.#damaged.add(handle);
     }
@@ -241,12 +279,23 @@ export class MasterSession {
     this.#timers = [
       timers.every(renewIntervalMs, () => void this.#renew(peer, timeoutMs)),
       timers.every(heartbeatIntervalMs, () => void this.#heartbeat(peer)),
+      timers.every(SHADOWS_INTERVAL_MS, () => void this.#learnShadows(peer)),
     ];
     void this.#heartbeat(peer);
+    void this.#learnShadows(peer);
   }
 
   #stopTimers(): void {
     for (const timer of this.#timers.splice(0)) timer.cancel();
+  }
+
+  async #learnShadows(peer: Peer): Promise<void> {
+    try {
+      const { body } = await peer.call(GetShadows, {}, { deadlineMs: CALL_TIMEOUT_MS });
+      this.#c.shadows.set(body.shadows);
+    } catch (err) {
+      this.#environment.logger.debug({ err }, 'the master does not say where its shadows are');
+    }
   }
 
   async #renew(peer: Peer, timeoutMs: number): Promise<void> {

@@ -5,12 +5,13 @@ import { NodeRandom } from '../environment/node/random.js';
 import { NodeTimers } from '../environment/node/timers.js';
 import type { Logger } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
-import { type ClusterStatus, GetStatus } from '../protocol/messages/index.js';
+import { type ClusterStatus, GetLogStatus, GetStatus, type LogStatus } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import { type Method, Service } from '../protocol/rpc.js';
 import { type HostPort, showHostPort } from './config/values.js';
 import { codeOf, Failure } from './failure.js';
+import { duration } from './output.js';
 
 const CONNECT_TIMEOUT_MS = 3000;
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -31,12 +32,40 @@ export interface MasterStatus extends ClusterStatus {
 
 /** Asks the first master that answers. @throws Failure */
 export async function queryStatus(masters: readonly HostPort[]): Promise<MasterStatus> {
+  return queryMaster(masters, async (peer, at) => ({
+    ...(await peer.call(GetStatus, {}, { deadlineMs: ANSWER_TIMEOUT_MS })).body,
+    master: showHostPort(at),
+  }));
+}
+
+/** Where the log of the first master that answers stands. @throws Failure */
+export function queryLog(masters: readonly HostPort[]): Promise<LogStatus & { readonly master: string }> {
+  return queryMaster(masters, async (peer, at) => ({
+    ...(await peer.call(GetLogStatus, {}, { deadlineMs: ANSWER_TIMEOUT_MS })).body,
+    master: showHostPort(at),
+  }));
+}
+
+/** Has the first master that answers do something. @throws Failure when none does, else what `ask` throws */
+export async function queryMaster<T>(
+  masters: readonly HostPort[],
+  ask: (peer: Peer, at: HostPort) => Promise<T>,
+): Promise<T> {
   const failures: string[] = [];
   for (const master of masters) {
+    let peer: Peer | undefined;
     try {
-      return { ...(await askStatus(master)), master: showHostPort(master) };
+      peer = await connectTo(master);
+      if ((await peer.ready()).role !== 'master') throw new Failure(await describeOther(peer, master));
     } catch (error) {
+      peer?.close();
       failures.push(`${showHostPort(master)}: ${reasonOf(error)}`);
+      continue;
+    }
+    try {
+      return await ask(peer, master);
+    } finally {
+      peer.close();
     }
   }
   throw new Failure(
@@ -45,12 +74,21 @@ export async function queryStatus(masters: readonly HostPort[]): Promise<MasterS
   );
 }
 
-async function askStatus(address: HostPort): Promise<ClusterStatus> {
-  const peer = await connectTo(address);
+/** One question to whoever is there. @throws Failure when nobody is; what the answer is, when it is an error */
+export async function queryAt<Request, Reply>(
+  at: HostPort,
+  method: Method<Request, Reply>,
+  body: Request,
+): Promise<Reply> {
+  let peer: Peer;
   try {
-    const { role } = await peer.ready();
-    if (role !== 'master') throw new Failure(`a ${role} is there, not a master`);
-    return (await peer.call(GetStatus, {}, { deadlineMs: ANSWER_TIMEOUT_MS })).body;
+    peer = await connectTo(at);
+    await peer.ready();
+  } catch (error) {
+    throw new Failure(`${showHostPort(at)}: ${reasonOf(error)}`);
+  }
+  try {
+    return (await peer.call(method, body, { deadlineMs: ANSWER_TIMEOUT_MS })).body;
   } finally {
     peer.close();
   }
@@ -104,6 +142,19 @@ async function connectTo({ host, port }: HostPort): Promise<Peer> {
     timers: new NodeTimers(),
     logger: silent,
   });
+}
+
+/** Who is there in place of a master; of a shadow, what can be done with it. */
+async function describeOther(peer: Peer, at: HostPort): Promise<string> {
+  const { role } = await peer.ready();
+  if (role !== 'shadow') return `a ${role} is there, not a master`;
+  const { body } = await peer.call(GetLogStatus, {}, { deadlineMs: ANSWER_TIMEOUT_MS });
+  const { standsIn, silentMs, promisedTo } = body;
+  if (!standsIn) {
+    const master = promisedTo === undefined ? '' : ` of the master at ${showHostPort(promisedTo)}`;
+    return `a shadow${master} is there`;
+  }
+  return `a shadow is there, which has not heard of the master for ${duration(silentMs)} and answers reads; \`gfs promote ${showHostPort(at)}\` makes it the master`;
 }
 
 function reasonOf(error: unknown): string {

@@ -20,6 +20,10 @@ function addCluster(program: Command): void {
       .argument('[dir]', 'where to mount it (default: /mnt/gfs); made when it is missing')
       .option('-d, --data <dir>', 'where the data is kept', '.gfs')
       .option('-n, --servers <count>', 'chunkservers (default: as many as the data has, 3 at first)')
+      .option(
+        '--shadows <count>',
+        'shadows, copies of the operation log (default: as many as the data has, 1 at first)',
+      )
       .option('-p, --port <port>', "the master's port; 0 for a free one (default: 5000)")
       .option('--host <host>', 'the address that the master listens on (default: 127.0.0.1)')
       .option('--chunk-size <size>', 'bytes in a chunk, as "64MiB"; fixed when the cluster is made')
@@ -54,8 +58,33 @@ function addPrograms(program: Command): void {
       .description('Runs a master in the foreground, until SIGTERM or Ctrl-C.')
       .option('--host <host>', 'the address to listen on; 0.0.0.0 for every interface (default: 127.0.0.1)')
       .option('-p, --port <port>', 'the TCP port (default: 5000)')
+      .option('--advertise-host <host>', 'the address that others connect to, when it is another')
       .option('-d, --data <dir>', 'the directory of the operation log'),
   ).action(async (flags) => (await import('./commands/daemons.js')).master(flags));
+
+  addDaemonFlags(
+    program
+      .command('shadow')
+      .summary('run a shadow: a copy of the log that can become the master')
+      .description(
+        'Runs a shadow in the foreground, until SIGTERM or Ctrl-C. It keeps a copy of the operation log, which the ' +
+          'master waits for with every change; it answers reads while the master is away; and `gfs promote` makes it ' +
+          'the master. Once it has the whole log the master waits for it for ever: to end one, `gfs shadows remove`.',
+      )
+      .option('-m, --master <host:port>', 'the master; may be repeated', collect)
+      .option('--host <host>', 'the address to listen on; 0.0.0.0 for every interface (default: 127.0.0.1)')
+      .option('-p, --port <port>', 'the TCP port (default: 5001)')
+      .option('--advertise-host <host>', 'the address that others connect to, when it is another')
+      .option('-d, --data <dir>', 'the directory of its copy of the log'),
+  )
+    .addHelpText(
+      'after',
+      `
+Example:
+  gfs shadow --master 10.0.0.1:5000 --host 10.0.0.9 --data /srv/gfs-shadow
+The directory of a master that was replaced can be given too: it becomes a shadow of the new one.`,
+    )
+    .action(async (flags) => (await import('./commands/daemons.js')).shadow(flags));
 
   addDaemonFlags(
     program
@@ -77,6 +106,41 @@ Example:
   gfs chunkserver --master 10.0.0.1:5000 --host 10.0.0.2 --data /disk1/gfs --data /disk2/gfs --rack a1`,
     )
     .action(async (flags) => (await import('./commands/daemons.js')).chunkserver(flags));
+}
+
+function addShadows(program: Command): void {
+  program
+    .command('promote')
+    .summary('make a shadow the master')
+    .description(
+      'Makes a shadow the master, with everything that was acknowledged. The old master, if it still runs, ends; ' +
+        'it refuses to serve when it is started again. Chunkservers and mounts find the new one by themselves.',
+    )
+    .argument('<shadow>', 'the shadow, as HOST[:PORT] (default port: 5001)')
+    .option('--json', 'print {address, term}')
+    .action(async (shadow, flags) => (await import('./commands/shadows.js')).promote(shadow, flags));
+
+  const shadows = addConfigurationFlags(
+    program
+      .command('shadows')
+      .summary('list the shadows')
+      .description(
+        'Lists the copies of the operation log: whether the master waits for them, and how far they are. ' +
+          'Exit code 1 when one that it waits for is missing.',
+      )
+      .argument('[master]', MASTER_ARGUMENT)
+      .option('--json', 'print JSON'),
+  ).action(async (master, flags) => (await import('./commands/shadows.js')).list(master, flags));
+  addConfigurationFlags(
+    shadows
+      .command('remove')
+      .summary('stop waiting for a shadow that is gone for good')
+      .description(
+        'Has the master wait no longer for a shadow that is gone for good. It must not run, and its data must never be promoted: delete it.',
+      )
+      .argument('<id>', 'its id, as `gfs shadows` tells it')
+      .argument('[master]', MASTER_ARGUMENT),
+  ).action(async (id, master, flags) => (await import('./commands/shadows.js')).remove(id, master, flags));
 }
 
 function addMounts(program: Command): void {
@@ -268,6 +332,7 @@ export function makeProgram(version: string): Command {
   for (const add of [
     addCluster,
     addPrograms,
+    addShadows,
     addMounts,
     addInspection,
     addFiles,

@@ -9,6 +9,7 @@ import { SESSION_RESULTS } from '../protocol/limits.js';
 import {
   BreakPromises,
   EndSession,
+  GetShadows,
   RegisterClient,
   Renew,
   ReportLengths,
@@ -17,12 +18,14 @@ import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import { type Method, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
-import type { ClientOptions } from './options.js';
+import type { ClientOptions, HostPort } from './options.js';
 import { type CallContext, Deadline, pause, retrying } from './retry.js';
+import { isAnsweredByShadows, StandIn } from './stand-in.js';
 
 const CONNECT_TIMEOUT_MS = 1_000;
 const FIRST_RECONNECT_PAUSE_MS = 20;
 const LONGEST_RECONNECT_PAUSE_MS = 1_000;
+const SHADOWS_EVERY_RENEWALS = 4;
 /** Node ids in one renewal; what is above waits for the next. */
 const MAX_OPENS_PER_RENEWAL = 65_536;
 
@@ -80,11 +83,24 @@ export class MasterSession {
   readonly #calls = new Map<number, Counter>();
   #trustedUntilMs = 0;
   #observer: SessionObserver | undefined;
+  /** The newest term of a master that was met: none of an older one is served by. */
+  #term = 0;
+  /** Each of them may be the master one day. */
+  #shadows: readonly HostPort[] = [];
+  readonly #standIn: StandIn;
 
   constructor(environment: Environment, options: ClientOptions) {
     this.#environment = environment;
     this.#options = options;
     this.clientId = environment.random.hex(16);
+    this.#standIn = new StandIn(environment, {
+      clientId: this.clientId,
+      clusterId: () => this.clusterId,
+      term: () => this.#term,
+      pool: this.#pool,
+      addresses: () => this.#addresses,
+      onReady: () => this.#wakeWaiters(),
+    });
     this.#service.on(BreakPromises, async (broken) => {
       await this.#observer?.onBreak(broken);
       return { body: {} };
@@ -139,7 +155,7 @@ export class MasterSession {
     return new Deadline(this.#environment.clock, durationMs);
   }
 
-  /** Asks the master, again where that is of use, until the deadline. */
+  /** Asks the master, or a shadow while the master is away, again where that is of use, until the deadline. */
   query<Request, Reply>(
     method: Method<Request, Reply>,
     body: Request,
@@ -148,7 +164,8 @@ export class MasterSession {
   ): Promise<Reply> {
     this.#callsOf(method).add();
     return retrying(this.#environment.timers, deadline, context.signal, async () => {
-      const peer = await this.#connected(deadline, context.signal);
+      const mayStandIn = isAnsweredByShadows(method as Method<unknown, unknown>);
+      const peer = await this.#connected(deadline, context.signal, mayStandIn);
       return (await peer.call(method, body, this.#callOptions(context, deadline))).body;
     });
   }
@@ -165,6 +182,7 @@ export class MasterSession {
   ): Promise<Reply> {
     const sequence = await this.#takeSequence();
     let sentUnder = 0;
+    let mayHaveHappened = false;
     this.#callsOf(method).add();
     const ended = this.#observer?.changing(method as Method<unknown, unknown>, body);
     try {
@@ -175,7 +193,16 @@ export class MasterSession {
           throw new GfsError('UNKNOWN_OUTCOME', `the session ended while ${method.name} was under way`);
         }
         sentUnder = session;
-        return (await peer.call(method, body, { ...this.#callOptions(context, deadline), sequence })).body;
+        const options = { ...this.#callOptions(context, deadline), sequence };
+        try {
+          return (await peer.call(method, body, options)).body;
+        } catch (thrown) {
+          const { code, message } = toGfsError(thrown);
+          // Refused now, by a master that may not know what became of it before.
+          if (code === 'READ_ONLY' && mayHaveHappened) throw new GfsError('OUTCOME_PENDING', message);
+          mayHaveHappened ||= errorNumber(code) >= FIRST_UNCERTAIN_ERROR;
+          throw thrown;
+        }
       });
       ended?.({ reply, isKnown: true });
       return reply;
@@ -213,7 +240,18 @@ export class MasterSession {
         .catch(() => undefined);
       peer.close();
     }
+    this.#standIn.rest();
+    this.#wakeWaiters();
+  }
+
+  #wakeWaiters(): void {
     for (const wake of this.#waiters) wake();
+  }
+
+  /** Where the master may be. */
+  get #addresses(): readonly HostPort[] {
+    const all = [...this.#options.masters, ...this.#shadows];
+    return [...new Map(all.map((address) => [`${address.host}:${address.port}`, address])).values()];
   }
 
   #callsOf({ number, name }: { readonly number: number; readonly name: string }): Counter {
@@ -266,10 +304,12 @@ export class MasterSession {
   // The connection.
 
   /** @throws UNREACHABLE at the deadline, CANCELLED */
-  async #connected(deadline: Deadline, signal: AbortSignal | undefined): Promise<Peer> {
+  async #connected(deadline: Deadline, signal: AbortSignal | undefined, mayStandIn = false): Promise<Peer> {
     for (;;) {
       if (this.#closed) throw new GfsError('CANCELLED', 'the client was closed');
       if (this.#peer !== undefined && !this.#peer.closed) return this.#peer;
+      const standIn = mayStandIn ? this.#standIn.peer : undefined;
+      if (standIn !== undefined) return standIn;
       if (deadline.remainingMs <= 0) throw new GfsError('UNREACHABLE', 'no master answers');
       await this.#connectionOr(deadline, signal);
     }
@@ -298,7 +338,9 @@ export class MasterSession {
   #keepConnected(): void {
     const onLost = () => {
       this.#renewTimer?.cancel();
-      if (!this.#closed) void this.#reconnect().then(() => this.#peer?.onceClosed(onLost));
+      if (this.#closed) return;
+      this.#standIn.seek();
+      void this.#reconnect().then(() => this.#peer?.onceClosed(onLost));
     };
     this.#peer?.onceClosed(onLost);
   }
@@ -307,11 +349,14 @@ export class MasterSession {
     const { timers, logger } = this.#environment;
     let pauseMs = FIRST_RECONNECT_PAUSE_MS;
     while (!this.#closed) {
-      try {
-        await this.#connect();
-        return;
-      } catch (error) {
-        logger.debug({ err: error }, 'no connection to the master yet');
+      // Each of them once, then a rest.
+      for (let left = this.#addresses.length; left > 0 && !this.#closed; left--) {
+        try {
+          await this.#connect();
+          return;
+        } catch (error) {
+          logger.debug({ err: error }, 'no connection to the master yet');
+        }
       }
       await pause(timers, pauseMs);
       pauseMs = Math.min(2 * pauseMs, LONGEST_RECONNECT_PAUSE_MS);
@@ -321,7 +366,8 @@ export class MasterSession {
   /** One attempt, at the next master of the list. */
   async #connect(): Promise<void> {
     const { network, clock, timers, logger } = this.#environment;
-    const master = this.#options.masters[this.#nextMaster++ % this.#options.masters.length];
+    const addresses = this.#addresses;
+    const master = addresses[this.#nextMaster++ % addresses.length];
     if (master === undefined) throw new GfsError('INVALID', 'no master is configured');
     let peer: Peer | undefined;
     try {
@@ -330,13 +376,17 @@ export class MasterSession {
         role: 'client',
         id: this.clientId,
         clusterId: () => this.clusterId,
-        term: () => 0,
+        term: () => this.#term,
         service: this.#service,
         pool: this.#pool,
         clock,
         timers,
         logger,
       });
+      const { role, term } = await peer.ready();
+      if (role !== 'master') throw new GfsError('UNREACHABLE', `a ${role} is there`);
+      if (term < this.#term)
+        throw new GfsError('STALE_TERM', `it is of term ${term}, another master of ${this.#term}`);
       await this.#register(peer);
     } catch (thrown) {
       peer?.close();
@@ -347,8 +397,23 @@ export class MasterSession {
       this.#trustedUntilMs = 0;
       this.#observer?.onLost();
     });
-    for (const wake of this.#waiters) wake();
-    this.#renewTimer = timers.every(this.#current().renewIntervalMs, () => void this.#renew(peer));
+    this.#standIn.rest();
+    this.#wakeWaiters();
+    let renewals = 0;
+    this.#renewTimer = timers.every(this.#current().renewIntervalMs, () => {
+      void this.#renew(peer);
+      if (++renewals % SHADOWS_EVERY_RENEWALS === 0) void this.#learnShadows(peer);
+    });
+    void this.#learnShadows(peer);
+  }
+
+  /** While the master is there to say. */
+  async #learnShadows(peer: Peer): Promise<void> {
+    try {
+      this.#shadows = (await peer.call(GetShadows, {}, { deadlineMs: CONNECT_TIMEOUT_MS })).body.shadows;
+    } catch (error) {
+      this.#environment.logger.debug({ err: error }, 'the master does not say where its shadows are');
+    }
   }
 
   async #register(peer: Peer): Promise<void> {
@@ -370,6 +435,8 @@ export class MasterSession {
         this.#environment.logger.warn({ session: resume }, 'the session had ended: a new one is opened');
         return peer.call(RegisterClient, about, options);
       });
+    if (body.term < this.#term) throw new GfsError('STALE_TERM', `the master is of term ${body.term}`);
+    this.#term = body.term;
     this.#standing = { ...body, id: body.session };
     this.#trust(sentAtMs);
     // The master may have restarted: it hears of every open file again.

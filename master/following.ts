@@ -12,7 +12,7 @@ import type { Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { checkpointName } from './checkpoint-file.js';
 import type { LogCopy } from './log-copy.js';
-import type { ShadowOptions } from './shadow-options.js';
+import type { ShadowOptions } from './options.js';
 import type { SuperblockKeeper } from './superblock.js';
 
 const CONNECT_TIMEOUT_MS = 1_000;

@@ -390,6 +390,7 @@ export class LogReplicas implements Replication {
     if (this.#followers.get(id)?.peer !== undefined)
       throw new GfsError('NOT_PERMITTED', `log replica ${id} is connected: stop it first`);
     this.#leaving.add(id);
+    await this.#parts.tenure.doWithout(id);
     this.#evaluate();
     try {
       await gate.answer(journal.commit({ type: 'logReplicaRemoved', id }));

@@ -52,6 +52,12 @@ export interface MasterOptions {
   readonly replication: ReplicationOptions;
 }
 
+/** A shadow's own, and those of the master that it becomes when it is promoted. */
+export interface ShadowOptions extends MasterOptions {
+  /** Where the master may be; tried in turn. */
+  readonly masters: readonly { readonly host: string; readonly port: number }[];
+}
+
 export const DEFAULT_LOG_SEGMENT_BYTES = 16 * MIB;
 
 export const masterDefaults: MasterOptions = {

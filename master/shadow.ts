@@ -15,9 +15,9 @@ import { ask } from './dialing.js';
 import { Following, type Parting } from './following.js';
 import { cutLog, installCheckpoint, LogCopy, wipeLog } from './log-copy.js';
 import { lockDirectory, Master, throwOutside } from './master.js';
+import type { ShadowOptions } from './options.js';
 import { logOptionsOf } from './parts.js';
 import { winTerm } from './promotion.js';
-import type { ShadowOptions } from './shadow-options.js';
 import { ShadowServers } from './shadow-servers.js';
 import { registerShadow } from './shadow-service.js';
 import { StandIn } from './stand-in.js';
@@ -313,7 +313,11 @@ export class Shadow {
   async #becomeMaster(): Promise<void> {
     await this.#unlock?.();
     this.#unlock = undefined;
-    const options = { ...this.#options, port: this.#port };
+    const { disk } = this.#environment;
+    const { dataDirectory } = this.#options;
+    // The cluster's, whatever this host's configuration says.
+    const { chunkBytes = this.#options.chunkBytes } = (await readSuperblock(disk, dataDirectory)) ?? {};
+    const options = { ...this.#options, chunkBytes, port: this.#port };
     const master = new Master(this.#environment, options, {
       onFatal: (error) => this.#fail(error),
       makeCheckpoint: this.#makeCheckpoint,

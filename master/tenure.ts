@@ -57,6 +57,8 @@ export class Tenure {
   readonly #promised = new Set<string>();
   /** Log replicas that follow a later term. */
   readonly #lost = new Set<string>();
+  /** Log replicas that are gone for good, as an operator says: their word is not needed. */
+  readonly #gone = new Set<string>();
   #replaced = false;
   #beginning = false;
   #watchedAtMs = 0;
@@ -84,7 +86,16 @@ export class Tenure {
   }
 
   get #members(): ReadonlyMap<string, Member> {
-    return this.#parts.state.logReplicas;
+    const { logReplicas } = this.#parts.state;
+    return this.#gone.size === 0
+      ? logReplicas
+      : new Map([...logReplicas].filter(([id]) => !this.#gone.has(id)));
+  }
+
+  /** Nobody waits for what this log replica would say. */
+  async doWithout(id: string): Promise<void> {
+    this.#gone.add(id);
+    await this.#beginIfPromised();
   }
 
   get #asker(): Asker {

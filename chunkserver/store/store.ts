@@ -103,6 +103,7 @@ export class Store {
         serverId: newServerId,
         clusterId: '',
         chunkBytes: 0,
+        term: 0,
         bootId: 0,
         clean: false,
       });
@@ -154,6 +155,19 @@ export class Store {
       throw new GfsError('WRONG_CLUSTER', `${message}, not to ${clusterId} with ${chunkBytes}`);
     }
     const identity = { ...own, clusterId, chunkBytes };
+    for (const { disk, layout } of this.directories) await writeSuperblock(disk, layout, identity);
+    this.#identity = identity;
+  }
+
+  /** The newest term of a master that this server has served. */
+  get term(): number {
+    return this.#identity.term;
+  }
+
+  /** From here on no master of an older term is served, also after a restart. */
+  async noteTerm(term: number): Promise<void> {
+    if (term <= this.#identity.term) return;
+    const identity = { ...this.#identity, term };
     for (const { disk, layout } of this.directories) await writeSuperblock(disk, layout, identity);
     this.#identity = identity;
   }

@@ -13,6 +13,8 @@ export interface Superblock {
   readonly clusterId: string;
   /** 0 until then. */
   readonly chunkBytes: number;
+  /** The newest term of a master that it has served: it serves none of an older one. */
+  readonly term: number;
   /** Boot of the host under which the directory was last in use. */
   readonly bootId: number;
   /** Whether everything was flushed when it was last closed: then another boot has lost nothing. */
@@ -25,12 +27,12 @@ export async function readSuperblock(disk: Disk, layout: Layout): Promise<Superb
   if (raw === undefined) return undefined;
   const [line, sum] = raw.toString('utf8').split('\n');
   if (line === undefined || sum !== sumOf(line)) throw new Error(`${layout.superblock}: damaged (checksum)`);
-  const { name, format, serverId, clusterId, chunkBytes, bootId, clean } = JSON.parse(line);
+  const { name, format, serverId, clusterId, chunkBytes, term = 0, bootId, clean } = JSON.parse(line);
   if (name !== NAME) throw new Error(`${layout.superblock}: not a chunkserver's`);
   if (format !== STORE_FORMAT) {
     throw new Error(`${layout.superblock}: format ${format}, this version reads ${STORE_FORMAT}`);
   }
-  return { serverId, clusterId, chunkBytes, bootId, clean };
+  return { serverId, clusterId, chunkBytes, term, bootId, clean };
 }
 
 export async function writeSuperblock(disk: Disk, layout: Layout, superblock: Superblock): Promise<void> {

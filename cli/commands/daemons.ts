@@ -1,8 +1,8 @@
-/** `gfs master`, `gfs chunkserver`: one program in the foreground. */
+/** `gfs master`, `gfs shadow`, `gfs chunkserver`: one program in the foreground. */
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { chunkserverOptions, masterOptions, processOptions } from '../config/options.js';
+import { chunkserverOptions, masterOptions, processOptions, shadowOptions } from '../config/options.js';
 import { codeOf, Failure } from '../failure.js';
 import { assignmentsOf, coordinates, type DaemonFlags, loadWith } from '../flags.js';
 import { listenFailure } from '../ports.js';
@@ -11,16 +11,23 @@ import { mastersAssignment } from './masters.js';
 export interface MasterFlags extends DaemonFlags {
   readonly host?: string;
   readonly port?: string;
+  readonly advertiseHost?: string;
   readonly data?: string;
 }
 
 export async function master(flags: MasterFlags): Promise<void> {
-  const { host, port, data, metricsPort } = flags;
+  const { host, port, advertiseHost, data, metricsPort } = flags;
   const { configuration, origins } = await loadWith(
     flags,
     assignmentsOf(
-      { host, port, data: quoted(data), metricsPort },
-      { host: 'master.host', port: 'master.port', data: 'master.data', metricsPort: 'master.metrics_port' },
+      { host, port, advertiseHost, data: quoted(data), metricsPort },
+      {
+        host: 'master.host',
+        port: 'master.port',
+        advertiseHost: 'master.advertise_host',
+        data: 'master.data',
+        metricsPort: 'master.metrics_port',
+      },
     ),
   );
   const configured = masterOptions(configuration);
@@ -43,6 +50,40 @@ function chunkBytesOf(dataDirectory: string): number | undefined {
     // None yet, or one that the master will complain of.
     return undefined;
   }
+}
+
+export interface ShadowFlags extends DaemonFlags {
+  readonly master?: readonly string[];
+  readonly host?: string;
+  readonly port?: string;
+  readonly advertiseHost?: string;
+  readonly data?: string;
+}
+
+export async function shadow(flags: ShadowFlags): Promise<void> {
+  const { host, port, advertiseHost, metricsPort } = flags;
+  const { configuration } = await loadWith(flags, [
+    ...mastersAssignment(flags.master),
+    ...assignmentsOf(
+      { host, port, advertiseHost, data: quoted(flags.data), metricsPort },
+      {
+        host: 'shadow.host',
+        port: 'shadow.port',
+        advertiseHost: 'shadow.advertise_host',
+        data: 'shadow.data',
+        metricsPort: 'shadow.metrics_port',
+      },
+    ),
+  ]);
+  const configured = shadowOptions(configuration);
+  const options = {
+    ...configured,
+    chunkBytes: chunkBytesOf(configured.dataDirectory) ?? configured.chunkBytes,
+  };
+  const { runShadow } = await import('../../master/main.js');
+  await startOrExplain('shadow', options, options.dataDirectory, () =>
+    runShadow(options, processOptions(configuration, configuration.shadow.metrics_port, flags.addressFile)),
+  );
 }
 
 export interface ChunkserverFlags extends DaemonFlags {

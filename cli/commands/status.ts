@@ -1,12 +1,15 @@
 /** `gfs status`, `gfs ls-servers`. */
-import type { ServerStatus } from '../../protocol/messages/index.js';
+import type { LogStatus, ServerStatus } from '../../protocol/messages/index.js';
+import { DEFAULT_MASTER_PORT } from '../config/keys.js';
 import { mastersOf } from '../config/options.js';
+import { parseHostPort } from '../config/values.js';
 import { EXIT_FAILED } from '../failure.js';
 import { type ConfigurationFlags, loadWith } from '../flags.js';
-import { type MasterStatus, queryStatus } from '../master-query.js';
+import { type MasterStatus, queryLog, queryStatus } from '../master-query.js';
 import { mastersNearby } from '../master-session.js';
 import { bytes, colour, count, duration, print, printJson, table } from '../output.js';
 import { mastersAssignment } from './masters.js';
+import { adviceOn } from './shadows.js';
 
 export interface StatusFlags extends ConfigurationFlags {
   readonly json?: boolean;
@@ -21,9 +24,12 @@ async function ask(master: string | undefined, flags: StatusFlags): Promise<Mast
 /** Exit code 1 where data cannot be had or has too few replicas: for scripts. */
 export async function status(master: string | undefined, flags: StatusFlags): Promise<void> {
   const cluster = await ask(master, flags);
-  if (flags.json === true) printJson(cluster);
-  else print([...overview(cluster), '', serverTable(cluster.servers)].join('\n'));
-  if (cluster.chunksUnavailable > 0 || cluster.chunksBelowGoal > 0) process.exitCode = EXIT_FAILED;
+  const log = await queryLog([parseHostPort(cluster.master, DEFAULT_MASTER_PORT)]);
+  const { commit, writable, replicas } = log;
+  if (flags.json === true) printJson({ ...cluster, logReplication: { commit, writable, replicas } });
+  else print([...overview(cluster, log), '', serverTable(cluster.servers)].join('\n'));
+  const isShort = replicas.some(({ counted, state }) => counted && state === 'missing') || !writable;
+  if (cluster.chunksUnavailable > 0 || cluster.chunksBelowGoal > 0 || isShort) process.exitCode = EXIT_FAILED;
 }
 
 export async function lsServers(master: string | undefined, flags: StatusFlags): Promise<void> {
@@ -32,7 +38,7 @@ export async function lsServers(master: string | undefined, flags: StatusFlags):
   else print(serverTable(servers));
 }
 
-function overview(cluster: MasterStatus): string[] {
+function overview(cluster: MasterStatus, log: LogStatus): string[] {
   const alive = cluster.servers.filter(({ state }) => state === 'alive');
   const sum = (of: (server: ServerStatus) => number) =>
     alive.reduce((total, server) => total + of(server), 0);
@@ -65,7 +71,8 @@ function overview(cluster: MasterStatus): string[] {
       `${cluster.sessions}${clients === undefined ? '' : `, ${clients} of them connected`}; ${cluster.leases} leases`,
     ],
     ...healing(cluster),
-    ['log', logText(cluster)],
+    ['log', `${logText(cluster)}; ${describeReplicas(log)}`],
+    ...adviceOn(log).map((line): [string, string] => ['', colour('red', line)]),
   ];
   return rows.map(([name, text]) => `${name.padEnd(10)}${text}`);
 }
@@ -83,7 +90,7 @@ function healing({ replication }: MasterStatus): [string, string][] {
   return parts.length === 0 ? [] : [['healing', parts.join('; ')]];
 }
 
-function logText({ logBytes, logRecords, checkpoint, logFull, logReplicas = [] }: MasterStatus): string {
+function logText({ logBytes, logRecords, checkpoint, logFull }: MasterStatus): string {
   const parts = [`${bytes(logBytes)} in ${count(logRecords)} records`];
   if (logFull === true)
     parts.unshift(colour('red', 'DISK FULL: the master is read-only until there is room'));
@@ -93,11 +100,14 @@ function logText({ logBytes, logRecords, checkpoint, logFull, logReplicas = [] }
     parts.push(`${covers}, ${bytes(logBytesBehind)} after it${running ? ', one is being made' : ''}`);
     if (failure !== undefined) parts.push(colour('red', `the last checkpoint failed: ${failure}`));
   }
-  for (const { id, host, port, state } of logReplicas) {
-    const text = `replica ${id} at ${host}:${port} ${state}`;
-    parts.push(state === 'in step' ? text : colour('yellow', text));
-  }
   return parts.join('; ');
+}
+
+function describeReplicas({ commit, replicas }: LogStatus): string {
+  const counted = replicas.filter((replica) => replica.counted);
+  if (counted.length === 0) return 'on this host alone (no shadow)';
+  const inStep = counted.filter(({ state }) => state === 'in step').length;
+  return `${inStep} of ${counted.length} shadows in step, commit = "${commit}"`;
 }
 
 function serverTable(servers: readonly ServerStatus[]): string {

@@ -8,7 +8,7 @@ import { parseMountOptions } from '../mount-options.js';
 import { prepareMountPoint } from '../mount-point.js';
 import { canonical } from '../mounts.js';
 import { endProcess } from '../processes.js';
-import { Cluster, chunkserversIn, tidyUp } from '../up/cluster.js';
+import { Cluster, chunkserversIn, shadowsIn, tidyUp } from '../up/cluster.js';
 import { Layout } from '../up/layout.js';
 import { supervisorOf } from '../up/state.js';
 
@@ -16,11 +16,13 @@ export const DEFAULT_MOUNT_POINT = '/mnt/gfs';
 export const DEFAULT_DATA_DIRECTORY = '.gfs';
 const DEFAULT_SERVERS = 3;
 const MAX_SERVERS = 64;
+const MAX_SHADOWS = 4;
 const DOWN_GRACE_MS = 60_000;
 
 export interface UpFlags extends ConfigurationFlags {
   readonly data: string;
   readonly servers?: string;
+  readonly shadows?: string;
   readonly port?: string;
   readonly host?: string;
   readonly chunkSize?: string;
@@ -55,7 +57,8 @@ export async function up(directory: string | undefined, flags: UpFlags): Promise
   try {
     await tidyUp(layout, tell);
     const servers = serverCount(flags.servers, layout);
-    await runUntilSignal(planOf(layout, servers, directory, flags, configuration, overrides));
+    const shadows = shadowCount(flags.shadows, configuration.shadow.count, layout);
+    await runUntilSignal(planOf(layout, { servers, shadows }, directory, flags, configuration, overrides));
   } finally {
     await unlock();
   }
@@ -65,7 +68,7 @@ type Plan = ConstructorParameters<typeof Cluster>[0];
 
 function planOf(
   layout: Layout,
-  servers: number,
+  counts: { readonly servers: number; readonly shadows: number },
   directory: string | undefined,
   flags: UpFlags,
   configuration: Configuration,
@@ -77,7 +80,7 @@ function planOf(
   const allowNonEmpty = parseMountOptions(mountOptions, true).nonEmpty;
   return {
     layout,
-    servers,
+    ...counts,
     gfs: [process.execPath, process.argv[1] as string],
     flags: [
       ...(config === undefined ? [] : ['--config', resolve(config)]),
@@ -128,6 +131,16 @@ function serverCount(wanted: string | undefined, layout: Layout): number {
   return Math.max(count, there);
 }
 
+/** As many as are wanted; as many as there are, or as configured, where nobody says. */
+function shadowCount(wanted: string | undefined, configured: number, layout: Layout): number {
+  if (wanted === undefined) return Math.max(shadowsIn(layout), configured);
+  const count = Number(wanted);
+  if (!/^\d+$/.test(wanted) || count > MAX_SHADOWS) {
+    throw new UsageFailure(`--shadows must be a whole number from 0 to ${MAX_SHADOWS}, not ${wanted}`);
+  }
+  return count;
+}
+
 async function runUntilSignal(plan: Plan): Promise<void> {
   const cluster = new Cluster(plan);
   let stopping = false;
@@ -151,13 +164,18 @@ async function runUntilSignal(plan: Plan): Promise<void> {
   tell('stopped; the data stays for the next start');
 }
 
+function shadowsOf({ shadows }: Plan): string {
+  if (shadows === 0) return '';
+  return shadows === 1 ? 'a shadow, ' : `${shadows} shadows, `;
+}
+
 function welcome(plan: Plan, master: { host: string; port: number }): string {
   const gfs = process.env.npm_lifecycle_event === undefined ? 'gfs' : 'npx gfs';
   const at = plan.mountPoint;
   const on = `${master.host}:${master.port}`;
   const isDefault = on === `127.0.0.1:${DEFAULT_MASTER_PORT}`;
   return `
-Ready: a master at ${on}, ${plan.servers} chunkservers, mounted at ${at}
+Ready: a master at ${on}, ${shadowsOf(plan)}${plan.servers} chunkservers, mounted at ${at}
 
   files, as on any disk      cp -a /etc/skel ${at}/tree
   a snapshot of a tree       setfattr -n user.gfs.snapshot -v copy ${at}/tree

@@ -22,6 +22,7 @@ import {
 } from './values.js';
 
 export const DEFAULT_MASTER_PORT = 5000;
+export const DEFAULT_SHADOW_PORT = 5001;
 
 export interface Key<T, D extends T | undefined = T | undefined> {
   readonly type: ValueType<T>;
@@ -180,6 +181,26 @@ export const sections = {
         2000,
         'When too few log replicas have answered for so long, changes are refused (EROFS) until they do; reads go on.',
       ),
+    },
+  },
+  shadow: {
+    about:
+      'A shadow: a log replica on another host, which serves reads while the master is away and can be promoted.',
+    keys: {
+      host: key(host, '127.0.0.1', 'The address to listen on.'),
+      port: key(
+        port,
+        DEFAULT_SHADOW_PORT,
+        'The TCP port to listen on; 0 lets the system choose one. The master remembers it: it should stay.',
+      ),
+      advertise_host: optional(host, 'As `advertise_host` of `[master]`.'),
+      data: key(
+        path,
+        '.gfs/shadow',
+        'The directory of its copy of the operation log. A relative path is taken from the directory of the configuration file.',
+      ),
+      count: key(whole(0, 4), 1, 'How many `gfs up` runs.'),
+      metrics_port: optional(port, 'As `metrics_port` of `[master]`.'),
     },
   },
   namespace: {

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import type { ChunkserverOptions } from '../../chunkserver/options.js';
 import type { ClientOptions } from '../../client/options.js';
 import type { ProcessOptions } from '../../environment/node/process.js';
-import type { MasterOptions } from '../../master/options.js';
+import type { MasterOptions, ShadowOptions } from '../../master/options.js';
 import type { Configuration } from './keys.js';
 import type { HostPort } from './values.js';
 
@@ -50,6 +50,19 @@ export function masterOptions(configuration: Configuration): MasterOptions {
       maxMovesPerServer: replication.moves_per_server,
     },
     maxPromises: master.promises,
+  };
+}
+
+export function shadowOptions(configuration: Configuration): ShadowOptions {
+  const { shadow } = configuration;
+  const { advertiseHost: _, ...master } = masterOptions(configuration);
+  return {
+    ...master,
+    dataDirectory: resolve(shadow.data),
+    host: shadow.host,
+    port: shadow.port,
+    ...(shadow.advertise_host === undefined ? {} : { advertiseHost: shadow.advertise_host }),
+    masters: mastersOf(configuration),
   };
 }
 

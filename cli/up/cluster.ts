@@ -1,6 +1,11 @@
 /** `gfs up`: a master, chunkservers and a mount on this host, each a process, kept alive until it is told to stop. */
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { GfsError } from '../../protocol/errors.js';
+import { RemoveLogReplica } from '../../protocol/messages/index.js';
+import { type HostPort, showHostPort } from '../config/values.js';
 import { Failure } from '../failure.js';
+import { queryMaster } from '../master-query.js';
 import { detach, isGfs, mountAt, probeMount } from '../mounts.js';
 import { checkPort } from '../ports.js';
 import { identityOf, type ProcessIdentity } from '../processes.js';
@@ -16,6 +21,8 @@ const PROBE_TIMEOUT_MS = 3000;
 export interface ClusterPlan {
   readonly layout: Layout;
   readonly servers: number;
+  /** Log replicas; those above that the data has are given up. */
+  readonly shadows: number;
   /** `node` and the script that is `gfs`. */
   readonly gfs: readonly string[];
   /** Configuration flags that every part gets. */
@@ -36,6 +43,13 @@ export interface ClusterPlan {
 export function chunkserversIn(layout: Layout): number {
   if (!existsSync(layout.root)) return 0;
   const numbers = readdirSync(layout.root).map((name) => Number(/^chunkserver-(\d+)$/.exec(name)?.[1] ?? 0));
+  return Math.max(0, ...numbers);
+}
+
+/** The shadows that a data directory has. */
+export function shadowsIn(layout: Layout): number {
+  if (!existsSync(layout.root)) return 0;
+  const numbers = readdirSync(layout.root).map((name) => Number(/^shadow-(\d+)$/.exec(name)?.[1] ?? 0));
   return Math.max(0, ...numbers);
 }
 
@@ -60,6 +74,7 @@ export async function tidyUp(layout: Layout, tell: (line: string) => void): Prom
 export class Cluster {
   readonly #plan: ClusterPlan;
   readonly #chunkservers: Part[] = [];
+  readonly #shadows: Part[] = [];
   #master: Part | undefined;
   #mount: Part | undefined;
   #stopped: Promise<void> | undefined;
@@ -70,7 +85,7 @@ export class Cluster {
 
   /** @returns the master's address @throws Failure; what was started until then is stopped by {@link stop} */
   async start(): Promise<{ host: string; port: number }> {
-    const { layout, tell, servers } = this.#plan;
+    const { layout, tell, servers, shadows } = this.#plan;
     for (const directory of [layout.root, layout.run, layout.log]) {
       mkdirSync(directory, { recursive: true, mode: 0o700 });
     }
@@ -81,8 +96,12 @@ export class Cluster {
     await checkPort(this.#plan.host, this.#plan.port, 'gfs up --port PORT');
     tell('starting the master');
     const master = await this.#startMaster();
-    tell(`starting ${servers} chunkservers`);
+    await this.#giveUpShadows(master);
     const starting: Promise<Address>[] = [];
+    if (shadows > 0) tell(`starting ${shadows === 1 ? 'a shadow' : `${shadows} shadows`}`);
+    for (let index = 1; index <= shadows; index++) starting.push(this.#startShadow(index, master));
+    await allOrFirstFailure(starting.splice(0));
+    tell(`starting ${servers} chunkservers`);
     for (let index = 1; index <= servers; index++) starting.push(this.#startChunkserver(index, master));
     await allOrFirstFailure(starting);
     tell(`mounting at ${this.#plan.mountPoint}`);
@@ -120,6 +139,41 @@ export class Cluster {
     return { host: address.host === undefined || isAny(address.host) ? '127.0.0.1' : address.host, port };
   }
 
+  /** The copy is beside what it is a copy of: nothing is lost with it. */
+  async #giveUpShadows(master: HostPort): Promise<void> {
+    const { layout, shadows, tell } = this.#plan;
+    for (let index = shadowsIn(layout); index > shadows; index--) {
+      const directory = layout.dataOf(layout.shadow(index));
+      const id = shadowId(directory);
+      tell(`giving up ${layout.shadow(index)}`);
+      if (id !== undefined) {
+        // One that the master has never waited for is none to it.
+        await queryMaster([master], (peer) => peer.call(RemoveLogReplica, { id })).catch((error) => {
+          if (!(error instanceof GfsError && error.code === 'NOT_FOUND')) throw error;
+        });
+      }
+      rmSync(directory, { recursive: true, force: true });
+    }
+  }
+
+  async #startShadow(index: number, master: HostPort): Promise<Address> {
+    const { layout, host } = this.#plan;
+    const name = layout.shadow(index);
+    // Next to the master's; its own port stays, so that the master finds it after a restart.
+    let port = this.#plan.port === 0 ? 0 : this.#plan.port + index;
+    await checkPort(host, port, '').catch(() => {
+      port = 0;
+    });
+    const part = this.#part(name, () => [
+      ...['shadow', '--data', layout.dataOf(name), '--host', host, '--port', String(port)],
+      ...['--master', showHostPort(master)],
+    ]);
+    this.#shadows.push(part);
+    const address = await part.start(START_TIMEOUT_MS);
+    port = address.port ?? port;
+    return address;
+  }
+
   async #startChunkserver(index: number, master: { host: string; port: number }): Promise<Address> {
     const { layout, chunkserverPort } = this.#plan;
     const name = `chunkserver-${index}`;
@@ -143,7 +197,7 @@ export class Cluster {
     await this.#mount.start(START_TIMEOUT_MS);
   }
 
-  /** In order: the mount, which flushes; the chunkservers; the master. */
+  /** In order: the mount, which flushes; the chunkservers; the master; the shadows. */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
     return this.#stopped;
@@ -160,7 +214,18 @@ export class Cluster {
       }
     }
     await Promise.all(this.#chunkservers.map((part) => part.stop(STOP_GRACE_MS)));
+    // It still logs the end of the sessions, for which it needs its log replicas.
     await this.#master?.stop(STOP_GRACE_MS);
+    await Promise.all(this.#shadows.map((part) => part.stop(STOP_GRACE_MS)));
+  }
+}
+
+function shadowId(directory: string): string | undefined {
+  try {
+    const { id } = JSON.parse(readFileSync(join(directory, 'superblock.json'), 'utf8')) as { id?: unknown };
+    return typeof id === 'string' ? id : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -31,6 +31,11 @@ export class Layout {
     return join(this.root, part);
   }
 
+  /** The name of a part, of which there may be several. */
+  shadow(index: number): string {
+    return `shadow-${index}`;
+  }
+
   addressFileOf(part: string): string {
     return join(this.run, `${part}.json`);
   }

@@ -1,7 +1,7 @@
 /** Shadows in a simulated world, each on a host of its own. */
 import { digestState } from '../../master/dump.js';
+import type { ShadowOptions } from '../../master/options.js';
 import { Shadow } from '../../master/shadow.js';
-import type { ShadowOptions } from '../../master/shadow-options.js';
 import * as m from '../../protocol/messages/index.js';
 import { BufferPool } from '../../protocol/payload.js';
 import { Peer } from '../../protocol/peer.js';

@@ -12,7 +12,7 @@
  */
 import { accessSync, constants, existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type MasterStatus, queryStatus } from '../../cli/master-query.js';
+import { type MasterStatus, queryLog, queryStatus } from '../../cli/master-query.js';
 import { loadAddon } from '../../fuse-client/kernel/addon.js';
 import { type CommandResult, type RealProcess, type RunOptions, runCommand, Workspace } from './processes.js';
 
@@ -45,6 +45,8 @@ export interface ClusterOptions {
   readonly set?: readonly string[];
   /** Words for the chunkserver with this index, such as `--rack`. */
   readonly chunkserverWords?: (index: number) => readonly string[];
+  /** Shadows, all of them waited for before the rest starts. Default 0. */
+  readonly shadows?: number;
   /** Does not wait until every chunkserver has registered. */
   readonly impatient?: boolean;
 }
@@ -60,6 +62,8 @@ export class RealCluster {
   readonly workspace: Workspace;
   readonly #options: ClusterOptions;
   readonly #chunkservers: RealProcess[] = [];
+  readonly #shadows: RealProcess[] = [];
+  readonly #shadowPorts: number[] = [];
   #master: RealProcess | undefined;
   #mount: RealProcess | undefined;
   #port = 0;
@@ -85,6 +89,10 @@ export class RealCluster {
     return this.#chunkservers;
   }
 
+  get shadows(): readonly RealProcess[] {
+    return this.#shadows;
+  }
+
   /** The process of the first mount. */
   get mount(): RealProcess {
     return defined(this.#mount);
@@ -106,6 +114,7 @@ export class RealCluster {
   /** Everything, also after {@link killAll}. */
   async startAll(): Promise<void> {
     await this.startMaster();
+    for (let index = 0; index < (this.#options.shadows ?? 0); index++) await this.startShadow(index);
     const count = this.#options.servers ?? 3;
     await Promise.all(Array.from({ length: count }, (_, index) => this.startChunkserver(index)));
     if (this.#options.impatient !== true) await this.ready();
@@ -120,6 +129,28 @@ export class RealCluster {
       ...settings([`master.chunk_size=${chunkSize}`, ...set]),
     ]);
     this.#port = (await this.#master.started()).port;
+  }
+
+  /** @param index from 0; one that was started before gets its data and port again */
+  async startShadow(index: number): Promise<void> {
+    const process = this.workspace.spawn(`shadow-${index}`, [
+      ...['shadow', '--master', this.address, '--data', this.workspace.path(`shadow-${index}`)],
+      ...['--port', String(this.#shadowPorts[index] ?? 0)],
+      ...settings(this.#options.set ?? []),
+    ]);
+    this.#shadows[index] = process;
+    this.#shadowPorts[index] = (await process.started()).port;
+    const { port } = this;
+    await eventually(async () => {
+      const { replicas } = await queryLog([{ host: '127.0.0.1', port }]);
+      const inStep = replicas.filter(({ state, counted }) => counted && state === 'in step').length;
+      return inStep > index || `${inStep} shadows are in step`;
+    }, READY_TIMEOUT_MS);
+  }
+
+  /** A shadow's, as `HOST:PORT`. */
+  shadowAddress(index: number): string {
+    return `127.0.0.1:${this.#shadowPorts[index]}`;
   }
 
   /** @param index from 0; one that was started before gets its data again */
@@ -167,7 +198,7 @@ export class RealCluster {
 
   /** kill -9 of every process at once. The dead mount is unmounted. */
   async killAll(): Promise<void> {
-    const all = [this.#mount, ...this.#chunkservers, this.#master];
+    const all = [this.#mount, ...this.#chunkservers, ...this.#shadows, this.#master];
     await Promise.all(all.map((process) => process?.kill()));
     if (this.#mount !== undefined)
       await runCommand(['umount', '--lazy', this.mountPoint], { timeoutMs: 10_000 });
@@ -177,6 +208,7 @@ export class RealCluster {
   async stopAll(): Promise<void> {
     await this.#mount?.stop();
     await Promise.all(this.#chunkservers.map((process) => process.stop()));
+    await Promise.all(this.#shadows.map((process) => process.stop()));
     await this.#master?.stop();
   }
 

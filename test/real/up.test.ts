@@ -59,7 +59,7 @@ class Place {
   }
 }
 
-const ALL_PARTS = ['chunkserver-1', 'chunkserver-2', 'chunkserver-3', 'master', 'mount'];
+const ALL_PARTS = ['chunkserver-1', 'chunkserver-2', 'chunkserver-3', 'master', 'mount', 'shadow-1'];
 
 t.test(
   'up: a cluster of processes, mounted; SIGTERM unmounts and stops them; the data is there again',
@@ -204,7 +204,7 @@ t.test(
     t.equal(await readFile(place.file('a'), 'utf8'), 'written');
 
     const second = await place.up();
-    t.match(second.log, /ending 5 processes that an earlier run left behind/);
+    t.match(second.log, /ending 6 processes that an earlier run left behind/);
     t.equal(await readFile(place.file('a'), 'utf8'), 'written');
     await second.stop(30_000);
     t.same(place.parts(), []);
@@ -224,14 +224,14 @@ t.test('up: a part that is killed is started again', { skip }, async (t) => {
   const place = new Place(t);
   const up = await place.up();
   await writeFile(place.file('a'), 'written');
-  for (const part of ['chunkserver-2', 'master', 'mount']) {
+  for (const part of ['chunkserver-2', 'shadow-1', 'master', 'mount']) {
     process.kill(place.pidOf(part), 'SIGKILL');
     await up.says(`${part} ended (signal SIGKILL): starting it again`);
     await up.says(`${part} is back`);
     await eventually(async () => (await readFile(place.file('a'), 'utf8')) === 'written' || 'other', 30_000);
     await writeFile(place.file(part), part);
   }
-  t.same((await readdir(place.mountPoint)).sort(), ['a', 'chunkserver-2', 'master', 'mount']);
+  t.same((await readdir(place.mountPoint)).sort(), ['a', 'chunkserver-2', 'master', 'mount', 'shadow-1']);
   t.match(await up.stop(30_000), { code: 0 });
 });
 
@@ -241,7 +241,10 @@ t.test('up: somebody unmounts: the cluster goes on without the mount', { skip },
   const { status, stderr } = await place.workspace.run(['umount', place.mountPoint]);
   t.equal(status, 0, stderr);
   await up.says('mount has ended; the rest goes on');
-  t.same(place.parts(), ALL_PARTS.slice(0, -1));
+  t.same(
+    place.parts(),
+    ALL_PARTS.filter((part) => part !== 'mount'),
+  );
   t.match(await up.stop(30_000), { code: 0 });
 });
 

@@ -1,0 +1,130 @@
+/** `gfs promote`, `gfs shadows`: the copies of the operation log. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { GfsError } from '../../protocol/errors.js';
+import {
+  GetLogStatus,
+  type LogReplicaStatus,
+  Promote,
+  RemoveLogReplica,
+} from '../../protocol/messages/index.js';
+import { DEFAULT_SHADOW_PORT } from '../config/keys.js';
+import { mastersOf } from '../config/options.js';
+import { BadValue, type HostPort, parseHostPort, showHostPort } from '../config/values.js';
+import { EXIT_FAILED, Failure, UsageFailure } from '../failure.js';
+import { type ConfigurationFlags, loadWith } from '../flags.js';
+import { queryAt, queryLog, queryMaster } from '../master-query.js';
+import { mastersNearby } from '../master-session.js';
+import { duration, print, printJson, table } from '../output.js';
+import { mastersAssignment } from './masters.js';
+
+/** A promoted shadow replays its log before it serves. */
+const PROMOTION_TIMEOUT_MS = 60_000;
+const POLL_MS = 100;
+
+export interface ShadowsFlags extends ConfigurationFlags {
+  readonly json?: boolean;
+}
+
+async function mastersFrom(master: string | undefined, flags: ShadowsFlags): Promise<readonly HostPort[]> {
+  const { configuration } = await loadWith(flags, master === undefined ? [] : mastersAssignment([master]));
+  const nearby = master === undefined ? mastersNearby(flags) : [];
+  return nearby.length > 0 ? nearby : mastersOf(configuration);
+}
+
+export async function list(master: string | undefined, flags: ShadowsFlags): Promise<void> {
+  const status = await queryLog(await mastersFrom(master, flags));
+  const missing = status.replicas.filter(isMissing);
+  if (flags.json === true) printJson(status);
+  else if (status.replicas.length === 0) print('No shadow follows the master: its log is on one host alone.');
+  else {
+    const head = ['SHADOW', 'ADDRESS', 'STATE', 'WAITED FOR', 'RECORD', 'BEHIND', 'HEARD OF'];
+    print(
+      table(
+        head,
+        status.replicas.map((replica) => rowOf(replica, status.lastSequence)),
+        [4, 5],
+      ),
+    );
+    for (const line of adviceOn(status)) print(line);
+  }
+  if (missing.length > 0) process.exitCode = EXIT_FAILED;
+}
+
+function isMissing({ counted, state }: LogReplicaStatus): boolean {
+  return counted && state === 'missing';
+}
+
+function rowOf({ member, state, counted, sequence, silentMs }: LogReplicaStatus, last: number): string[] {
+  return [
+    member.id,
+    showHostPort(member),
+    state,
+    counted ? 'yes' : 'not yet',
+    String(sequence),
+    String(Math.max(0, last - sequence)),
+    `${duration(silentMs)} ago`,
+  ];
+}
+
+/** What is missing of the log replicas, and what to do about it. */
+export function adviceOn({
+  replicas,
+  writable,
+}: {
+  readonly replicas: readonly LogReplicaStatus[];
+  readonly writable: boolean;
+}): string[] {
+  return replicas.filter(isMissing).map(({ member, silentMs }) => {
+    const effect = writable ? 'changes go on without it' : 'CHANGES ARE REFUSED until it is back';
+    return `shadow ${member.id} at ${showHostPort(member)} has been missing for ${duration(silentMs)}: ${effect}. Start it again; if it is gone for good: gfs shadows remove ${member.id}`;
+  });
+}
+
+export async function remove(id: string, master: string | undefined, flags: ShadowsFlags): Promise<void> {
+  await queryMaster(await mastersFrom(master, flags), async (peer) => {
+    await peer.call(RemoveLogReplica, { id });
+  }).catch((error) => {
+    throw error instanceof GfsError ? new Failure(`cannot remove shadow ${id}: ${error.message}`) : error;
+  });
+  print(`The master does not wait for shadow ${id} any more. Its data must never be promoted: delete it.`);
+}
+
+/** @returns once it serves */
+export async function promote(shadow: string, flags: { readonly json?: boolean }): Promise<void> {
+  const at = addressOf(shadow);
+  const status = await queryAt(at, GetLogStatus, {});
+  if (status.role === 'master')
+    throw new Failure(`${showHostPort(at)} is the master already, of term ${status.term}`);
+  const { term } = await queryAt(at, Promote, {}).catch((error) => {
+    throw error instanceof GfsError
+      ? new Failure(`cannot promote ${showHostPort(at)}: ${error.message}`)
+      : error;
+  });
+  await untilMaster(at);
+  if (flags.json === true) printJson({ address: showHostPort(at), term });
+  else print(`${showHostPort(at)} is the master, of term ${term}.`);
+}
+
+async function untilMaster(at: HostPort): Promise<void> {
+  const endMs = performance.now() + PROMOTION_TIMEOUT_MS;
+  for (;;) {
+    const status = await queryAt(at, GetLogStatus, {}).catch(() => undefined);
+    if (status?.role === 'master') return;
+    if (performance.now() > endMs) {
+      throw new Failure(
+        `${showHostPort(at)} has been promoted and does not serve yet`,
+        'Look into its log; gfs status tells when it does.',
+      );
+    }
+    await delay(POLL_MS);
+  }
+}
+
+function addressOf(text: string): HostPort {
+  try {
+    return parseHostPort(text, DEFAULT_SHADOW_PORT);
+  } catch (error) {
+    if (error instanceof BadValue) throw new UsageFailure(`the shadow must be ${error.message}`);
+    throw error;
+  }
+}
