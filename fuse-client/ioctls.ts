@@ -50,7 +50,7 @@ export async function runIoctl(
     }
     case Ioctl.DROP_CACHES:
       if (target.handle === undefined) client.locations.dropAll();
-      else client.locations.drop(id);
+      else await powers.dropCaches(id);
       return done();
     case Ioctl.APPEND_BEGIN: {
       const handle = writableHandle(target);

@@ -71,6 +71,12 @@ export class Powers {
     }
   }
 
+  /** Locations here, attributes and pages in the kernel. */
+  async dropCaches(id: number): Promise<void> {
+    this.#client.locations.drop(id);
+    await this.kernel?.invalidateInode?.(this.#inodes.toInode(id), 0, 0);
+  }
+
   noteAppend(id: number, offset: number): void {
     this.#lastAppends.set(id, offset);
   }

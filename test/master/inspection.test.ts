@@ -278,3 +278,36 @@ t.test('orphans: while files are copied, deleted and written nothing is taken fo
   }
   t.strictSame(logged, []);
 });
+
+t.test(
+  'garbage: while a clone is under way neither its source nor the copy is deleted, and the copy goes with the file',
+  async (t) => {
+    const { world, host, client, chunkservers, lease } = await cluster(4, [
+      { cloneMs: 20_000 },
+      { cloneMs: 20_000 },
+      { cloneMs: 20_000 },
+      { cloneMs: 20_000 },
+    ]);
+    const a = await client.create(ROOT, 'a');
+    const granted = await lease(a);
+    const { handle } = granted;
+    const byId = (serverId: string) =>
+      chunkservers.find((each) => each.serverId === serverId) as TestChunkserver;
+    byId(granted.secondaries[0]?.serverId as string).crash();
+    const alive = chunkservers.filter((each) => each.serverId !== granted.secondaries[0]?.serverId);
+    let target: TestChunkserver | undefined;
+    for (let waited = 0; target === undefined && waited < 120; waited++) {
+      await world.runFor(1_000);
+      target = alive.find(({ cloning }) => cloning > 0);
+    }
+    t.ok(target !== undefined, 'a clone is under way');
+    await client.call(m.Renew, { opened: [], closed: [] });
+    for (const server of alive) t.strictSame((await server.heartbeat()).drop, []);
+    t.equal(alive.filter(({ chunks }) => chunks.has(handle)).length, 2, 'the sources have it');
+    await client.unlink(ROOT, 'a');
+    await client.mutate(m.Purge, { ids: [a] });
+    await world.runFor(40_000);
+    t.notOk(host.master.state.chunks.has(handle));
+    for (const server of alive) t.notOk(server.chunks.has(handle), `${server.serverId} has deleted it`);
+  },
+);
