@@ -30,9 +30,11 @@ type Reader = (options: Building, value: string | undefined, name: string) => vo
 const KERNEL_FLAGS = [
   ...['suid', 'nosuid', 'dev', 'nodev', 'exec', 'noexec', 'atime', 'noatime', 'relatime', 'norelatime'],
   ...['strictatime', 'nostrictatime', 'diratime', 'nodiratime', 'lazytime', 'nolazytime'],
-  ...['sync', 'async', 'dirsync'],
+  ...['sync', 'async', 'dirsync', 'auto_unmount'],
 ];
 /** What fstab holds for others than us. */
+/** `x-systemd.…`, `X-mount.…`, `comment=…`, and who a `user` mount is for. */
+const IGNORED_WITH_VALUE = /^(x-|X-|comment=|user=|uhelper=)/;
 const IGNORED = [
   'defaults',
   'auto',
@@ -170,13 +172,13 @@ export function parseMountOptions(texts: readonly string[], allowOther: boolean)
     const reader = Object.hasOwn(READERS, name) ? READERS[name] : undefined;
     if (reader !== undefined) reader(options, value, name);
     else if (KERNEL_FLAGS.includes(word)) extra.push(word);
-    else if (!IGNORED.includes(word) && !name.startsWith('x-')) refuseOption(name);
+    else if (!IGNORED.includes(word) && !IGNORED_WITH_VALUE.test(word)) refuseOption(name);
   }
   return options;
 }
 
 function refuseOption(name: string): never {
-  const near = nearest(name, [...Object.keys(READERS), ...KERNEL_FLAGS]);
+  const near = nearest(name, [...Object.keys(READERS), ...KERNEL_FLAGS, ...IGNORED]);
   const hint = near === undefined ? `known are ${Object.keys(READERS).join(', ')}` : `did you mean ${near}?`;
   throw new UsageFailure(`unknown mount option ${name}: ${hint}`);
 }

@@ -157,6 +157,8 @@ function addMounts(program: Command): void {
       )
       .usage('[options] [HOST[:PORT][,HOST...][:/PATH]] DIR')
       .option('-f, --foreground', 'stay in the foreground')
+      .option('--supervise', 'mount again after a crash (the default in the background)')
+      .option('--no-supervise', 'end with the process that serves the mount')
       .option('-o, --option <options>', 'mount options, separated by commas; may be repeated', collect),
   )
     .addHelpText(
@@ -171,7 +173,10 @@ Mount options:
   location=X,Y  rack=NAME      where this client stands, for choosing near replicas
   attr_timeout=S entry_timeout=S  seconds that the kernel may believe attributes and names
   hard, soft                   try for ever, or fail after the deadline of [client]
-  nosuid, nodev, noexec, noatime, ...  as of mount(8)
+  acl, noacl                   POSIX ACLs (yes, with the kernel binding)
+  suid, dev, noexec, noatime, relatime, strictatime, sync, ...  as of mount(8); nosuid and nodev unless told otherwise
+  auto_unmount                 unmounted by fusermount3 when the process is gone
+  _netdev, noauto, nofail, user, x-..., comment=...  of fstab, for others
 
 Examples:
   gfs mount master.example:5000 /mnt/gfs
@@ -189,6 +194,14 @@ Examples:
       'also when it is busy or does not answer; what waits in a mount that is stuck is given up',
     )
     .action(async (directory, flags) => (await import('./commands/mount.js')).umount(directory, flags));
+
+  program
+    .command('install-helper')
+    .summary('let mount(8) and fstab mount clusters')
+    .description('Links mount.fuse.gfs and mount.gfs to this installation, where mount(8) looks for them.')
+    .option('--directory <dir>', 'where mount(8) looks', '/sbin')
+    .option('--remove', 'take the links away')
+    .action(async (flags) => (await import('./commands/install-helper.js')).installHelper(flags));
 }
 
 function addInspection(program: Command): void {

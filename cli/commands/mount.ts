@@ -12,6 +12,7 @@ import { Failure, UsageFailure } from '../failure.js';
 import { assignmentsOf, type DaemonFlags, loadWith } from '../flags.js';
 import { type MountOptions, parseMountOptions } from '../mount-options.js';
 import { prepareMountPoint } from '../mount-point.js';
+import { MountSupervisor } from '../mount-supervisor.js';
 import { canonical, detach, isGfs, mountAt, probeMount, unmount, waitForMount } from '../mounts.js';
 import { readAddress } from '../up/part.js';
 import { mastersAssignment } from './masters.js';
@@ -24,6 +25,8 @@ const DEFAULT_TTL_MS = 2000;
 
 export interface MountFlags extends DaemonFlags {
   readonly foreground?: boolean;
+  /** Not given: in the background, not in the foreground. */
+  readonly supervise?: boolean;
   readonly option?: readonly string[];
 }
 
@@ -53,7 +56,9 @@ export async function mount(words: readonly string[], flags: MountFlags): Promis
     allowNonEmpty: options.nonEmpty,
     tell,
   });
-  if (flags.foreground === true) {
+  if (flags.foreground === true && flags.supervise === true) {
+    process.exitCode = await supervise(configuration.client.watchdog, tell);
+  } else if (flags.foreground === true) {
     const { runMount } = await import('../../fuse-client/main.js');
     const binding = options.binding ?? (await defaultBinding(tell));
     const program = programOptions(configuration, { ...options, binding }, mountPoint, source.path);
@@ -62,8 +67,21 @@ export async function mount(words: readonly string[], flags: MountFlags): Promis
     process.chdir('/');
     await runMount(program, processes);
   } else {
-    await mountInBackground(mountPoint, configuration.log.file, flags.addressFile);
+    const supervised = flags.supervise === false ? '--no-supervise' : '--supervise';
+    await mountInBackground(mountPoint, configuration.log.file, flags.addressFile, supervised);
   }
+}
+
+/** Runs this same command without a supervisor, for as long as it takes. @returns the exit code */
+async function supervise(watchdogMs: number, tell: (line: string) => void): Promise<number> {
+  const words = process.argv.slice(1).filter((word) => word !== '--supervise');
+  const supervisor = new MountSupervisor({
+    command: [process.execPath, ...words, '--no-supervise'],
+    watchdogMs,
+    tell,
+  });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => supervisor.stop());
+  return await supervisor.run();
 }
 
 /** What needs no compiler, where there was none. */
@@ -135,6 +153,7 @@ async function mountInBackground(
   mountPoint: string,
   configuredLog: string | undefined,
   wantedAddressFile: string | undefined,
+  supervised: '--supervise' | '--no-supervise',
 ): Promise<void> {
   const logFile = resolve(configuredLog ?? backgroundLog(mountPoint));
   const directory = mkdtempSync(join(tmpdir(), 'gfs-mount-'));
@@ -146,7 +165,10 @@ async function mountInBackground(
     const logFrom = fstatSync(log).size;
     const child = spawn(
       process.execPath,
-      [...process.argv.slice(1), '--foreground', '--log-file', logFile, '--address-file', addressFile],
+      [
+        ...process.argv.slice(1).filter((word) => word !== '--supervise' && word !== '--no-supervise'),
+        ...['--foreground', supervised, '--log-file', logFile, '--address-file', addressFile],
+      ],
       { stdio: ['ignore', log, log], detached: true },
     );
     closeSync(log);

@@ -273,6 +273,11 @@ export const sections = {
         32 * MIB,
         'Bytes that may wait to be written, for all open files together.',
       ),
+      watchdog: key(
+        duration(0, DAY_MS),
+        30_000,
+        'A mount in the background whose process has been silent for so long is killed and mounted again; 0: never.',
+      ),
       metrics_port: optional(port, 'As `metrics_port` of `[master]`.'),
     },
   },

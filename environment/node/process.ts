@@ -25,6 +25,7 @@ export interface Daemon {
 
 /** EX_SOFTWARE of sysexits.h: a broken invariant, not an operating error. */
 const EXIT_SOFTWARE = 70;
+const ALIVE_INTERVAL_MS = 1000;
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 const SIGNAL_NUMBERS = { SIGTERM: 15, SIGINT: 2 } as const;
 
@@ -49,12 +50,26 @@ export async function runDaemon(
   const metrics =
     options.metricsPort === undefined ? undefined : await serveMetrics(environment, options.metricsPort);
   if (options.addressFile !== undefined) writeAddress(options.addressFile, daemon, metrics);
+  tellSupervisor();
   const reason = await Promise.race([signalled, ...(daemon.ended === undefined ? [] : [daemon.ended])]);
   logger.info({ signal: reason ?? 'none' }, 'stopping');
   await daemon.stop();
   metrics?.close();
   if (options.addressFile !== undefined) removeAddress(options.addressFile);
   process.exit(0);
+}
+
+/** Where the process was started by somebody who listens (cli/mount-supervisor.ts), that it lives. */
+function tellSupervisor(): void {
+  if (process.send === undefined) return;
+  // The supervisor may go before us: then nobody listens any more.
+  process.on('error', () => undefined);
+  const tell = (): void => {
+    if (process.connected) process.send?.('alive', undefined, undefined, () => undefined);
+  };
+  tell();
+  setInterval(tell, ALIVE_INTERVAL_MS).unref();
+  process.channel?.unref();
 }
 
 function nextSignal(): Promise<string> {

@@ -82,7 +82,7 @@ export function parseOptions(options: MountOptions): ParsedOptions {
     } else if (option === 'auto_unmount') {
       autoUnmount = true;
       helper.add(option);
-    } else if (!fstabOptions.has(option) && !option.startsWith('x-')) {
+    } else if (!fstabOptions.has(option) && !/^x-/i.test(option)) {
       throw new Error(`The mount option "${option}" is not known. See mount(8) and mount.fuse3(8).`);
     }
   }
