@@ -100,9 +100,13 @@ async function serve(): Promise<void> {
     }
     const atMost = (value: number): number => value / 1e6;
     if (type === 'memory') {
+      const before = process.memoryUsage();
+      const liveBytes = usedBytes();
       send({
-        master_resident_mb: process.memoryUsage().rss / 1e6,
-        master_heap_mb: process.memoryUsage().heapUsed / 1e6,
+        master_resident_mb: before.rss / 1e6,
+        master_heap_mb: before.heapUsed / 1e6,
+        master_heap_live_mb: process.memoryUsage().heapUsed / 1e6,
+        master_live_mb: liveBytes / 1e6,
       });
     } else {
       send({

@@ -11,6 +11,7 @@ import {
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
 } from './segment.js';
+import { SequentialWriter } from './sequential-writer.js';
 import type { LoggedState } from './state.js';
 import { encodeState, type SectionBody, StateDecoder } from './state-image.js';
 
@@ -21,8 +22,6 @@ const TAG_BYTES = 16;
 const END_TAG = 'end';
 /** A directory of hundreds of millions of entries fits; damage that looks like a length does not. */
 const MAX_SECTION_BYTES = 1024 * MIB;
-/** Flushed in pieces, so that a flush of the log never has to wait for all of it. */
-const FLUSH_EACH_BYTES = 8 * MIB;
 
 export interface CheckpointFile {
   readonly path: string;
@@ -55,8 +54,7 @@ export async function writeCheckpoint(
   const file = await disk.open(`${path}.new`, 'create');
   try {
     await file.truncate(0);
-    const sizeBytes = await writeSections(file, header, state);
-    await file.sync();
+    const sizeBytes = await writeSections(new SequentialWriter(disk, file), header, state);
     await disk.rename(`${path}.new`, path);
     await disk.syncDirectory(directory);
     return sizeBytes;
@@ -68,27 +66,24 @@ export async function writeCheckpoint(
   }
 }
 
-async function writeSections(file: DiskFile, header: SegmentHeader, state: LoggedState): Promise<number> {
-  await file.write([encodeSegmentHeader(header, MAGIC)], 0);
-  let at = SEGMENT_HEADER_BYTES;
-  let flushedTo = 0;
+async function writeSections(
+  writer: SequentialWriter,
+  header: SegmentHeader,
+  state: LoggedState,
+): Promise<number> {
+  await writer.write(encodeSegmentHeader(header, MAGIC));
   let count = 0;
-  const write = async (tag: string, body: SectionBody): Promise<void> => {
-    const head = encodeSectionHead(tag, body);
-    await file.write([head, ...body], at);
-    at += head.byteLength + lengthOf(body);
-    if (at - flushedTo < FLUSH_EACH_BYTES) return;
-    await file.sync();
-    flushedTo = at;
-  };
   for (const { tag, body } of encodeState(state)) {
-    await write(tag, body);
+    await writer.write(encodeSectionHead(tag, body));
+    for (const piece of body) await writer.write(piece);
     count++;
   }
   const end = Buffer.alloc(4);
   end.writeUInt32LE(count);
-  await write(END_TAG, [end]);
-  return at;
+  await writer.write(encodeSectionHead(END_TAG, [end]));
+  await writer.write(end);
+  await writer.finish();
+  return writer.sizeBytes;
 }
 
 function lengthOf(body: SectionBody): number {
