@@ -2,14 +2,18 @@
  * Appends, at offsets that the primary chooses (paper §3.3): records, each on its own and padded at a
  * chunk's end; and exact appends for O_APPEND, where those that wait go together in one request.
  */
+import type { Timer, Timers } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
-import { MIB } from '../protocol/limits.js';
+import { KIB, MIB } from '../protocol/limits.js';
 import type { Replicas } from './replicas.js';
 import type { CallContext, Deadline } from './retry.js';
 import type { WriteBudget } from './write-behind.js';
 
 const MAX_BATCH_BYTES = 1 * MIB;
 const MAX_WAITING_APPENDS = 4_096;
+/** What was acknowledged ahead waits so long for more to go with it, or for an fsync. */
+const MAX_AHEAD_MS = 20;
+const ENOUGH_AHEAD_BYTES = 64 * KIB;
 
 /** What an appender needs to know of its file. */
 export interface AppendTarget {
@@ -30,6 +34,7 @@ export interface AppendTarget {
 }
 
 export interface AppenderParts {
+  readonly timers: Timers;
   readonly replicas: Pick<Replicas, 'append'>;
   readonly budget: WriteBudget;
   readonly chunkBytes: number;
@@ -50,6 +55,8 @@ export class Appender {
   /** The next batch is to be flushed as well. */
   #syncNext = false;
   #aheadBytes = 0;
+  /** Until what was acknowledged ahead is sent in any case. */
+  #aheadTimer: Timer | undefined;
   /** Of an append that was acknowledged before it was sent. */
   #failure: GfsError | undefined;
   /** Settles when everything appended so far has arrived, or failed. */
@@ -79,11 +86,16 @@ export class Appender {
 
   /** Appends at the exact end. `data` must not change until then. @returns the file offset */
   exact(data: Uint8Array): Promise<number> {
+    const appended = this.#queue(data);
+    this.#start();
+    return appended;
+  }
+
+  #queue(data: Uint8Array): Promise<number> {
     if (this.#waiting.length >= MAX_WAITING_APPENDS)
       return Promise.reject(new GfsError('OVERLOADED', `${MAX_WAITING_APPENDS} appends wait`));
     const appended = new Promise<number>((resolve, reject) => {
       this.#waiting.push({ data, resolve, reject });
-      if (!this.#running) void this.#run();
     });
     this.#latest = appended.catch(() => undefined);
     return appended;
@@ -103,11 +115,13 @@ export class Appender {
       this.#aheadBytes -= bytes;
       budget.giveBack(bytes);
     };
-    this.exact(data).then(done, (thrown) => {
+    this.#queue(data).then(done, (thrown) => {
       done();
       this.#target.noteLost(bytes);
       this.#failure ??= toGfsError(thrown);
     });
+    if (this.#aheadBytes >= ENOUGH_AHEAD_BYTES) this.#start();
+    else this.#aheadTimer ??= this.#parts.timers.after(MAX_AHEAD_MS, () => this.#start());
     await budget.room();
     while (this.#waiting.length > MAX_WAITING_APPENDS / 2) await this.settle();
   }
@@ -121,7 +135,14 @@ export class Appender {
 
   /** As {@link drain}, for one who only reads: an error stays for the writer to hear. */
   async settle(): Promise<void> {
+    this.#start();
     await this.#latest;
+  }
+
+  #start(): void {
+    this.#aheadTimer?.cancel();
+    this.#aheadTimer = undefined;
+    if (!this.#running && this.#waiting.length > 0) void this.#run();
   }
 
   #throwFailure(): void {

@@ -91,7 +91,9 @@ export class OpenFile {
     this.#writes = new WriteBehind(id, parts.writeBehind);
     const { replicas, session, writeBehind } = parts;
     const { budget, chunkBytes } = writeBehind;
-    this.#appender = new Appender(this, { replicas, budget, chunkBytes, deadline: () => session.deadline() });
+    const { timers } = parts.environment;
+    const deadline = () => session.deadline();
+    this.#appender = new Appender(this, { timers, replicas, budget, chunkBytes, deadline });
   }
 
   get size(): number {
@@ -166,7 +168,6 @@ export class OpenFile {
     this.#noteWrite();
     this.#size += data.byteLength;
     await this.#appender.ahead(data);
-    this.#extendSoon();
     return offset;
   }
 
