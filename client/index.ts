@@ -9,13 +9,14 @@ import type { ValueOf } from '../protocol/schema.js';
 import { ChunkserverConnections } from './connections.js';
 import { Creations } from './creations.js';
 import { DataVersions } from './data-versions.js';
+import { FileLocks } from './file-locks.js';
 import { Locations } from './locations.js';
 import { Metadata } from './metadata.js';
 import { Moments, OpenFile, type OpenFileParts } from './open-file.js';
 import type { ClientOptions } from './options.js';
 import { Reader } from './reader.js';
 import { Replicas } from './replicas.js';
-import type { CallContext } from './retry.js';
+import { type CallContext, Deadline } from './retry.js';
 import { MasterSession } from './session.js';
 import { SharedChunks } from './shared-chunks.js';
 import { coversAll, UnsyncedChunks } from './unsynced.js';
@@ -42,6 +43,8 @@ export class GfsClient {
   readonly master: MasterSession;
   readonly locations: Locations;
   readonly metadata: Metadata;
+  /** flock(2) and fcntl(2) locks, between all clients. */
+  readonly locks: FileLocks;
   readonly #environment: Environment;
   readonly #connections: ChunkserverConnections;
   readonly #parts: OpenFileParts;
@@ -65,6 +68,7 @@ export class GfsClient {
         (error) => environment.logger.warn({ err: error, id, index }, 'a chunk could not be flushed'),
       );
     });
+    this.locks = new FileLocks(master, () => new Deadline(clock, Number.POSITIVE_INFINITY));
     const moments = new Moments();
     this.metadata = new Metadata(master, clock, () => moments.now);
     this.metadata.listen({

@@ -10,6 +10,7 @@ import {
   BreakPromises,
   EndSession,
   GetShadows,
+  type HeldLock,
   RegisterClient,
   Renew,
   ReportLengths,
@@ -88,6 +89,8 @@ export class MasterSession {
   /** Each of them may be the master one day. */
   #shadows: readonly HostPort[] = [];
   readonly #standIn: StandIn;
+  #heldLocks: () => HeldLock[] = () => [];
+  #onLocksLost: () => void = () => undefined;
 
   constructor(environment: Environment, options: ClientOptions) {
     this.#environment = environment;
@@ -118,6 +121,12 @@ export class MasterSession {
       await report(ids);
       return { body: {} };
     });
+  }
+
+  /** What the master is told of file locks when it takes the session up, and what is done when they are lost. */
+  tellLocks(held: () => HeldLock[], onLost: () => void): void {
+    this.#heldLocks = held;
+    this.#onLocksLost = onLost;
   }
 
   /** Until then, by the monotonic clock, the master keeps what it has promised. */
@@ -424,6 +433,7 @@ export class MasterSession {
       ...(location === undefined ? {} : { location }),
       ...(rack === undefined ? {} : { rack }),
       caches: this.#options.caches,
+      locks: this.#heldLocks(),
     };
     const resume = this.#standing?.id;
     const sentAtMs = this.#environment.clock.monotonicMs();
@@ -439,6 +449,13 @@ export class MasterSession {
     this.#term = body.term;
     this.#standing = { ...body, id: body.session };
     this.#trust(sentAtMs);
+    if (body.locksLost === true) {
+      this.#environment.logger.error(
+        { session: body.session },
+        'the session was away for too long: the file locks of this mount are lost',
+      );
+      this.#onLocksLost();
+    }
     // The master may have restarted: it hears of every open file again.
     for (const id of this.#openNow) this.#opened.add(id);
   }

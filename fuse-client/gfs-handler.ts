@@ -27,6 +27,7 @@ import { callContext } from './access.js';
 import { AccessTimes } from './access-times.js';
 import { GfsDirectories } from './gfs-directories.js';
 import { GfsFiles } from './gfs-files.js';
+import { GfsLocks } from './gfs-locks.js';
 import {
   type AttributeReply,
   type AttributeUpdate,
@@ -70,6 +71,7 @@ export class GfsHandler implements FuseHandler {
   readonly #copies: KernelCopies;
   readonly #accessTimes: AccessTimes;
   readonly #directoryAccessTimes: boolean;
+  readonly #locks: GfsLocks;
 
   /** The directory of the cluster that the mount shows. */
   readonly rootId: number;
@@ -84,6 +86,7 @@ export class GfsHandler implements FuseHandler {
     this.#files = new GfsFiles(client, this.#powers);
     this.#accessTimes = new AccessTimes(environment, client, options.accessTimes);
     this.#directoryAccessTimes = options.directoryAccessTimes;
+    this.#locks = new GfsLocks(client, this.#files);
     this.#copies = new KernelCopies(client.metadata, this.#inodes, options);
     this.#directories = new GfsDirectories(client, this.#inodes, (parent, { name, attributes }, askedAt) =>
       this.#entry(parent, name, attributes, askedAt),
@@ -256,16 +259,28 @@ export class GfsHandler implements FuseHandler {
     return this.#files.write(handle, offset, data, flags);
   }
 
-  flush(context: Context, _inode: Inode, handle: number): Promise<void> {
-    return this.#files.flush(context, handle);
+  async flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Promise<void> {
+    try {
+      await this.#files.flush(context, handle);
+    } finally {
+      // close(2) gives up the process' locks on the file, whichever descriptor it was.
+      await this.#locks.drop(this.#inodes.toNode(inode), lockOwner, false);
+    }
   }
 
   fsync(context: Context, _inode: Inode, handle: number): Promise<void> {
     return this.#files.sync(context, handle);
   }
 
-  release(_context: Context, _inode: Inode, handle: number): Promise<void> {
-    return this.#files.release(handle);
+  async release(
+    _context: Context,
+    inode: Inode,
+    handle: number,
+    lockOwner: bigint,
+    unlockFlock: boolean,
+  ): Promise<void> {
+    await this.#files.release(handle);
+    if (unlockFlock) await this.#locks.drop(this.#inodes.toNode(inode), lockOwner, true);
   }
 
   fallocate(
@@ -393,13 +408,12 @@ export class GfsHandler implements FuseHandler {
     return runIoctl(this.#client, this.#powers, context, target, command, input);
   }
 
-  /** Locks are the kernel's own, within this mount: the binding does not ask for them. */
-  getlk(): Promise<FileLock> {
-    return Promise.reject(new GfsError('NOT_SUPPORTED'));
+  getlk(context: Context, inode: Inode, _handle: number, lock: FileLock): Promise<FileLock> {
+    return this.#locks.get(context, this.#inodes.toNode(inode), lock);
   }
 
-  setlk(): Promise<void> {
-    return Promise.reject(new GfsError('NOT_SUPPORTED'));
+  setlk(context: Context, inode: Inode, handle: number, lock: FileLock, wait: boolean): Promise<void> {
+    return this.#locks.set(context, this.#inodes.toNode(inode), handle, lock, wait);
   }
 
   async #make(

@@ -36,7 +36,7 @@ class MountDaemon implements Daemon {
       const handler = await GfsHandler.create(environment, this.#client, this.#options);
       const chosen =
         binding === 'kernel'
-          ? kernelBinding(environment, { acls: this.#options.acls })
+          ? kernelBinding(environment, { acls: this.#options.acls, locks: true })
           : fuseNativeBinding(environment);
       const identity = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: process.pid };
       const served = withDotGfs(handler, environment, this.#client, this.#options, identity, handler.rootId);

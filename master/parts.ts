@@ -13,6 +13,7 @@ import { Coherence } from './coherence.js';
 import { Creation } from './creation.js';
 import { Cutting } from './cutting.js';
 import { Drains } from './drains.js';
+import { FileLocks } from './file-locks.js';
 import { GarbageCollector } from './garbage.js';
 import { Gatekeeper } from './gatekeeper.js';
 import { Gauges } from './gauges.js';
@@ -73,6 +74,7 @@ export interface MasterParts {
   readonly coherence: Coherence;
   readonly appenders: Appenders;
   readonly sessions: ClientSessions;
+  readonly fileLocks: FileLocks;
   readonly chunkservers: ChunkserverTable;
   readonly leases: Leases;
   readonly pool: ChunkPool;
@@ -175,6 +177,7 @@ export async function assemble(
   const watch = new Watch(clock, metrics, options.heartbeatIntervalMs);
   const mutations = new Mutations(locks, journal, watch);
   const nodes = new NodeMutations(state);
+  const fileLocks = new FileLocks();
   const sessions = new ClientSessions(
     state,
     journal,
@@ -182,6 +185,7 @@ export async function assemble(
     gate,
     environment,
     coherence,
+    fileLocks,
     options.sessionTimeoutMs,
   );
   const chunkservers = new ChunkserverTable({
@@ -265,6 +269,7 @@ export async function assemble(
     appenders: new Appenders(state, clock, options.leaseDurationMs),
     coherence,
     sessions,
+    fileLocks,
     chunkservers,
     leases,
     pool,

@@ -47,6 +47,7 @@ export class MasterService extends Service {
 }
 
 export function registerHandlers(service: MasterService, parts: MasterParts): void {
+  registerFileLocks(service, parts);
   registerSessions(service, parts);
   registerReads(service, parts);
   registerMutations(service, parts);
@@ -78,11 +79,12 @@ function registerSessions(
 ): void {
   service
     .answer(m.RegisterClient, async (body, request) => {
-      const session = await sessions.register(body, request.peer);
+      const { session, locksLost } = await sessions.register(body, request.peer);
       const { clientId: id, hostname, location, rack } = body;
       request.peer.onceClosed(chunkservers.graph.addNode({ id, type: 'client', location, hostname, rack }));
       return {
         session,
+        locksLost,
         clusterId: superblock.clusterId,
         chunkBytes: superblock.chunkBytes,
         term: superblock.term,
@@ -97,6 +99,22 @@ function registerSessions(
     .answer(m.EndSession, async (_, request) => {
       await sessions.end(request);
       return {};
+    });
+}
+
+function registerFileLocks(service: MasterService, { sessions, fileLocks }: MasterParts): void {
+  service
+    .answer(m.SetLock, async ({ id, lock, wait }, request) => {
+      sessions.requireCaller(request);
+      await sessions.locksKnown();
+      await fileLocks.set(request.header.session, id, lock, wait, () => request.signal);
+      return {};
+    })
+    .answer(m.GetLock, async ({ id, lock }, request) => {
+      sessions.requireCaller(request);
+      await sessions.locksKnown();
+      const found = fileLocks.blocking(request.header.session, id, lock);
+      return found === undefined ? {} : { lock: found };
     });
 }
 

@@ -11,6 +11,7 @@ import type { Caller, IncomingRequest, Method } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Allocator } from './allocator.js';
 import type { Coherence } from './coherence.js';
+import type { FileLocks } from './file-locks.js';
 import type { Journal, Origin } from './journal.js';
 import type { LogGate } from './log-gate.js';
 import type { LoggedState, Session } from './state.js';
@@ -32,6 +33,8 @@ interface Client {
   location: Location | undefined;
   rack: string | undefined;
   readonly opened: Set<number>;
+  /** It was away for longer than a session lives: others may have had its locks. */
+  locksLost: boolean;
   /** Mutations under way, by sequence. */
   readonly running: Map<number, Promise<unknown>>;
 }
@@ -44,6 +47,7 @@ export class ClientSessions {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #coherence: Coherence;
+  readonly #locks: FileLocks;
   readonly #timeoutMs: number;
   readonly #clients = new Map<number, Client>();
   /** Node id → sessions that have it open. */
@@ -63,6 +67,7 @@ export class ClientSessions {
     gate: LogGate,
     environment: { readonly clock: Clock; readonly logger: Logger },
     coherence: Coherence,
+    locks: FileLocks,
     timeoutMs: number,
   ) {
     this.#state = state;
@@ -72,6 +77,7 @@ export class ClientSessions {
     this.#clock = environment.clock;
     this.#logger = environment.logger;
     this.#coherence = coherence;
+    this.#locks = locks;
     this.#timeoutMs = timeoutMs;
     this.#startedAtMs = environment.clock.monotonicMs();
     for (const session of state.sessions.values()) {
@@ -111,7 +117,10 @@ export class ClientSessions {
   }
 
   /** Opens a session, or takes one up. @throws SESSION_UNKNOWN, OVERLOADED; READ_ONLY, OUTCOME_PENDING: a new one */
-  async register(body: ValueOf<typeof RegisterClient.request>, peer: Caller): Promise<number> {
+  async register(
+    body: ValueOf<typeof RegisterClient.request>,
+    peer: Caller,
+  ): Promise<{ readonly session: number; readonly locksLost: boolean }> {
     const client =
       body.resume === undefined ? await this.#open(body) : this.#resume(body.resume, body.clientId);
     client.location = body.location;
@@ -119,11 +128,25 @@ export class ClientSessions {
     client.peer = peer;
     client.lastHeardMs = this.#clock.monotonicMs();
     if (body.caches === true) this.#coherence.open(client.session.id, peer);
+    const locksLost = this.#takeLocks(client, body);
     this.#believesNoMore(client.session.id);
     peer.onceClosed(() => {
       if (client.peer === peer) this.#lapse(client, 'its connection is gone');
     });
-    return client.session.id;
+    return { session: client.session.id, locksLost };
+  }
+
+  /** @returns whether those that it held are lost */
+  #takeLocks(client: Client, { locks = [], resume }: ValueOf<typeof RegisterClient.request>): boolean {
+    const isLost = locks.length > 0 && (client.locksLost || resume === undefined);
+    client.locksLost = false;
+    this.#locks.restore(client.session.id, isLost ? [] : locks);
+    return isLost;
+  }
+
+  /** Resolves when whoever had a lock in the master's former life has told of it. @throws OVERLOADED */
+  async locksKnown(): Promise<void> {
+    if (this.#believing.size > 0) await this.#untilNobodyBelieves();
   }
 
   async #open(body: ValueOf<typeof RegisterClient.request>): Promise<Client> {
@@ -161,6 +184,7 @@ export class ClientSessions {
       location: undefined,
       rack: undefined,
       opened: new Set(),
+      locksLost: false,
       running: new Map(),
     };
   }
@@ -260,6 +284,11 @@ export class ClientSessions {
     await new Promise<void>((resolve) => this.#waitingForBelief.push(resolve));
   }
 
+  /** @throws SESSION_UNKNOWN unless the request comes from a session's own connection */
+  requireCaller(request: IncomingRequest): void {
+    this.#require(request);
+  }
+
   #require(request: IncomingRequest): Client {
     const client = this.#clients.get(request.header.session);
     if (client === undefined || client.peer !== request.peer) {
@@ -286,6 +315,8 @@ export class ClientSessions {
         const { peer } = client;
         this.#lapse(client, 'it is silent');
         peer.close();
+      } else if (client.peer === undefined && silentMs > this.#timeoutMs && !client.locksLost) {
+        this.#loseLocks(client);
       } else if (
         client.peer === undefined &&
         silentMs > RESUME_WITHIN_MS &&
@@ -296,6 +327,17 @@ export class ClientSessions {
     }
     if (over.length === 0) return;
     this.#end(over).catch((err) => this.#logger.warn({ err }, 'cannot end sessions now'));
+  }
+
+  /** Nobody else had its locks before its session was over for sure; now anybody may. */
+  #loseLocks(client: Client): void {
+    client.locksLost = true;
+    const count = this.#locks.release(client.session.id);
+    if (count > 0)
+      this.#logger.warn(
+        { session: client.session.id, count },
+        'file locks of a client that is gone are released',
+      );
   }
 
   /** The session stays, with its results and open files: its client may come back. */
@@ -315,6 +357,7 @@ export class ClientSessions {
       if (!this.#clients.delete(client.session.id)) continue;
       client.peer = undefined;
       this.#coherence.close(client.session.id);
+      this.#locks.release(client.session.id);
       this.#unheard.delete(client.session.id);
       for (const id of client.opened) this.#forgetOpen(id);
       this.#logger.info(

@@ -47,6 +47,12 @@ const table = {
   NOT_AN_IOCTL: { number: 22, errno: 'ENOTTY', reaction: 'never' },
   /** Past the last byte (SEEK_DATA, SEEK_HOLE). */
   NO_SUCH_OFFSET: { number: 23, errno: 'ENXIO', reaction: 'never' },
+  /** A file lock of somebody else is in the way. */
+  LOCKED: { number: 30, errno: 'EAGAIN', reaction: 'never' },
+  /** Who holds the lock waits for one of ours. */
+  DEADLOCK: { number: 31, errno: 'EDEADLK', reaction: 'never' },
+  /** More locks, or more who wait for one, than a table holds. */
+  NO_LOCKS: { number: 32, errno: 'ENOLCK', reaction: 'never' },
 
   // Connections and sessions.
   MALFORMED: { number: 40, errno: 'EIO', reaction: 'never' },

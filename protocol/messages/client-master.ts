@@ -22,6 +22,7 @@ import {
   u53,
   type ValueOf,
 } from '../schema.js';
+import { heldLockCodec } from './locks.js';
 import { healthCodec } from './scrub.js';
 import {
   accessCodec,
@@ -62,6 +63,8 @@ export const RegisterClient = method(
     resume: optional(u53),
     /** It keeps what it is told, and answers BreakPromises: replies come with promises. */
     caches: optional(bool),
+    /** File locks that it holds: these and no others. */
+    locks: optional(list(heldLockCodec, 8_192)),
   }),
   struct({
     session: u53,
@@ -71,6 +74,8 @@ export const RegisterClient = method(
     renewIntervalMs: u32,
     /** Silence after which the session is dead. */
     timeoutMs: u32,
+    /** The session was silent for too long: its file locks are lost. */
+    locksLost: optional(bool),
   }),
 );
 

@@ -6,6 +6,7 @@ export * from './coherence.js';
 export * from './data.js';
 export * from './goal.js';
 export * from './inspection.js';
+export * from './locks.js';
 export * from './log-replication.js';
 export * from './priorities.js';
 export * from './scrub.js';

@@ -10,6 +10,7 @@ await t.test('gfs mount', { skip: cannotMount }, async (t) => {
   const cluster = await RealCluster.start(t, { mount: ['-o', 'allow_other'] });
   const { capabilities } = kernelBinding(nodeEnvironment({ role: 'test', logLevel: 'silent' }), {
     acls: true,
+    locks: true,
   });
   await conformance(t, cluster.mountPoint, capabilities);
 });

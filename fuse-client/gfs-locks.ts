@@ -1,0 +1,49 @@
+/** Locks through the mount: the kernel's ranges and owners as the cluster's. */
+import type { GfsClient } from '../client/index.js';
+import { LOCK_TO_END, type LockRange } from '../protocol/messages/index.js';
+import { callContext } from './access.js';
+import type { GfsFiles } from './gfs-files.js';
+import type { Context, FileLock } from './handler.js';
+
+const KERNEL_END = 2n ** 63n - 1n;
+
+export class GfsLocks {
+  readonly #client: GfsClient;
+  readonly #files: GfsFiles;
+
+  constructor(client: GfsClient, files: GfsFiles) {
+    this.#client = client;
+    this.#files = files;
+  }
+
+  async get(context: Context, id: number, lock: FileLock): Promise<FileLock> {
+    const found = await this.#client.locks.blocking(id, toRange(lock), callContext(context));
+    if (found === undefined) return { ...lock, type: 'unlock' };
+    const end = found.end === LOCK_TO_END ? KERNEL_END : BigInt(found.end);
+    return { ...lock, type: found.type, start: BigInt(found.start), end, pid: found.pid };
+  }
+
+  /** Whoever gets the lock after this one sees what was written under it. */
+  async set(context: Context, id: number, handle: number, lock: FileLock, wait: boolean): Promise<void> {
+    if (lock.type === 'unlock') await this.#files.flush(context, handle);
+    await this.#client.locks.set(id, toRange(lock), wait, callContext(context));
+  }
+
+  /** A descriptor was closed, and with it go all fcntl locks of the process on this file; or the last flock one was. */
+  drop(id: number, owner: bigint, flock: boolean): Promise<void> {
+    return this.#client.locks.drop(id, ownerText(owner), flock);
+  }
+}
+
+function toRange({ type, start, end, pid, owner, flock }: FileLock): LockRange {
+  return { type, start: clamp(start), end: clamp(end), pid, owner: ownerText(owner), flock };
+}
+
+/** No file reaches further. */
+function clamp(offset: bigint): number {
+  return offset > BigInt(LOCK_TO_END) ? LOCK_TO_END : Number(offset);
+}
+
+function ownerText(owner: bigint): string {
+  return owner.toString(16);
+}
