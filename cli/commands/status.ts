@@ -80,11 +80,14 @@ function overview(cluster: MasterStatus, log: LogStatus): string[] {
 /** Clones under way, drains; nothing when there is nothing to tell. */
 function healing({ replication }: MasterStatus): [string, string][] {
   if (replication === undefined) return [];
-  const { clones, queued, alarms, endangered, drains } = replication;
+  const { clones, queued, alarms, endangered, drains, quarantined = 0 } = replication;
   const parts = [
     ...(clones + queued > 0 ? [`${count(clones)} clones running, ${count(queued)} chunks waiting`] : []),
     ...(endangered > 0 ? [colour('red', `${count(endangered)} with one copy left`)] : []),
     ...(alarms > 0 ? [colour('red', `${count(alarms)} whose clones keep failing (the master's log)`)] : []),
+    ...(quarantined > 0
+      ? [colour('red', `${count(quarantined)} replicas ahead of the log, kept apart (the master's log)`)]
+      : []),
     ...drains.map(({ serverId, chunksLeft }) => `${serverId} is being emptied, ${count(chunksLeft)} left`),
   ];
   return parts.length === 0 ? [] : [['healing', parts.join('; ')]];

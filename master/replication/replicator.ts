@@ -45,6 +45,8 @@ export interface CensusFigures {
   readonly endangered: number;
   /** No copy on any live server. */
   readonly unavailable: number;
+  /** Replicas that are ahead of the log by more than one version. */
+  readonly quarantined: number;
 }
 
 export class Replicator {
@@ -58,7 +60,7 @@ export class Replicator {
   readonly #active = new Set<number>();
   readonly #excess = new Set<number>();
   #dropping = 0;
-  #figures: CensusFigures = { belowGoal: 0, endangered: 0, unavailable: 0 };
+  #figures: CensusFigures = { belowGoal: 0, endangered: 0, unavailable: 0, quarantined: 0 };
   #countedAtMs = Number.NEGATIVE_INFINITY;
   #counting = false;
   /** Something has changed since the last census began. */
@@ -187,12 +189,13 @@ export class Replicator {
     const { state, clock } = this.#parts;
     this.#counting = true;
     this.#isDirty = false;
-    const figures = { belowGoal: 0, endangered: 0, unavailable: 0 };
+    const figures = { belowGoal: 0, endangered: 0, unavailable: 0, quarantined: 0 };
     try {
       const deleted = await this.#deletedChunks();
       let left = CENSUS_SLICE;
       for (const chunk of state.chunks.values()) {
-        const { good, missing } = this.#look(chunk, deleted.has(chunk.handle));
+        const { good, missing, quarantinedCount } = this.#look(chunk, deleted.has(chunk.handle));
+        figures.quarantined += quarantinedCount;
         if (missing > 0) figures.belowGoal++;
         if (good.length === 0) figures.unavailable++;
         else if (good.length === 1 && chunk.goal > 1) figures.endangered++;

@@ -11,6 +11,8 @@ export interface Standing {
   readonly suspect: readonly Replica[];
   /** On live servers, damaged or behind. */
   readonly useless: readonly Replica[];
+  /** Ahead of the log by more than one version, which nobody can explain: left as they are. */
+  readonly quarantinedCount: number;
   /** On servers that died lately and may be back soon; since when the first of them is dead. */
   readonly awayCount: number;
   readonly awaySinceMs: number;
@@ -27,6 +29,7 @@ export function standingOf(
   const staying: Replica[] = [];
   const suspect: Replica[] = [];
   const useless: Replica[] = [];
+  let quarantinedCount = 0;
   let awayCount = 0;
   let awaySinceMs = Number.POSITIVE_INFINITY;
   for (const replica of replicas.all(chunk.handle)) {
@@ -35,13 +38,23 @@ export function standingOf(
       if (chunkserver.gone || version < chunk.version || replica.damaged) continue;
       awayCount++;
       awaySinceMs = Math.min(awaySinceMs, chunkserver.lastHeardMs);
-    } else if (replicas.isUseless(replica, chunk)) useless.push(replica);
+    } else if (version > chunk.version + 1) quarantinedCount++;
+    else if (replicas.isUseless(replica, chunk)) useless.push(replica);
     else if (replicas.isReadable(replica, chunk)) {
       good.push(replica);
       if (!isLeaving(chunkserver)) staying.push(replica);
     } else if (replica.suspect) suspect.push(replica);
   }
-  return { good, staying, suspect, useless, awayCount, awaySinceMs, missing: chunk.goal - staying.length };
+  return {
+    good,
+    staying,
+    suspect,
+    useless,
+    quarantinedCount,
+    awayCount,
+    awaySinceMs,
+    missing: chunk.goal - staying.length,
+  };
 }
 
 /** Whether to act on what is missing, or to wait for servers that may only be restarting. */

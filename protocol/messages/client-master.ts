@@ -375,6 +375,8 @@ const replicationStatus = struct({
   alarms: u32,
   /** Servers that are being emptied, and how many replicas they have left. */
   drains: list(struct({ serverId: text(64), chunksLeft: u53 }), 4096),
+  /** Replicas that are ahead of the log by more than one version: neither used nor deleted. */
+  quarantined: optional(u53),
 });
 export type ReplicationStatus = ValueOf<typeof replicationStatus>;
 

@@ -1,13 +1,13 @@
 /** Re-replication, dropping, draining and moving chunks, over chunkservers that hold no bytes. */
 import t from 'tap';
-import { digestState } from '../../master/dump.js';
+import { digestState, dumpState } from '../../master/dump.js';
 import type { MasterOptions } from '../../master/options.js';
 import { replicationDefaults } from '../../master/replication/options.js';
 import { GfsError } from '../../protocol/errors.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { type HeldChunk, TestChunkserver } from './chunkserver.js';
-import { codeOf, MasterHost, TestClient } from './support.js';
+import { codeOf, connect, MasterHost, TestClient } from './support.js';
 
 const WAIT_MS = 8_000;
 let seed = 4_000;
@@ -395,4 +395,56 @@ t.test('rebalancing: without racks all servers end within five points of each ot
     180,
     'and no replica more or less',
   );
+});
+
+t.test('bad input: a chunkserver that is not what it says is refused, and nothing changes', async (t) => {
+  const { world, host, client, chunkservers, file, readable } = await cluster(3);
+  const { id, lease } = await file('f');
+  await world.runFor(1_000);
+  const before = digestState(host.master.state);
+  const twin = new TestChunkserver(world, 'cs0');
+  t.equal(await codeOf(twin.register()), 'DUPLICATE_SERVER', 'an id that is connected');
+  const process = world.process('stranger');
+  const stranger = connect(world, process.environment, 'chunkserver', 'stranger', undefined, 'elsewhere');
+  t.equal(await codeOf(stranger), 'WRONG_CLUSTER', 'a disk of another cluster');
+  const odd = await connect(world, process.environment, 'chunkserver', 'odd');
+  const server = { serverId: 'odd', host: 'odd', port: 1 };
+  const space = { totalBytes: 1, availableBytes: 1, usedBytes: 0 };
+  for (const location of [
+    { x: Number.NaN, y: 0 },
+    { x: 0, y: Number.POSITIVE_INFINITY },
+    { x: '1', y: 2 },
+    [1],
+  ]) {
+    const body = { server, bootId: 1, space, location: location as m.Location };
+    const asked = world.until(odd.call(m.RegisterChunkserver, body));
+    t.equal(await codeOf(asked), 'MALFORMED', JSON.stringify(location));
+  }
+  t.equal(await codeOf(client.call(m.GetPriorities, { distanceWeight: -1 })), 'INVALID');
+  t.equal(digestState(host.master.state), before);
+  t.equal((await readable(id)).length, 3);
+  t.ok(chunkservers.every(({ chunks }) => chunks.has(lease.handle)));
+});
+
+t.test('bad input: chunks nobody heard of, and versions that nobody gave out, change nothing', async (t) => {
+  const { world, host, client, chunkservers, file, readable } = await cluster(4);
+  const { id, lease } = await file('f');
+  await world.runFor(1_000);
+  const other = chunkservers.find(({ chunks }) => !chunks.has(lease.handle)) as TestChunkserver;
+  const like = chunkservers.find(({ chunks }) => chunks.has(lease.handle))?.chunks.get(lease.handle);
+  const nodes = () =>
+    JSON.stringify([dumpState(host.master.state).nodes, dumpState(host.master.state).chunks]);
+  const before = nodes();
+  other.crash();
+  other.chunks.set(123_456, { ...(like as HeldChunk), lease: undefined });
+  other.chunks.set(lease.handle, { ...(like as HeldChunk), version: 9, lease: undefined });
+  await other.restart();
+  await world.runFor(5_000);
+  t.notOk(other.chunks.has(123_456), 'the master never heard of it: dropped');
+  t.equal(other.chunks.get(lease.handle)?.version, 9, 'further ahead than can be: kept apart');
+  t.notOk((await readable(id)).includes(other.serverId));
+  t.equal((await client.call(m.GetStatus, {})).replication?.quarantined, 1, 'and told');
+  t.ok(world.log.lines.some(({ level, message }) => level === 'error' && message.includes('quarantined')));
+  t.equal(nodes(), before);
+  t.strictSame((await other.heartbeat()).drop, []);
 });

@@ -66,17 +66,24 @@ export async function connect(
   role: Role,
   id: string,
   service = new Service(),
+  clusterId = '',
 ): Promise<Peer> {
-  return world.until(open(environment, role, id, service));
+  return world.until(open(environment, role, id, service, clusterId));
 }
 
 /** As {@link connect}, in a world that somebody else runs. */
-async function open(environment: Environment, role: Role, id: string, service: Service): Promise<Peer> {
+async function open(
+  environment: Environment,
+  role: Role,
+  id: string,
+  service: Service,
+  clusterId = '',
+): Promise<Peer> {
   const socket = await environment.network.connect('master', MASTER_PORT, 5_000);
   const peer = new Peer(socket, {
     role,
     id,
-    clusterId: () => '',
+    clusterId: () => clusterId,
     term: () => 0,
     service,
     pool: new BufferPool(),
