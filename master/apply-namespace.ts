@@ -141,12 +141,8 @@ export function loseName(state: LoggedState, parent: Node, node: Node, entry: En
   if (node.nlink > 0) return;
   if (node.isDirectory) state.directoryCount--;
   else state.fileCount--;
-  state.deleted.set(node.id, {
-    id: node.id,
-    timeSec: time.timeSec,
-    timeNsec: time.timeNsec,
-    path: `${parentPath}/${entry.name}`,
-  });
+  const { timeSec, timeNsec } = time;
+  state.deleted.add({ id: node.id, timeSec, timeNsec, path: `${parentPath}/${entry.name}` });
 }
 
 function forgetLink(state: LoggedState, node: Node, parent: number, entry: Entry): void {

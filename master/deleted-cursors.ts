@@ -1,7 +1,7 @@
 /** Places in the table of deleted nodes, for those who read it page by page while it changes. */
 import type { DeletedNode, LoggedState } from './state.js';
 
-/** Readers whose places are remembered; who comes back later is found again by walking there. */
+/** Readers whose places are remembered; who comes back later goes on behind the entry that it was told last. */
 const MAX_CURSORS = 64;
 
 export class DeletedCursors {
@@ -20,11 +20,7 @@ export class DeletedCursors {
       this.#cursors.delete(id);
       return remembered;
     }
-    const cursor = this.#state.deleted.values();
-    if (this.#state.deleted.has(id)) {
-      for (let at = cursor.next(); !at.done && at.value.id !== id; at = cursor.next());
-    }
-    return cursor;
+    return this.#state.deleted.values(id);
   }
 
   /** @param cursor has told the entry of node `id` last */

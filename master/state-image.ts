@@ -7,7 +7,7 @@
 import { Packr } from 'msgpackr';
 import { ChunkList } from './chunk-list.js';
 import { Directory } from './directory.js';
-import { type DeletedNode, LoggedState, type Session, type StoredResult } from './state.js';
+import { LoggedState, type Session, type StoredResult } from './state.js';
 import type { NameArena } from './tables/name-arena.js';
 import type { Rows } from './tables/rows.js';
 
@@ -50,7 +50,7 @@ export const SECTIONS: readonly Section[] = [
   packedRows('nodes', (state) => state.nodes.rows),
   packedRows('entries', (state) => state.nodes.entries.parts.rows),
   packedRows('chunks', (state) => state.chunks.rows),
-  { tag: 'names', encode: encodeNames, decode: decodeNames },
+  arena('names', (state) => state.nodes.entries.parts.names),
   { tag: 'directories', encode: encodeDirectories, decode: decodeDirectories },
   items<string>(
     'holders',
@@ -72,10 +72,12 @@ export const SECTIONS: readonly Section[] = [
       mapped(nodes.chunkLists, ([row, list]) => [row, list.entries(), list.pendingTruncations()]),
     ({ nodes }, [row, entries, pending]) => nodes.chunkLists.set(row, ChunkList.of(entries, pending)),
   ),
-  items<DeletedNode>(
-    'deleted',
-    (state) => state.deleted.values(),
-    (state, deleted) => state.deleted.set(deleted.id, deleted),
+  packedRows('deleted', (state) => state.deleted.rows),
+  arena('deletedNames', (state) => state.deleted.names),
+  items<[number, string]>(
+    'deletedPaths',
+    (state) => state.deleted.paths(),
+    (state, [number, path]) => state.deleted.loadPath(number, path),
   ),
   items<Omit<Session, 'results'> & { results: [number, StoredResult][] }>(
     'sessions',
@@ -132,6 +134,7 @@ export class StateDecoder {
   finish(): LoggedState {
     this.#state.nodes.restore();
     this.#state.chunks.restore();
+    this.#state.deleted.restore();
     return this.#state;
   }
 }
@@ -209,21 +212,25 @@ function rowsBody(rows: Rows, first: number, end: number): SectionBody {
   return pieces;
 }
 
-function* encodeNames({ nodes }: LoggedState): Iterable<SectionBody> {
-  const { names } = nodes.entries.parts;
-  yield [packr.pack(names.layout)];
-  for (let at = 0; at < names.blockCount; at++) yield [blockHead(at), names.block(at)];
+/** The layout is a msgpack map, which never begins with a zero; a block does. */
+function arena(tag: string, pick: (state: LoggedState) => NameArena): Section {
+  return {
+    tag,
+    *encode(state) {
+      const names = pick(state);
+      yield [packr.pack(names.layout)];
+      for (let at = 0; at < names.blockCount; at++) yield [blockHead(at), names.block(at)];
+    },
+    decode(state, body) {
+      const names = pick(state);
+      if (body[0] === 0) names.loadBlock(body.readUIntLE(1, 3), body.subarray(4));
+      else names.restore(packr.unpack(body) as NameArena['layout']);
+    },
+  };
 }
 
 function blockHead(at: number): Uint8Array {
   return Uint8Array.of(0, at & 0xff, (at >>> 8) & 0xff, (at >>> 16) & 0xff);
-}
-
-/** The layout is a msgpack map, which never begins with a zero; a block does. */
-function decodeNames({ nodes }: LoggedState, body: Buffer): void {
-  const { names } = nodes.entries.parts;
-  if (body[0] === 0) names.loadBlock(body.readUIntLE(1, 3), body.subarray(4));
-  else names.restore(packr.unpack(body) as NameArena['layout']);
 }
 
 /** For each directory its row, the number of its entries, and their rows in order. */

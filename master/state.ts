@@ -7,6 +7,7 @@ import type { CommitRule, Member } from '../protocol/messages/index.js';
 import { ROOT_ID } from '../protocol/messages/index.js';
 import { assert } from './assert.js';
 import { ChunkTable } from './chunk-table.js';
+import { DeletedTable } from './deleted-table.js';
 import { Mode } from './mode.js';
 import type { Node } from './node.js';
 import { NodeTable } from './node-table.js';
@@ -68,7 +69,7 @@ export class LoggedState {
   readonly chunks = new ChunkTable();
   readonly sessions = new Map<number, Session>();
   /** In the order of deletion. */
-  readonly deleted = new Map<number, DeletedNode>();
+  readonly deleted = new DeletedTable();
   /** Node id → how long it is kept once it is deleted, in milliseconds, where that is not the cluster's default. */
   readonly retentions = new Map<number, number>();
   /** The log replicas that a record has to be flushed on before it counts, by id. */

@@ -530,7 +530,10 @@ t.test('garbage: where space runs out deleted files go before their time, the ol
   t.ok(host.master.state.deleted.has(ids[0] as number), 'but never what is open');
   t.ok(host.master.state.deleted.has(ids[99] as number));
   await world.runFor(2_000);
-  t.strictSame([...host.master.state.deleted.keys()], [ids[0]]);
+  t.strictSame(
+    [...host.master.state.deleted.values()].map(({ id }) => id),
+    [ids[0]],
+  );
   t.equal((await client.lookup('/live')).nlink, 1);
 });
 

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import type { Directory, Entry } from '../../master/directory.js';
 import { Mode } from '../../master/mode.js';
-import { LoggedState, type Node } from '../../master/state.js';
+import { type DeletedNode, LoggedState, type Node } from '../../master/state.js';
 import { NameArena } from '../../master/tables/name-arena.js';
 import { RowIndex } from '../../master/tables/row-index.js';
 import { RowOrder } from '../../master/tables/row-order.js';
@@ -323,5 +323,38 @@ t.test('tables: chunks keep what they are given, and one that is kept too long s
   nodes.delete(2);
   nodes.add({ id: 3, mode: Mode.REGULAR, uid: 9, gid: 0, rdev: 0, time: NOW });
   t.throws(() => node?.uid, new GfsError('STALE_NODE', 'node 2'));
+  t.end();
+});
+
+t.test('tables: deleted nodes do what a Map does, also while somebody goes through them', (t) => {
+  const change = fc.record({
+    id: fc.integer({ min: 2, max: 40 }),
+    path: fc.constantFrom('/a', '/d/a', '/d/e/b'),
+  });
+  fc.assert(
+    fc.property(fc.array(change, { minLength: 10, maxLength: 400, size: 'max' }), (changes) => {
+      const { deleted } = new LoggedState(1024);
+      const model = new Map<number, DeletedNode>();
+      const [here, there] = [deleted.values(), model.values()];
+      for (const [at, { id, path }] of changes.entries()) {
+        if (model.has(id)) {
+          t.ok(deleted.delete(id));
+          model.delete(id);
+        } else {
+          const node = { id, timeSec: -at, timeNsec: at, path: `${path}${at % 7}` };
+          deleted.add(node);
+          model.set(id, node);
+        }
+        if (at % 3 === 0) t.strictSame(here.next(), there.next());
+      }
+      t.strictSame([...deleted.values()], [...model.values()]);
+      t.equal(deleted.size, model.size);
+      const middle = [...model.keys()][model.size >> 1] ?? 0;
+      t.strictSame([...deleted.values(middle)], [...model.values()].slice((model.size >> 1) + 1));
+      for (let id = 2; id <= 40; id++) t.strictSame(deleted.get(id), model.get(id));
+      t.equal(deleted.delete(41), false);
+    }),
+    { numRuns: 60 },
+  );
   t.end();
 });
