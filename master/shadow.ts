@@ -94,6 +94,11 @@ export class Shadow {
     return this.#running?.copy.endSequence ?? 0;
   }
 
+  /** Whether it follows the master: then its log is a beginning of the master's. */
+  get follows(): boolean {
+    return this.#running?.following.masterIsAway === false;
+  }
+
   /** The master that it has become. */
   get master(): Master | undefined {
     return this.#master;

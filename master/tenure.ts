@@ -137,7 +137,8 @@ export class Tenure {
     askFor: (body: ValueOf<typeof PromiseTerm.request>) => Promise<ValueOf<typeof PromiseTerm.reply>>,
   ): Promise<void> {
     const { superblock, self } = this.#parts;
-    if (this.#begun || this.#replaced || this.#promised.has(id)) return;
+    if (this.#begun || this.#replaced) return;
+    if (this.#promised.has(id)) return this.#beginIfPromised();
     const term = this.#target;
     const reply = await askFor({ term, candidate: self() });
     if (reply.granted && reply.lastTerm <= this.lastTerm) {
@@ -162,7 +163,13 @@ export class Tenure {
     if (this.#beginning || this.#begun || this.#promised.size < needed) return;
     this.#beginning = true;
     const term = this.#target;
-    await superblock.update(() => ({ term, promisedTo: undefined }));
+    try {
+      await superblock.update(() => ({ term, promisedTo: undefined }));
+    } catch (error) {
+      // A full disk: the next log replica that asks tries again.
+      this.#beginning = false;
+      throw error;
+    }
     this.#from = log.endSequence + 1;
     this.#begun = true;
     environment.logger.info({ term, sequence: this.#from }, 'the log replicas have promised: a term begins');
@@ -225,13 +232,17 @@ export class Tenure {
 
   /** When so many follow another that a record of ours can never count again, ours is over. */
   async #lose(id: string, successor: Member): Promise<void> {
-    const { superblock, options, state, onReplaced } = this.#parts;
+    const { superblock, environment, options, state, onReplaced } = this.#parts;
     if (!this.#members.has(id) || this.#replaced) return;
     this.#lost.add(id);
     const count = this.#members.size;
     if (this.#lost.size <= count - acknowledgementsNeeded(state.commitRule, count)) return;
     this.#replaced = true;
-    await superblock.update(() => ({ replacedBy: successor }));
+    await superblock
+      .update(() => ({ replacedBy: successor }))
+      .catch((err) => {
+        environment.logger.error({ err }, 'that this master was replaced cannot be written down');
+      });
     onReplaced(new ReplacedError(successor, options.dataDirectory));
   }
 }

@@ -5,7 +5,7 @@ import type { FakeProcess, FakeRandom } from '../fakes/index.js';
 import { type Ledger, Violation } from './ledger.js';
 
 /** Failures that the contracts allow while something is broken. Reactions other than `never` end in these. */
-const EXCUSABLE = new Set(['DEADLINE_EXCEEDED', 'UNKNOWN_OUTCOME', 'NO_SPACE']);
+const EXCUSABLE = new Set(['DEADLINE_EXCEEDED', 'UNKNOWN_OUTCOME', 'NO_SPACE', 'READ_ONLY']);
 
 /** What the workers of one client share. */
 export interface ClientContext {

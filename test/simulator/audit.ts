@@ -5,7 +5,7 @@ import { digestState } from '../../master/dump.js';
 import { replay } from '../../master/recovery.js';
 import { GetXattr, ReadDirectory } from '../../protocol/messages/index.js';
 import { type FakeDisk, FakeLogger, LogBook } from '../fakes/index.js';
-import { MASTER_DIRECTORY, type MasterMember } from './cluster.js';
+import { MASTER_DIRECTORY, type MasterMember, type ShadowMember } from './cluster.js';
 import { type Ledger, type TrackedDirectory, type TrackedFile, Violation } from './ledger.js';
 import { checkAppends, checkFile } from './reading.js';
 import type { ReplicaAudit } from './replica-audit.js';
@@ -108,6 +108,18 @@ export async function logMatchesState({ host, process, master }: MasterMember): 
     directory: `${MASTER_DIRECTORY}/log`,
   });
   return digestState(state) === live;
+}
+
+/**
+ * Whether a shadow says what the master says, when it follows it and has as many records: then its log is
+ * the master's, record by record. Undefined when that cannot be judged now.
+ */
+export function shadowAgrees({ process, master }: MasterMember, shadow: ShadowMember): boolean | undefined {
+  if (process?.alive !== true || master === undefined) return undefined;
+  const { shadow: copy } = shadow;
+  if (shadow.process?.alive !== true || copy?.state === undefined || !copy.follows) return undefined;
+  if (copy.endSequence !== master.logEndSequence) return undefined;
+  return digestState(copy.state) === digestState(master.state);
 }
 
 /** A copy of one directory, as a disk that answers at once and forgets what is written. */

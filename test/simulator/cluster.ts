@@ -4,11 +4,13 @@ import { chunkserverDefaults } from '../../chunkserver/options.js';
 import { clientDefaults, GfsClient } from '../../client/index.js';
 import { Master } from '../../master/master.js';
 import { type MasterOptions, masterDefaults } from '../../master/options.js';
+import { Shadow } from '../../master/shadow.js';
 import { KIB, MIB } from '../../protocol/limits.js';
 import type { FakeHost, FakeProcess, FakeRandom, SimulatedWorld } from '../fakes/index.js';
 
 export const MASTER_DIRECTORY = '/master';
 const MASTER_PORT = 5000;
+const SHADOW_PORT = 5001;
 const CHUNKSERVER_PORT = 6000;
 const masters = [{ host: 'master', port: MASTER_PORT }];
 /** The paper's drift bound is ours: one percent, either way. */
@@ -20,6 +22,8 @@ const CHECKPOINT_BYTES = [200 * KIB, 2 * MIB, 64 * MIB] as const;
 export interface ClusterOptions {
   readonly chunkservers: number;
   readonly clients: number;
+  /** Log replicas that the master waits for. */
+  readonly shadows: number;
   readonly chunkBytes: number;
   readonly leaseDurationMs: number;
   /** How long clients believe a location; next to nothing is a cache of one. */
@@ -37,6 +41,7 @@ export interface ClusterOptions {
 export const clusterDefaults: ClusterOptions = {
   chunkservers: 3,
   clients: 2,
+  shadows: 0,
   chunkBytes: 256 * KIB,
   leaseDurationMs: 10_000,
   locationTtlMs: 60_000,
@@ -62,6 +67,7 @@ export function drawCluster(random: FakeRandom): Partial<ClusterOptions> {
     retentionMs: random.pick([2_000, masterDefaults.retentionMs]),
     replicationWaitMs: random.pick([0, 300, 2_000]),
     parentLock: random.pick(['shared', 'exclusive']),
+    shadows: random.pick([0, 0, 1]),
   };
 }
 
@@ -88,26 +94,9 @@ export class MasterMember implements Member {
 
   start(): void {
     const process = this.host.start('master');
-    const { chunkBytes, leaseDurationMs, logSegmentBytes, retentionMs, replicationWaitMs, parentLock } =
-      this.#options;
-    const master = new Master(
-      process.environment,
-      {
-        ...masterDefaults,
-        dataDirectory: MASTER_DIRECTORY,
-        host: this.host.name,
-        port: MASTER_PORT,
-        chunkBytes,
-        leaseDurationMs,
-        logSegmentBytes,
-        retentionMs,
-        replication: { ...masterDefaults.replication, waitMs: replicationWaitMs },
-        parentLock,
-        logReserveBytes: Math.min(8 * KIB, logSegmentBytes),
-        checkpointBytes: 2 * logSegmentBytes,
-      },
-      { onFatal: (error) => process.fail(error) },
-    );
+    const master = new Master(process.environment, masterOptions(this.host, this.#options), {
+      onFatal: (error) => process.fail(error),
+    });
     this.process = process;
     this.master = undefined;
     begin(process, async () => {
@@ -120,6 +109,56 @@ export class MasterMember implements Member {
     const { process, master } = this;
     if (process !== undefined && master !== undefined) end(process, () => master.stop());
   }
+}
+
+/** The log on another host: followed, served from, and waited for. */
+export class ShadowMember implements Member {
+  readonly host: FakeHost;
+  process: FakeProcess | undefined;
+  shadow: Shadow | undefined;
+  readonly #options: ClusterOptions;
+
+  constructor(host: FakeHost, options: ClusterOptions) {
+    this.host = host;
+    this.#options = options;
+  }
+
+  start(): void {
+    const process = this.host.start(this.host.name);
+    const options = masterOptions(this.host, this.#options);
+    const shadow = new Shadow(process.environment, { ...options, port: SHADOW_PORT, masters });
+    void shadow.failed.then((error) => process.fail(error));
+    this.process = process;
+    this.shadow = undefined;
+    begin(process, async () => {
+      await shadow.start();
+      this.shadow = shadow;
+    });
+  }
+
+  stop(): void {
+    const { process, shadow } = this;
+    if (process !== undefined && shadow !== undefined) end(process, () => shadow.stop());
+  }
+}
+
+function masterOptions(host: FakeHost, options: ClusterOptions): MasterOptions {
+  const { chunkBytes, leaseDurationMs, logSegmentBytes, retentionMs, replicationWaitMs, parentLock } =
+    options;
+  return {
+    ...masterDefaults,
+    dataDirectory: MASTER_DIRECTORY,
+    host: host.name,
+    port: MASTER_PORT,
+    chunkBytes,
+    leaseDurationMs,
+    logSegmentBytes,
+    retentionMs,
+    replication: { ...masterDefaults.replication, waitMs: replicationWaitMs },
+    parentLock,
+    logReserveBytes: Math.min(8 * KIB, logSegmentBytes),
+    checkpointBytes: 2 * logSegmentBytes,
+  };
 }
 
 export class ChunkserverMember implements Member {
@@ -233,6 +272,7 @@ export class SimulatedCluster {
   readonly world: SimulatedWorld;
   readonly options: ClusterOptions;
   readonly master: MasterMember;
+  readonly shadows: readonly ShadowMember[];
   readonly chunkservers: readonly ChunkserverMember[];
   readonly clients: readonly ClientMember[];
 
@@ -248,6 +288,7 @@ export class SimulatedCluster {
     const numbered = <M>(count: number, name: string, make: (host: FakeHost) => M) =>
       Array.from({ length: count }, (_, i) => make(host(`${name}${i + 1}`)));
     this.master = new MasterMember(host('master'), options);
+    this.shadows = numbered(options.shadows, 'shadow', (host) => new ShadowMember(host, options));
     this.chunkservers = numbered(options.chunkservers, 'chunkserver', (host) => {
       return new ChunkserverMember(host, random.pick(CHECKPOINT_BYTES));
     });
@@ -255,7 +296,7 @@ export class SimulatedCluster {
   }
 
   get members(): readonly Member[] {
-    return [this.master, ...this.chunkservers, ...this.clients];
+    return [this.master, ...this.shadows, ...this.chunkservers, ...this.clients];
   }
 
   start(): void {

@@ -79,7 +79,8 @@ export class Faults {
     kill: (member) => this.#kill(member),
     crash: (member) => this.#crash([member]),
     // DESIGN: whole cluster killed at once.
-    blackout: () => this.#crash([this.#cluster.master, ...this.#cluster.chunkservers]),
+    blackout: () =>
+      this.#crash([this.#cluster.master, ...this.#cluster.shadows, ...this.#cluster.chunkservers]),
     cut: ({ host }, other) => this.#cut('cut', host, other.host),
     cutOneWay: ({ host }, other) => this.#cut('cutOneWay', host, other.host),
     slowLink: ({ host }, other) => this.#slowLink(host, other.host),

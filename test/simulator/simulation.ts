@@ -4,7 +4,7 @@ import { Create, GetStatus, ROOT_ID } from '../../protocol/messages/index.js';
 import { formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
 import type { ClientContext } from './actor.js';
 import { AppendModel } from './append-model.js';
-import { auditFiles, logMatchesState } from './audit.js';
+import { auditFiles, logMatchesState, shadowAgrees } from './audit.js';
 import { overBound } from './bounds.js';
 import {
   type ClientMember,
@@ -147,6 +147,7 @@ class Simulation {
     const { durationMs, losesAll = false } = this.#options;
     for (const { host } of this.#cluster.members) host.disk.losesAll = losesAll;
     this.#cluster.master.start();
+    for (const shadow of this.#cluster.shadows) shadow.start();
     for (const chunkserver of this.#cluster.chunkservers) chunkserver.start();
     await this.#makeCommonFiles();
     for (const client of this.#cluster.clients) client.start();
@@ -284,6 +285,11 @@ class Simulation {
   }
 
   async #checkLog(): Promise<void> {
+    const { master, shadows } = this.#cluster;
+    for (const shadow of shadows) {
+      if (shadowAgrees(master, shadow) === false)
+        throw new Violation(`${shadow.host.name} has the master's log and another state`);
+    }
     for (let tries = 0; tries < LOG_CHECK_TRIES; tries++) {
       if ((await logMatchesState(this.#cluster.master)) !== false) return;
       await this.#world.scheduler.step();
