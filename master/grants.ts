@@ -318,7 +318,9 @@ export class Grants {
 
   /** A file has been logged with a fresh chunk. */
   beginFresh(id: number, fresh: FreshChunk): Lease {
-    return this.#begin(id, 0, fresh);
+    const lease = this.#begin(id, 0, fresh);
+    this.#noteReplicas(lease);
+    return lease;
   }
 
   /** It is in the log now, or given up. */

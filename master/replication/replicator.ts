@@ -60,6 +60,7 @@ export class Replicator {
   readonly #active = new Set<number>();
   readonly #excess = new Set<number>();
   #dropping = 0;
+  #comparing = 0;
   #figures: CensusFigures = { belowGoal: 0, endangered: 0, unavailable: 0, quarantined: 0 };
   #countedAtMs = Number.NEGATIVE_INFINITY;
   #counting = false;
@@ -286,7 +287,9 @@ export class Replicator {
     if (chunk === undefined || this.#active.has(handle)) return 'nothing';
     const standing = this.#standing(chunk);
     if (standing.missing <= 0) return 'nothing';
-    if (standing.good.length === 0) {
+    // A comparison may find what is missing: it costs less than a copy, and there may be no other server.
+    if (standing.good.length === 0 || standing.suspect.length > 0) {
+      if (this.#comparing >= this.#parts.options.replication.maxClones) return 'busy';
       void this.#compare(handle);
       return 'begun';
     }
@@ -336,12 +339,14 @@ export class Replicator {
   async #compare(handle: number): Promise<void> {
     const { state, raiser, clock } = this.#parts;
     this.#active.add(handle);
+    this.#comparing++;
     try {
       const chunk = state.chunks.get(handle);
       if (chunk !== undefined) await raiser.verify(chunk);
     } catch (thrown) {
       this.#failures.note(handle, toGfsError(thrown).code, '', '', clock.monotonicMs());
     } finally {
+      this.#comparing--;
       this.#active.delete(handle);
       this.#again(handle);
     }

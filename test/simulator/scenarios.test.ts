@@ -365,3 +365,22 @@ scenario(
     await client.close(file);
   },
 );
+
+scenario(
+  're-replication: what a host crash has made suspect is compared soon, and counts again',
+  async (t, scene) => {
+    const client = await scene.client('a');
+    const file = await create(client, 'f');
+    await file.write(0, bytes('x', 300_000));
+    await file.flush({});
+    const [member] = scene.cluster.chunkservers;
+    member?.host.crash();
+    await scene.sleep(100);
+    member?.host.boot();
+    member?.start();
+    await scene.sleep(15_000);
+    const { chunksBelowGoal, chunksUnavailable } = await client.master.query(GetStatus, {});
+    t.equal(chunksBelowGoal + chunksUnavailable, 0);
+    await client.close(file);
+  },
+);
