@@ -1,6 +1,13 @@
 /** The commands that look into the cluster and its files, and their options. */
 import type { Command } from 'commander';
+import { UsageFailure } from './failure.js';
 import { addConfigurationFlags, addMasterFlags, collect } from './flags.js';
+
+/** @throws UsageFailure */
+function wholeNumber(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageFailure(`--count must be a whole number, not ${text}`);
+  return Number(text);
+}
 
 export function addInspectCommands(program: Command): void {
   addMasterFlags(
@@ -13,6 +20,26 @@ export function addInspectCommands(program: Command): void {
       .argument('<files...>', 'files on a mounted GFS, or paths in the cluster with --master')
       .option('--json', 'print JSON'),
   ).action(async (files, flags) => (await import('./commands/inspect.js')).checkfile(files, flags));
+
+  addMasterFlags(
+    program
+      .command('watch')
+      .summary('print what changes below a path, from any mount, as it happens')
+      .description(
+        'Prints what changes below a path as it happens, whichever mount it comes from: a line for each file or directory ' +
+          'that is created, removed, renamed, written (when that is flushed or closed), truncated, or gets other attributes. ' +
+          'Runs until it is interrupted. (inotify does not cross mounts.) Where more happens than can be told, or the master ' +
+          'was away, a line says that events were lost. Others than root hear of directories that they may read.',
+      )
+      .argument('<path>', 'a file or directory on a mounted GFS, or a path in the cluster with --master')
+      .option('-n, --count <events>', 'end after so many', wholeNumber)
+      .option('--json', 'print a JSON line for each'),
+  )
+    .addHelpText(
+      'after',
+      '\nExample:\n  gfs watch --json /mnt/gfs/incoming | jq -r \'select(.kind == "created").path\'',
+    )
+    .action(async (path, flags) => (await import('./commands/watch.js')).watch(path, flags));
 
   addMasterFlags(
     program

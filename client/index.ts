@@ -31,6 +31,7 @@ export { type ClientOptions, clientDefaults, type HostPort } from './options.js'
 export type { ReadResult } from './reader.js';
 export type { CallContext } from './retry.js';
 export type { MasterSession } from './session.js';
+export { type Watched, Watches } from './watch.js';
 
 /**
  * Memory kept for written data, as a multiple of what may wait: so much more arrives with the writes that

@@ -84,6 +84,7 @@ export class MasterSession {
   readonly #calls = new Map<number, Counter>();
   #trustedUntilMs = 0;
   #observer: SessionObserver | undefined;
+  readonly #lostCallbacks: (() => void)[] = [];
   /** The newest term of a master that was met: none of an older one is served by. */
   #term = 0;
   /** Each of them may be the master one day. */
@@ -113,6 +114,19 @@ export class MasterSession {
   /** To whom the master's breaking of promises is handed. */
   observe(observer: SessionObserver): void {
     this.#observer = observer;
+  }
+
+  /** Answers what the master asks of this client. */
+  serve<Request, Reply>(
+    method: Method<Request, Reply>,
+    handle: (body: Request) => Promise<{ readonly body: Reply }>,
+  ): void {
+    this.#service.on(method, handle);
+  }
+
+  /** Calls back whenever the connection is lost. */
+  onLost(callback: () => void): void {
+    this.#lostCallbacks.push(callback);
   }
 
   /** Who tells the lengths that were not told yet, when the master asks. */
@@ -405,6 +419,7 @@ export class MasterSession {
     peer.onceClosed(() => {
       this.#trustedUntilMs = 0;
       this.#observer?.onLost();
+      for (const callback of this.#lostCallbacks) callback();
     });
     this.#standIn.rest();
     this.#wakeWaiters();

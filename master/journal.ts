@@ -7,6 +7,7 @@ import type { Coherence } from './coherence.js';
 import type { OperationLog } from './operation-log.js';
 import { encodeRecord } from './segment.js';
 import type { LoggedState } from './state.js';
+import type { Watchers } from './watchers.js';
 
 /** The client's mutation that a record carries out. */
 export interface Origin {
@@ -33,13 +34,22 @@ export class Journal {
   readonly #state: LoggedState;
   readonly #effects: Effects;
   readonly #coherence: Coherence;
+  readonly #watchers: Watchers;
 
-  constructor(clock: Clock, log: OperationLog, state: LoggedState, effects: Effects, coherence: Coherence) {
+  constructor(
+    clock: Clock,
+    log: OperationLog,
+    state: LoggedState,
+    effects: Effects,
+    coherence: Coherence,
+    watchers: Watchers,
+  ) {
     this.#clock = clock;
     this.#log = log;
     this.#state = state;
     this.#effects = effects;
     this.#coherence = coherence;
+    this.#watchers = watchers;
   }
 
   /**
@@ -63,7 +73,9 @@ export class Journal {
     return new Promise<CarriedOut<Reply>>((resolve, reject: (error: GfsError) => void) => {
       const onDurable = (): void => {
         const touched = this.#coherence.touches(event);
+        const happened = this.#watchers.describe(record);
         const reply = apply(this.#state, record, this.#effects) as Reply;
+        this.#watchers.publish(happened);
         const { acknowledged, extras } = this.#coherence.applied(
           record,
           touched,

@@ -50,6 +50,7 @@ import { ReplacedError, Tenure } from './tenure.js';
 import { Trash } from './trash.js';
 import { TreeChecker } from './tree-check.js';
 import { Watch } from './watch.js';
+import { Watchers } from './watchers.js';
 
 /** What the handlers are made of. */
 export interface MasterParts {
@@ -72,6 +73,7 @@ export interface MasterParts {
   readonly reads: Reads;
   readonly promisedReads: PromisedReads;
   readonly coherence: Coherence;
+  readonly watchers: Watchers;
   readonly appenders: Appenders;
   readonly sessions: ClientSessions;
   readonly fileLocks: FileLocks;
@@ -163,7 +165,8 @@ export async function assemble(
     },
   };
   const coherence = new Coherence(state, environment, options);
-  const journal = new Journal(clock, log, state, effects, coherence);
+  const watchers = new Watchers(state);
+  const journal = new Journal(clock, log, state, effects, coherence, watchers);
   const gate = new LogGate();
   const member = () => self(superblock);
   const logParts = { environment, options, superblock, state, log, journal, gate, self: member };
@@ -268,6 +271,7 @@ export async function assemble(
     promisedReads: new PromisedReads(state, reads, locations, coherence),
     appenders: new Appenders(state, clock, options.leaseDurationMs),
     coherence,
+    watchers,
     sessions,
     fileLocks,
     chunkservers,

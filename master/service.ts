@@ -48,6 +48,7 @@ export class MasterService extends Service {
 
 export function registerHandlers(service: MasterService, parts: MasterParts): void {
   registerFileLocks(service, parts);
+  registerWatches(service, parts);
   registerSessions(service, parts);
   registerReads(service, parts);
   registerMutations(service, parts);
@@ -98,6 +99,18 @@ function registerSessions(
     })
     .answer(m.EndSession, async (_, request) => {
       await sessions.end(request);
+      return {};
+    });
+}
+
+function registerWatches(service: MasterService, { sessions, watchers }: MasterParts): void {
+  service
+    .answer(m.Watch, ({ id }, request) => {
+      sessions.requireCaller(request);
+      return { watch: watchers.add(id, request.header, request.peer) };
+    })
+    .answer(m.Unwatch, ({ watch }, request) => {
+      watchers.remove(watch, request.peer);
       return {};
     });
 }

@@ -13,3 +13,4 @@ export * from './scrub.js';
 export * from './trace.js';
 export * from './trash.js';
 export * from './types.js';
+export * from './watch.js';
