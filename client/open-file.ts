@@ -65,6 +65,8 @@ export class OpenFile {
   readonly #writes: WriteBehind;
   readonly #appender: Appender;
   #size: number;
+  /** The length that the master has, as far as we know: others may have made it longer since. */
+  #toldBytes: number;
   /** Written to since the master last heard of it. */
   #changed = false;
   /** When it was last changed from here, on the client's count of such moments. */
@@ -87,6 +89,7 @@ export class OpenFile {
     this.id = id;
     this.dataVersion = dataVersion;
     this.#size = size;
+    this.#toldBytes = size;
     this.#parts = parts;
     this.#writes = new WriteBehind(id, parts.writeBehind);
     const { replicas, session, writeBehind } = parts;
@@ -189,8 +192,8 @@ export class OpenFile {
   async report(): Promise<void> {
     this.#mayDefer = false;
     this.#isAlone = false;
-    // A failure is the writer's to hear.
-    await this.#appender.settle();
+    // Also what an fsync has under way, whose time may have been told already. A failure is the writer's to hear.
+    await Promise.all([this.#writes.settle(), this.#appender.settle()]);
     await this.#tellLength({});
   }
 
@@ -272,13 +275,22 @@ export class OpenFile {
     if (this.#changed) await this.#tellLength(context);
   }
 
-  /** {@link flush}, and on every replica's disk. */
-  async sync(context: CallContext): Promise<void> {
+  /**
+   * {@link flush}, and on every replica's disk.
+   * @param dataOnly times may be told later (fdatasync(2)); the length is told where it grew
+   */
+  async sync(context: CallContext, dataOnly = false): Promise<void> {
+    // Nobody else knows the file's state without our having been asked: so it may be told before the data is there.
+    const isOurs = this.#mayDefer && this.#isTrusted && this.#size <= this.#toldBytes;
+    const early = isOurs && this.#changed && !dataOnly ? this.#tellLength(context, true) : undefined;
+    // It is waited for below, unless the data fails first.
+    early?.catch(() => undefined);
     await this.#writes.drainForSync();
     await this.#appender.drain(true);
+    if (isOurs && dataOnly) this.#extendSoon();
     // The master's disk and the chunkservers' flush at the same time.
     await Promise.all([
-      this.#changed ? this.#tellLength(context) : undefined,
+      early ?? (this.#changed && !(isOurs && dataOnly) ? this.#tellLength(context, true) : undefined),
       this.#syncChunks(context),
       this.#parts.sharedChunks.sync(this.id, context),
     ]);
@@ -343,7 +355,7 @@ export class OpenFile {
   /** The master has changed length or chunks for us: what was known before is old. */
   #noteReplaced(attributes: Attributes): void {
     this.#parts.locations.drop(this.id);
-    this.#noteDataVersion(attributes);
+    this.#noteTold(attributes);
     this.#noteChange();
     this.#size = attributes.size;
     this.#changed = false;
@@ -364,7 +376,8 @@ export class OpenFile {
     }
   }
 
-  #noteDataVersion({ dataVersion = 0 }: Attributes): void {
+  #noteTold({ size, dataVersion = 0 }: Attributes): void {
+    this.#toldBytes = size;
     this.dataVersion = dataVersion;
     this.#parts.dataVersions.noteOwnChange(this.id, dataVersion);
   }
@@ -413,7 +426,7 @@ export class OpenFile {
     const changedAt = this.#changedAt;
     const { sec, nsec } = this.#writtenAt;
     const attributes = await tell({ size: this.arrivedBytes, mtimeSec: sec, mtimeNsec: nsec });
-    this.#noteDataVersion(attributes);
+    this.#noteTold(attributes);
     // A write that came meanwhile has to be told too.
     if (this.#changedAt === changedAt) this.#changed = false;
     this.#changedAt = this.#parts.moments.next();

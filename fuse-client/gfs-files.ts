@@ -61,8 +61,8 @@ export class GfsFiles {
     await this.#handles.get(handle).file.flush(callContext(context));
   }
 
-  async sync(context: Context, handle: number): Promise<void> {
-    await this.#handles.get(handle).file.sync(callContext(context));
+  async sync(context: Context, handle: number, dataOnly: boolean): Promise<void> {
+    await this.#handles.get(handle).file.sync(callContext(context), dataOnly);
   }
 
   async release(handle: number): Promise<void> {

@@ -268,8 +268,8 @@ export class GfsHandler implements FuseHandler {
     }
   }
 
-  fsync(context: Context, _inode: Inode, handle: number): Promise<void> {
-    return this.#files.sync(context, handle);
+  fsync(context: Context, _inode: Inode, handle: number, dataOnly: boolean): Promise<void> {
+    return this.#files.sync(context, handle, dataOnly);
   }
 
   async release(
