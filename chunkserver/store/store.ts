@@ -222,6 +222,8 @@ export class Store {
    * until {@link reveal}. What a crash leaves of it is removed by {@link removeDrafts}.
    */
   async draft(handle: number): Promise<Chunk> {
+    // A replica whose sidecar cannot be read is none: this takes its place.
+    for (const each of this.directories) await each.removeUnreadable(handle);
     const directory = this.#roomiest();
     await directory.admission(0);
     const state = new ChunkState(handle, 0);

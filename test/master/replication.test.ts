@@ -18,7 +18,7 @@ async function cluster(
   changes: Partial<MasterOptions> = {},
 ) {
   const world = new SimulatedWorld(seed++);
-  const replication = { ...replicationDefaults, waitMs: WAIT_MS, ...changes.replication };
+  const replication = { ...replicationDefaults, ...changes.replication, waitMs: WAIT_MS };
   const host = await new MasterHost(world, { ...changes, replication }).start();
   const client = await TestClient.start(world);
   const chunkservers: TestChunkserver[] = [];
@@ -135,6 +135,29 @@ t.test('re-replication: no more clones at once than the limits say, to a server 
   for (const { id } of files) t.equal((await readable(id)).length, 3);
   t.ok(chunkservers.every(({ mostCloning }) => mostCloning <= 2));
   t.equal(most, 3);
+});
+
+t.test('re-replication: a chunk that a reader waits for goes before the others', async (t) => {
+  const { world, client, chunkservers, byId, file } = await cluster(4, () => ({ cloneMs: 200 }), {
+    replication: { ...replicationDefaults, maxClones: 1 },
+  });
+  const files = [];
+  for (let at = 0; at < 12; at++) files.push(await file(`f${at}`));
+  byId('cs0').crash();
+  await world.runFor(WAIT_MS + 500);
+  const [last] = files.filter(({ lease }) => byId('cs0').chunks.has(lease.handle)).slice(-1);
+  const { id, lease } = last as (typeof files)[0];
+  t.notOk(asked(chunkservers, 'clone').includes(`clone ${lease.handle} 1`), 'its turn has not come');
+  const before = chunkservers.reduce((sum, { adopted }) => sum + adopted.length, 0);
+  await client.call(m.GetChunks, { id, index: 0, count: 1 });
+  await world.runFor(10_000);
+  const order = chunkservers
+    .flatMap((chunkserver) => chunkserver.adopted)
+    .sort((a, b) => a.atMs - b.atMs)
+    .map(({ handle }) => handle);
+  t.ok(order.length > before + 3, 'others waited longer');
+  // One was under way.
+  t.equal(order.indexOf(lease.handle), before + 1, order.join(' '));
 });
 
 t.test('re-replication: what is written meanwhile is fetched too, under no lease', async (t) => {
