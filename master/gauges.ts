@@ -1,8 +1,10 @@
 /** What the master tells of itself on its metrics page (docs: gfs_master_*), brought up to date once a second. */
 import type { Gauge, Metrics } from '../environment/ports/index.js';
+import type { Checkpointer } from './checkpointer.js';
 import type { ChunkserverTable } from './chunkservers.js';
 import type { Leases } from './leases.js';
 import type { LockManager } from './locks.js';
+import type { LogReplicas } from './log-replicas.js';
 import type { OperationLog } from './operation-log.js';
 import type { Replicator } from './replication/replicator.js';
 import type { ClientSessions } from './sessions.js';
@@ -16,6 +18,8 @@ export interface GaugeSources {
   readonly chunkservers: ChunkserverTable;
   readonly leases: Leases;
   readonly replicator: Replicator;
+  readonly checkpointer: Checkpointer;
+  readonly logReplicas: LogReplicas;
 }
 
 export class Gauges {
@@ -23,7 +27,17 @@ export class Gauges {
 
   constructor(
     metrics: Metrics,
-    { state, log, locks, sessions, chunkservers, leases, replicator }: GaugeSources,
+    {
+      state,
+      log,
+      locks,
+      sessions,
+      chunkservers,
+      leases,
+      replicator,
+      checkpointer,
+      logReplicas,
+    }: GaugeSources,
   ) {
     const gauge = (name: string, help: string, read: () => number) =>
       [metrics.gauge(`gfs_master_${name}`, help), read] as const;
@@ -43,6 +57,15 @@ export class Gauges {
       gauge('locks', 'Names and nodes that are locked', () => locks.size),
       gauge('lock_waiters', 'Operations that wait for locks', () => locks.waiterCount),
       gauge('log_bytes', 'Size of the operation log', () => log.sizeBytes),
+      gauge(
+        'log_bytes_behind',
+        'Of the operation log, that a start would replay behind the newest checkpoint',
+        () => checkpointer.status.logBytesBehind,
+      ),
+      gauge('log_replicas', 'Log replicas', () => logReplicas.status().length),
+      gauge('log_replicas_missing', 'Log replicas that are not there', () =>
+        sum(logReplicas.status(), ({ state }) => Number(state === 'missing')),
+      ),
       gauge('log_records', 'Records in the operation log', () => log.recordCount),
       gauge(
         'chunks_below_goal',

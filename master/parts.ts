@@ -250,7 +250,17 @@ export async function assemble(
     (chunk) => makeReadable(chunk, { replicas, chunkservers, raiser, logger }),
     (handle) => replicator.boost(handle),
   );
-  const gauges = new Gauges(metrics, { state, log, locks, sessions, chunkservers, leases, replicator });
+  const gauges = new Gauges(metrics, {
+    state,
+    log,
+    locks,
+    sessions,
+    chunkservers,
+    leases,
+    replicator,
+    checkpointer,
+    logReplicas,
+  });
   return {
     gauges,
     options,

@@ -62,6 +62,7 @@ export function touchedBy(state: LoggedState, event: LogEvent): Touched | undefi
     case 'handlesReserved':
     case 'retentionSet':
     case 'reclaimed':
+    case 'chunksForgotten':
     // A mount shows its own at once; that others have read something may become known later.
     case 'accessed':
       return undefined;

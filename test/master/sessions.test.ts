@@ -1,7 +1,9 @@
 import t from 'tap';
+import { digestState } from '../../master/dump.js';
 import * as m from '../../protocol/messages/index.js';
+import type { Method } from '../../protocol/rpc.js';
 import { SimulatedWorld } from '../fakes/index.js';
-import { codeOf, MasterHost, TestClient } from './support.js';
+import { codeOf, connect, MasterHost, TestClient } from './support.js';
 
 let seed = 2000;
 
@@ -139,3 +141,30 @@ t.test('deleted files: given up after their retention, but never while somebody 
   await world.runFor(5_000);
   t.notOk(host.master.state.nodes.has(open));
 });
+
+t.test(
+  'messages out of order: before a registration, from the wrong role or twice, each is refused and changes nothing',
+  async (t) => {
+    const { world, host } = await started();
+    const before = digestState(host.master.state);
+    const { environment } = world.process('stray');
+    const peer = await connect(world, environment, 'chunkserver', 'stray');
+    const ask = <Q, R>(method: Method<Q, R>, body: Q) => codeOf(world.until(peer.call(method, body)));
+    const space = { totalBytes: 1, availableBytes: 1, usedBytes: 0 };
+    t.equal(await ask(m.ReportChunks, { chunks: [], last: true }), 'SESSION_UNKNOWN');
+    t.equal(await ask(m.RenewChunkserver, {}), 'SESSION_UNKNOWN');
+    t.equal(await ask(m.Heartbeat, { space, load: 0, extend: [], chunks: [] }), 'SESSION_UNKNOWN');
+    t.equal(await ask(m.ReportDamage, { handle: 1, version: 1 }), 'SESSION_UNKNOWN');
+    t.equal(await ask(m.Renew, { opened: [], closed: [] }), 'SESSION_UNKNOWN');
+    t.equal(await ask(m.EndSession, {}), 'SESSION_UNKNOWN');
+    t.equal(await ask(m.Create, create('a')), 'SESSION_UNKNOWN');
+    t.equal(await ask(m.PrepareVersion, { handle: 1, version: 1, create: true }), 'UNKNOWN_MESSAGE');
+    const client = await connect(world, world.process('client-2').environment, 'client', 'c2');
+    const server = { serverId: 'c2', host: 'c2', port: 1 };
+    t.equal(
+      await codeOf(world.until(client.call(m.RegisterChunkserver, { server, bootId: 1, space }))),
+      'NOT_PERMITTED',
+    );
+    t.equal(digestState(host.master.state), before);
+  },
+);

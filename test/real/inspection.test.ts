@@ -1,10 +1,18 @@
 /** Looking into a cluster of real processes: fsck, checkfile, dirinfo, status, trace, metrics, backup. */
+import { existsSync } from 'node:fs';
 import { cp, readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { cannotMount, eventually, RealCluster } from './cluster.js';
 
 t.setTimeout(0);
+
+function repositoryPath(name: string): string {
+  let directory = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory);
+  return join(directory, name);
+}
 
 async function metricsOf(addressFile: string): Promise<string> {
   const { metricsPort } = JSON.parse(await readFile(addressFile, 'utf8')) as { metricsPort: number };
@@ -59,6 +67,10 @@ t.test(
     const mount = await metricsOf(cluster.workspace.path('mount-mnt.address.json'));
     t.match(mount, /gfs_client_operation_ms_bucket\{le="1",operation="create"\}/);
     t.match(mount, /gfs_client_written_bytes_total 2500/);
+
+    const manual = await readFile(repositoryPath('docs/metrics.md'), 'utf8');
+    for (const [, name] of `${master}\n${mount}`.matchAll(/^# HELP (gfs_\w+)/gm))
+      t.ok(manual.includes(`\`${name}`), `docs/metrics.md has ${name}`);
 
     const backed = await cluster.gfs([
       ...[
