@@ -20,6 +20,7 @@ import { GfsFile } from './file.js';
 import type { GfsClient } from './index.js';
 import type { CallContext } from './retry.js';
 import { type FileStat, fromBytes, S_IFDIR, S_IFMT, S_IFREG, statOf, toBytes } from './stat.js';
+import { type Watched, Watches } from './watch.js';
 
 export interface OpenFlags {
   /** Make the file when it is missing. */
@@ -45,11 +46,13 @@ interface Place {
 export class FileSystem {
   readonly #client: GfsClient;
   readonly #caller: CallContext;
+  readonly #watches: Watches;
 
   /** @param caller on whose behalf; new files belong to its uid and first gid */
   constructor(client: GfsClient, caller: CallContext = {}) {
     this.#client = client;
     this.#caller = caller;
+    this.#watches = new Watches(client.master);
   }
 
   /** @throws NOT_FOUND, IS_DIRECTORY, EXISTS */
@@ -125,6 +128,16 @@ export class FileSystem {
     } finally {
       await file.close();
     }
+  }
+
+  /**
+   * What changes at a path and below it from now on, whoever changes it, until the signal aborts. An event
+   * of type `lost` tells that some were missed.
+   * @throws NOT_FOUND
+   */
+  async *watch(path: string, signal?: AbortSignal): AsyncGenerator<Watched> {
+    const { id } = await this.#lookup(path);
+    yield* this.#watches.watch(id, { ...this.#caller, signal });
   }
 
   /** Sends what is on its way and ends the session. */

@@ -10,6 +10,7 @@ export type { GfsFile } from './file.js';
 export { type DirectoryItem, FileSystem, type OpenFlags } from './file-system.js';
 export { type RecordCounts, RecordReader, RecordWriter } from './records.js';
 export type { FileKind, FileStat } from './stat.js';
+export type { Watched } from './watch.js';
 
 export interface ConnectOptions extends Partial<Omit<ClientOptions, 'masters'>> {
   /** Whose files they are; this process' own when left out. */

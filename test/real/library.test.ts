@@ -1,5 +1,5 @@
 /** The client library as another program has it, and records through a mount. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { connect, RecordReader, RecordWriter } from '../../client/main.js';
@@ -36,6 +36,25 @@ t.test('library: a program and a mount see the same files', { skip: cannotMount 
   t.equal(await gfs.recordAppend('/log', Buffer.from('three\n')), 4);
   await log.close();
   t.equal(await readFile(join(cluster.mountPoint, 'log'), 'utf8'), 'one\nthree\n');
+
+  const stop = new AbortController();
+  const seen: string[] = [];
+  const watching = (async () => {
+    for await (const watched of gfs.watch('/d', stop.signal)) {
+      if (watched.type === 'event') seen.push(`${watched.kind} ${watched.path}`);
+      if (seen.length === 2) break;
+    }
+  })();
+  // It begins with its first event; until then nothing tells that it has begun.
+  while (seen.length === 0) {
+    await writeFile(join(cluster.mountPoint, 'd', 'probe'), '');
+    await rm(join(cluster.mountPoint, 'd', 'probe'));
+  }
+  await watching;
+  t.ok(
+    seen.every((line) => /^\w+ \/d\/probe$/.test(line)),
+    seen.join(', '),
+  );
 
   await gfs.rename('/log', '/d/log');
   const names: string[] = [];
