@@ -10,3 +10,56 @@ export function checksumOf(buffers: readonly Uint8Array[]): number {
   for (const buffer of buffers) crc = checksum(buffer, crc);
   return crc;
 }
+
+/**
+ * The checksum of some bytes after a part of them has changed, from the checksum before: CRC is linear, so
+ * only the part has to be known, and how many bytes come behind it. Whatever the bytes did not agree with in
+ * the checksum before, they do not agree with in the one after.
+ * @param before checksum of the part as it was @param after as it is, of the same length
+ */
+export function checksumAfterChange(
+  whole: number,
+  before: number,
+  after: number,
+  bytesBehind: number,
+): number {
+  return (whole ^ shifted((before ^ after) >>> 0, bytesBehind)) >>> 0;
+}
+
+/** The CRC polynomial, its bits in reverse, without x^32. */
+const POLYNOMIAL = 0xedb88320;
+/** By number of bytes: x^(8 n) modulo the polynomial; 0 where it has not been needed yet. */
+const powers = new Uint32Array(64 * 1024 + 1);
+
+/** What a difference in the checksum becomes when `count` bytes follow. */
+function shifted(difference: number, count: number): number {
+  if (count === 0 || difference === 0) return difference;
+  let power = powers[count] ?? 0;
+  if (power === 0) {
+    power = powerOf(count);
+    if (count < powers.length) powers[count] = power;
+  }
+  return product(difference, power);
+}
+
+/** x^(8 n) modulo the polynomial: by squaring. */
+function powerOf(count: number): number {
+  let power = 0x80000000;
+  let square = 0x00800000;
+  for (let left = count; left > 0; left = Math.floor(left / 2)) {
+    if (left % 2 === 1) power = product(power, square);
+    square = product(square, square);
+  }
+  return power;
+}
+
+/** Of two polynomials, modulo the polynomial; the highest bit stands for 1. */
+function product(a: number, b: number): number {
+  let sum = 0;
+  let shiftedB = b;
+  for (let bit = 31; bit >= 0; bit--) {
+    if ((a >>> bit) & 1) sum ^= shiftedB;
+    shiftedB = shiftedB & 1 ? (shiftedB >>> 1) ^ POLYNOMIAL : shiftedB >>> 1;
+  }
+  return sum >>> 0;
+}

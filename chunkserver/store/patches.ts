@@ -56,6 +56,27 @@ export function applyPatches(patches: Patches, block: Uint8Array): void {
   }
 }
 
+/** As {@link applyPatches}, where `bytes` are those of the block from `from` on. */
+export function applyPatchesFrom(patches: Patches, bytes: Uint8Array, from: number): void {
+  const until = from + bytes.byteLength;
+  for (const { start, end, bytes: patched } of patches) {
+    if (start >= until) return;
+    if (end <= from) continue;
+    const [first, last] = [Math.max(start, from), Math.min(end, until)];
+    bytes.set(patched.subarray(first - start, last - start), first - from);
+  }
+}
+
+/** Whether the patches make up all bytes of the block from `from` to `until`. */
+export function coverRange(patches: Patches, from: number, until: number): boolean {
+  let covered = from;
+  for (const { start, end } of patches) {
+    if (start > covered) break;
+    covered = Math.max(covered, end);
+  }
+  return covered >= until;
+}
+
 /** Whether the patches make up all of the block's first `length` bytes. */
 export function coverWhole(patches: Patches, length: number): boolean {
   let covered = 0;

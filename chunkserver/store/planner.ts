@@ -1,7 +1,9 @@
 /** From a mutation to its journal record: the checksums that come out, and what goes past the journal. */
-import { checksum } from '../../protocol/checksum.js';
+import { checksum, checksumAfterChange } from '../../protocol/checksum.js';
 import { BLOCK_BYTES, INLINE_WRITE_BYTES } from '../../protocol/limits.js';
 import type { Entry } from './journal.js';
+import type { BlockRange, OldBytes } from './old-bytes.js';
+import { applyPatchesFrom } from './patches.js';
 import { applyRecord, type Draft, validBytes } from './state.js';
 
 export interface Mutation {
@@ -22,9 +24,6 @@ export interface DirectWrite {
   readonly bytes: Uint8Array;
 }
 
-/** Buffers of whole blocks, of those that the mutations of one round change in part. They are changed along. */
-export type Contents = ReadonlyMap<number, { readonly bytes: Uint8Array }>;
-
 export function endOf(mutation: Mutation): number {
   return mutation.offset + (mutation.bytes?.byteLength ?? 0);
 }
@@ -41,18 +40,19 @@ export function directFrom(mutation: Mutation, length: number, mayGoDirect: bool
   return Math.min(end, Math.ceil(mutation.offset / BLOCK_BYTES) * BLOCK_BYTES);
 }
 
-/** Blocks whose present content is needed to know the checksums after the mutation. */
-export function blocksNeeded(mutation: Mutation, length: number): number[] {
+/** What a mutation replaces of blocks that it covers in part: needed to know their checksums afterwards. */
+export function rangesNeeded(mutation: Mutation, length: number): BlockRange[] {
   const { kind, offset } = mutation;
   if (kind === 'extend') return [];
   const end = endOf(mutation);
   const first = Math.floor(offset / BLOCK_BYTES);
   const last = Math.floor((end - 1) / BLOCK_BYTES);
-  return (first === last ? [first] : [first, last]).filter((block) => {
+  return (first === last ? [first] : [first, last]).flatMap((block) => {
     const valid = validBytes(block, length);
     const start = Math.max(0, offset - block * BLOCK_BYTES);
-    const stop = Math.min(BLOCK_BYTES, end - block * BLOCK_BYTES);
-    return start < valid && !(start === 0 && stop >= valid);
+    const stop = Math.min(valid, end - block * BLOCK_BYTES);
+    const isPart = start < valid && !(start === 0 && stop >= valid);
+    return isPart ? [{ block, start, end: stop }] : [];
   });
 }
 
@@ -61,12 +61,12 @@ export interface Plan {
   readonly direct: DirectWrite | undefined;
 }
 
-/** Plans one mutation and applies it to the draft. `contents` holds the blocks that {@link blocksNeeded} named. */
+/** Plans one mutation and applies it to the draft. `old` is what {@link rangesNeeded} named. */
 export function plan(
   handle: number,
   mutation: Mutation,
   draft: Draft,
-  contents: Contents,
+  old: readonly OldBytes[],
   mayGoDirect: boolean,
 ): Plan {
   const serial = mutation.serial ?? draft.serial;
@@ -77,7 +77,7 @@ export function plan(
     const from = directFrom(mutation, draft.length, mayGoDirect);
     const { offset, session, sequence } = mutation;
     draft.extendZeros(offset);
-    const checksums = checksumsAfter(offset, bytes, draft, contents);
+    const checksums = checksumsAfter(offset, bytes, draft, old);
     const record = {
       type: 'write',
       handle,
@@ -100,7 +100,12 @@ export function plan(
 const NO_DATA = new Uint8Array(0);
 
 /** The checksums of all blocks that `bytes` at `offset` touch. The chunk is at least `offset` long. */
-function checksumsAfter(offset: number, bytes: Uint8Array, draft: Draft, contents: Contents): Uint8Array {
+function checksumsAfter(
+  offset: number,
+  bytes: Uint8Array,
+  draft: Draft,
+  old: readonly OldBytes[],
+): Uint8Array {
   const end = offset + bytes.byteLength;
   const first = Math.floor(offset / BLOCK_BYTES);
   const count = Math.ceil(end / BLOCK_BYTES) - first;
@@ -111,7 +116,7 @@ function checksumsAfter(offset: number, bytes: Uint8Array, draft: Draft, content
     const start = Math.max(0, offset - blockAt);
     const stop = Math.min(BLOCK_BYTES, end - blockAt);
     const part = bytes.subarray(blockAt + start - offset, blockAt + stop - offset);
-    out.writeUInt32LE(checksumAfter(block, start, part, draft, contents), i * 4);
+    out.writeUInt32LE(checksumAfter(block, start, part, draft, old), i * 4);
   }
   return out;
 }
@@ -121,16 +126,22 @@ function checksumAfter(
   start: number,
   part: Uint8Array,
   draft: Draft,
-  contents: Contents,
+  old: readonly OldBytes[],
 ): number {
   const valid = validBytes(block, draft.length);
-  const content = contents.get(block)?.bytes;
-  if (content !== undefined) {
-    // Later mutations of the same round build on it.
-    content.set(part, start);
-    return checksum(content.subarray(0, Math.max(valid, start + part.byteLength)));
-  }
   if (start === 0 && part.byteLength >= valid) return checksum(part);
-  if (start !== valid) throw new Error(`block ${block} was not loaded for a partial overwrite`);
-  return checksum(part, draft.checksumOf(block));
+  const replaced = Math.max(0, Math.min(valid, start + part.byteLength) - start);
+  let crc = draft.checksumOf(block);
+  if (replaced > 0) {
+    const range = old.find((each) => each.block === block);
+    if (range?.start !== start || range.bytes.byteLength !== replaced)
+      throw new Error(`block ${block} was not read for a partial overwrite`);
+    // Earlier mutations of the same round may have changed them.
+    applyPatchesFrom(draft.patchesOf(block), range.bytes, start);
+    const behind = valid - start - replaced;
+    crc = checksumAfterChange(crc, checksum(range.bytes), checksum(part.subarray(0, replaced)), behind);
+  } else if (start !== valid) {
+    throw new Error(`block ${block} was not read for a partial overwrite`);
+  }
+  return replaced === part.byteLength ? crc : checksum(part.subarray(replaced), crc);
 }

@@ -2,13 +2,12 @@
  * One round of a chunk's mutations: what they must know is read, large fresh data goes to the chunk file,
  * all records go into the journal in one append, and only then the new state shows.
  */
-import { BLOCK_BYTES } from '../../protocol/limits.js';
 import type { Chunk } from './chunk.js';
 import { forEachLimited } from './files.js';
 import type { Entry } from './journal.js';
-import { blocksNeeded, type Contents, type DirectWrite, type Mutation, plan } from './planner.js';
+import { type OldBytes, readOldBytes } from './old-bytes.js';
+import { type DirectWrite, type Mutation, plan, rangesNeeded } from './planner.js';
 import { Draft } from './state.js';
-import { readVerified, type VerifiedRead } from './verified-read.js';
 
 const READ_CONCURRENCY = 8;
 
@@ -43,18 +42,18 @@ export async function carryOut(chunk: Chunk, mutations: readonly Mutation[]): Pr
 }
 
 async function prepare(chunk: Chunk, mutations: readonly Mutation[]): Promise<PlannedRound> {
-  const contents = new Map<number, VerifiedRead>();
+  const old: OldBytes[][] = mutations.map(() => []);
   try {
-    await readContents(chunk, mutations, contents);
+    await readOld(chunk, mutations, old);
     await learnZeros(chunk, mutations);
-    return planRound(chunk, mutations, contents);
+    return planRound(chunk, mutations, old);
   } finally {
-    for (const { release } of contents.values()) release();
+    for (const { release } of old.flat()) release();
   }
 }
 
 /** Without waiting for anything: the draft builds on the present state. */
-function planRound(chunk: Chunk, mutations: readonly Mutation[], contents: Contents): PlannedRound {
+function planRound(chunk: Chunk, mutations: readonly Mutation[], old: OldBytes[][]): PlannedRound {
   const { handle, state } = chunk;
   const mark = chunk.directory.bootId;
   const draft = new Draft(state);
@@ -64,8 +63,8 @@ function planRound(chunk: Chunk, mutations: readonly Mutation[], contents: Conte
     draft.mark = mark;
   }
   const mayGoDirect = state.truncatedAt <= chunk.checkpointedGeneration;
-  for (const mutation of mutations) {
-    const { entry, direct } = plan(handle, mutation, draft, contents, mayGoDirect);
+  for (const [i, mutation] of mutations.entries()) {
+    const { entry, direct } = plan(handle, mutation, draft, old[i] as OldBytes[], mayGoDirect);
     planned.entries.push(entry);
     planned.kept.push(direct === undefined);
     if (direct !== undefined) planned.direct.push(direct);
@@ -73,30 +72,16 @@ function planRound(chunk: Chunk, mutations: readonly Mutation[], contents: Conte
   return planned;
 }
 
-/** Adds the blocks that the mutations change in part to `contents`, in memory from the pool. */
-async function readContents(
-  chunk: Chunk,
-  mutations: readonly Mutation[],
-  contents: Map<number, VerifiedRead>,
-): Promise<void> {
-  const blocks = new Set<number>();
-  for (const mutation of mutations) {
-    for (const block of blocksNeeded(mutation, chunk.state.length)) blocks.add(block);
-  }
-  if (blocks.size === 0) return;
-  await forEachLimited(blocks, READ_CONCURRENCY, async (block) => {
-    const read = await readVerified(chunk, block * BLOCK_BYTES, BLOCK_BYTES);
-    contents.set(block, read.bytes.byteLength === BLOCK_BYTES ? read : padded(chunk, read));
+/** Puts what each mutation replaces in parts of blocks into its place in `old`. */
+async function readOld(chunk: Chunk, mutations: readonly Mutation[], old: OldBytes[][]): Promise<void> {
+  const { length } = chunk.state;
+  const wanted = mutations.flatMap((mutation, i) =>
+    rangesNeeded(mutation, length).map((range) => ({ range, of: old[i] as OldBytes[] })),
+  );
+  if (wanted.length === 0) return;
+  await forEachLimited(wanted, READ_CONCURRENCY, async ({ range, of }) => {
+    of.push(await readOldBytes(chunk, range));
   });
-}
-
-/** A whole block's buffer, with zeros behind what exists of it. */
-function padded(chunk: Chunk, read: VerifiedRead): VerifiedRead {
-  const payload = chunk.directory.pool.take(BLOCK_BYTES);
-  payload.bytes.set(read.bytes);
-  payload.bytes.fill(0, read.bytes.byteLength);
-  read.release();
-  return { bytes: payload.bytes, release: () => payload.release() };
 }
 
 /** Where the chunk is about to grow past a gap, the file may hold old bytes there. */

@@ -7,7 +7,7 @@ import {
   type Patches,
   withPatch,
 } from '../../chunkserver/store/patches.js';
-import { blocksNeeded } from '../../chunkserver/store/planner.js';
+import { rangesNeeded } from '../../chunkserver/store/planner.js';
 import { decodeRecord, encodeRecord, type JournalRecord } from '../../chunkserver/store/record.js';
 import { ResultTable } from '../../chunkserver/store/results.js';
 import { nextSerial, serialBase } from '../../chunkserver/store/serial.js';
@@ -17,6 +17,7 @@ import {
   encodeSidecar,
   type SidecarHead,
 } from '../../chunkserver/store/sidecar.js';
+import { checksum, checksumAfterChange } from '../../protocol/checksum.js';
 
 const u53 = fc.maxSafeNat();
 const u32 = fc.nat({ max: 0xffff_ffff });
@@ -157,17 +158,39 @@ t.test('serials: each version begins its own, above all before it', async (t) =>
   t.equal(nextSerial(4, serialBase(3) + 8), serialBase(4) + 1);
 });
 
-t.test('blocks: only partly overwritten ones are read before', async (t) => {
+t.test('blocks: only of those that are overwritten in part the old bytes are read before', async (t) => {
   const at = (offset: number, length: number, chunkLength: number) =>
-    blocksNeeded(
+    rangesNeeded(
       { kind: 'write', offset, bytes: new Uint8Array(length), session: 0, sequence: 0 },
       chunkLength,
-    );
+    ).map(({ block, start, end }) => [block, start, end]);
   t.same(at(0, 65_536, 200_000), []);
   t.same(at(0, 10, 0), []);
   t.same(at(10, 10, 10), [], 'an append goes on from the checksum');
-  t.same(at(5, 10, 10), [0]);
+  t.same(at(5, 10, 10), [[0, 5, 10]]);
   t.same(at(0, 10, 10), []);
-  t.same(at(10, 131_072, 200_000), [0, 2]);
+  t.same(at(10, 131_072, 200_000), [
+    [0, 10, 65_536],
+    [2, 0, 10],
+  ]);
   t.same(at(65_536, 70_000, 135_536), []);
+});
+
+t.test('checksums: after a change of a part, from the part alone', async (t) => {
+  const anyBytes = fc.uint8Array({ minLength: 1, maxLength: 4_000 });
+  fc.assert(
+    fc.property(anyBytes, fc.nat(), fc.nat(), fc.nat(), (bytes, from, count, seed) => {
+      const whole = Buffer.concat([bytes, Buffer.alloc(seed % 70_000, seed)]);
+      const start = from % bytes.byteLength;
+      const end = start + (count % (bytes.byteLength - start + 1));
+      const changed = Buffer.from(whole);
+      for (let i = start; i < end; i++) changed[i] = (i * 31 + seed) & 0xff;
+      const before = checksum(whole.subarray(start, end));
+      const after = checksum(changed.subarray(start, end));
+      const behind = whole.byteLength - end;
+      return checksumAfterChange(checksum(whole), before, after, behind) === checksum(changed);
+    }),
+    { numRuns: 500 },
+  );
+  t.pass('500 changes');
 });

@@ -4,6 +4,8 @@ import { type FakeProcess, SimulatedWorld } from '../fakes/index.js';
 import { contentOf, contextOf, openStore, ROOT } from './store-model.js';
 import { pattern } from './support.js';
 
+t.setTimeout(120_000);
+
 const CHUNK_FILE = `${ROOT}/chunks/01/00000000000001.chunk`;
 const SIDECAR = `${ROOT}/chunks/01/00000000000001.sums`;
 
@@ -206,6 +208,34 @@ t.test('stop: everything is flushed: a host that goes down afterwards loses noth
     t.ok(third.get(1).state.suspect, 'the next crash counts again');
   }
 });
+
+t.test(
+  'damage: an overwrite of a part of the block does not hide it, nor does one of the damaged bytes',
+  async (t) => {
+    for (const [at, length] of [
+      [10_000, 4_096],
+      [60_000, 4_096],
+      [0, 60_100],
+    ] as const) {
+      const { world, host, process } = newWorld();
+      const store = await world.until(openStore(process));
+      await world.until(store.create(1, 1));
+      await world.until(write(store, 0, pattern(200_000)));
+      await world.until(store.directories[0]!.checkpointNow());
+      host.disk.flipBit(CHUNK_FILE, 60_001);
+      await world.until(write(store, at, pattern(length, 2)));
+      await t.rejects(world.until(contentOf(store.get(1))), { code: 'CHUNK_CORRUPT' });
+      await world.until(store.directories[0]!.checkpointNow());
+      await t.rejects(world.until(contentOf(store.get(1))), { code: 'CHUNK_CORRUPT' });
+      await world.until(write(store, 0, pattern(65_536, 3)));
+      const expected = Buffer.concat([pattern(65_536, 3), pattern(200_000).subarray(65_536)]);
+      t.ok(
+        (await world.until(contentOf(store.get(1)))).equals(expected),
+        'a block that is written whole is whole',
+      );
+    }
+  },
+);
 
 t.test('flush: one that fails ends the process, and nothing is acknowledged after it', async (t) => {
   const { world, host, process } = newWorld();
