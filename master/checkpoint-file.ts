@@ -11,7 +11,7 @@ import {
   SEGMENT_HEADER_BYTES,
   type SegmentHeader,
 } from './segment.js';
-import { SequentialWriter } from './sequential-writer.js';
+import { type Pace, SequentialWriter } from './sequential-writer.js';
 import type { LoggedState } from './state.js';
 import { encodeState, type SectionBody, StateDecoder } from './state-image.js';
 
@@ -49,12 +49,13 @@ export async function writeCheckpoint(
   directory: string,
   header: SegmentHeader,
   state: LoggedState,
+  pace?: Pace,
 ): Promise<number> {
   const path = `${directory}/${checkpointName(header.firstSequence)}`;
   const file = await disk.open(`${path}.new`, 'create');
   try {
     await file.truncate(0);
-    const sizeBytes = await writeSections(new SequentialWriter(disk, file), header, state);
+    const sizeBytes = await writeSections(new SequentialWriter(disk, file, pace), header, state);
     await disk.rename(`${path}.new`, path);
     await disk.syncDirectory(directory);
     return sizeBytes;

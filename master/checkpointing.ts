@@ -3,9 +3,24 @@
  * the newest checkpoint, and what comes out is written as the next one. In a thread of its own on a real
  * host, in turns of the event loop in the simulator; the master's own state is not touched.
  */
-import type { Disk, Logger } from '../environment/ports/index.js';
+import type { Clock, Disk, Logger, Timers } from '../environment/ports/index.js';
+import { MIB } from '../protocol/limits.js';
 import { writeCheckpoint } from './checkpoint-file.js';
 import { DamagedLogError, type LogIdentity, replay } from './recovery.js';
+import { Pace } from './sequential-writer.js';
+
+/**
+ * A flush of the log makes the disk write out whatever is in its cache, a checkpoint's bytes too: at the
+ * disk's full speed mutations would wait hundreds of milliseconds.
+ */
+const BYTES_PER_SECOND = 48 * MIB;
+
+export interface CheckpointPorts {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly logger: Logger;
+}
 
 export interface CheckpointJob extends LogIdentity {
   readonly term: number;
@@ -22,7 +37,7 @@ export type MakeCheckpoint = (job: CheckpointJob, signal: AbortSignal) => Promis
 
 /** @throws DamagedLogError, or the disk's error: then there is nothing new */
 export async function makeCheckpoint(
-  { disk, logger }: { readonly disk: Disk; readonly logger: Logger },
+  { disk, clock, timers, logger }: CheckpointPorts,
   job: CheckpointJob,
   signal?: AbortSignal,
 ): Promise<CheckpointMade> {
@@ -32,5 +47,6 @@ export async function makeCheckpoint(
     throw new DamagedLogError(`${directory}: records ${nextSequence} to ${beforeSequence - 1} are missing`);
   signal?.throwIfAborted();
   const header = { clusterId, chunkBytes, term, firstSequence: nextSequence };
-  return { sizeBytes: await writeCheckpoint(disk, directory, header, state) };
+  const pace = new Pace(BYTES_PER_SECOND, clock, timers);
+  return { sizeBytes: await writeCheckpoint(disk, directory, header, state, pace) };
 }

@@ -13,7 +13,7 @@ export type WorkerMessage =
   | { readonly type: 'done'; readonly result: unknown }
   | { readonly type: 'failed'; readonly error: unknown };
 
-/** What it is to do: the function `name` of a module, called with a disk, a logger and `input`. */
+/** What it is to do: the function `name` of a module, called with a disk, a clock, timers, a logger and `input`. */
 export interface WorkerTask {
   readonly module: string;
   readonly name: string;
