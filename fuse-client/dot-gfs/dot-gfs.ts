@@ -25,6 +25,8 @@ import type { TrashFiles } from './trash-files.js';
 
 /** O_NONBLOCK, as a number of the x86-64 and arm64 ABI. */
 const NON_BLOCKING = 0o4000;
+/** A deleted file is its owner's alone, whatever its ACL had said. */
+const ACL_PREFIX = 'system.posix_acl';
 /** What there is does not change; what it says is read anew at each open. */
 const TTL_MS = 1000;
 /** Cookies of `.` and `..`. */
@@ -233,13 +235,16 @@ export class DotGfs implements Served {
 
   async getxattr(context: Context, inode: Inode, name: ByteString): Promise<Uint8Array> {
     const id = deletedId(inode);
-    if (id === undefined) throw new GfsError('NOT_SUPPORTED');
+    // The kernel asks for ACLs before it lets anybody but root look, and takes any other error for a no.
+    if (id === undefined || name.startsWith(ACL_PREFIX)) throw new GfsError('NO_ATTRIBUTE');
     return this.#parts.trash.getxattr(context, id, name);
   }
 
   async listxattr(context: Context, inode: Inode): Promise<readonly ByteString[]> {
     const id = deletedId(inode);
-    return id === undefined ? [] : this.#parts.trash.listxattr(context, id);
+    if (id === undefined) return [];
+    const names = await this.#parts.trash.listxattr(context, id);
+    return names.filter((name) => !name.startsWith(ACL_PREFIX));
   }
 
   #children(): ReadonlyMap<string, Inode> {

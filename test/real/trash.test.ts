@@ -81,6 +81,35 @@ t.test(
 );
 
 t.test(
+  '.gfs: an ordinary user sees, restores and purges what is his, and nothing else',
+  { skip: cannotMount },
+  async (t) => {
+    const cluster = await RealCluster.start(t, { mount: ['-o', 'allow_other'] });
+    await cluster.shell('chmod 777 .; echo root > r; rm r');
+    const user = async (line: string) => {
+      const result = await cluster.shell(
+        `setpriv --reuid 65534 --regid 65534 --clear-groups bash -c '${line}'`,
+      );
+      return { status: result.status, text: result.stdout + result.stderr };
+    };
+    t.match((await user('echo mine > m; rm m; ls .gfs/trash')).text, /^\S+\.m\n$/);
+    t.match(
+      (await user('cat .gfs/stats; cat .gfs/oplog')).text,
+      /uptime_seconds[\s\S]*oplog: Permission denied/,
+    );
+    const [root] = (await cluster.shell('ls .gfs/trash')).stdout.split('\n');
+    for (const command of [`cat .gfs/trash/${root}`, `mv .gfs/trash/${root} r`, `rm -f .gfs/trash/${root}`])
+      t.not((await user(command)).status, 0, command);
+    t.match(
+      (await user('mv .gfs/trash/*.m back && cat back && rm back && rm .gfs/trash/*.back && ls .gfs/trash'))
+        .text,
+      /^mine\n$/,
+    );
+    t.match((await cluster.shell('ls .gfs/trash')).stdout, /^\S+\.r\n$/);
+  },
+);
+
+t.test(
   'command: gfs trash and gfs undelete list, restore and purge, and say what to do next',
   { skip: cannotMount },
   async (t) => {
