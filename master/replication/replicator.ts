@@ -335,7 +335,7 @@ export class Replicator {
     chunkserver.deletions.add(handle);
   }
 
-  /** All that is left is suspect: a comparison makes some of it readable. */
+  /** A comparison makes suspect replicas good, or shows that they are not. */
   async #compare(handle: number): Promise<void> {
     const { state, raiser, clock } = this.#parts;
     this.#active.add(handle);
@@ -343,6 +343,10 @@ export class Replicator {
     try {
       const chunk = state.chunks.get(handle);
       if (chunk !== undefined) await raiser.verify(chunk);
+      // Not again at once when it came to nothing.
+      const compared = state.chunks.get(handle);
+      if (compared !== undefined && this.#standing(compared).suspect.length > 0)
+        this.#failures.note(handle, 'NOT_READY', '', '', clock.monotonicMs());
     } catch (thrown) {
       this.#failures.note(handle, toGfsError(thrown).code, '', '', clock.monotonicMs());
     } finally {

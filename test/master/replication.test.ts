@@ -241,6 +241,24 @@ t.test(
   },
 );
 
+t.test('re-replication: a suspect replica is compared, and not copied anew', async (t) => {
+  const { world, chunkservers, byId, having, readable, file } = await cluster(3);
+  const { id, lease } = await file('f');
+  const crashed = byId(lease.secondaries[0]?.serverId as string);
+  crashed.crash();
+  await world.runFor(100);
+  Object.assign(crashed.chunks.get(lease.handle) as HeldChunk, { suspect: true, digest: 7 });
+  await crashed.restart();
+  t.equal((await readable(id)).length, 2);
+  await world.runFor(5_000);
+  t.equal((await readable(id)).length, 3);
+  t.strictSame(asked(chunkservers, 'clone'), []);
+  t.strictSame(
+    having(lease.handle).map(({ chunks }) => chunks.get(lease.handle)?.digest),
+    [0, 0, 0],
+  );
+});
+
 t.test('excess: a server that comes back after all brings too many; the least useful goes', async (t) => {
   const racks = ['a', 'a', 'b', 'c'];
   const { world, byId, having, readable, file } = await cluster(4, (at) => ({ rack: racks[at] as string }));
