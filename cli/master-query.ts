@@ -88,7 +88,8 @@ export async function queryAt<Request, Reply>(
     throw new Failure(`${showHostPort(at)}: ${reasonOf(error)}`);
   }
   try {
-    return (await peer.call(method, body, { deadlineMs: ANSWER_TIMEOUT_MS })).body;
+    const options = { deadlineMs: ANSWER_TIMEOUT_MS, uid: process.getuid?.() ?? 0 };
+    return (await peer.call(method, body, options)).body;
   } finally {
     peer.close();
   }

@@ -68,7 +68,8 @@ function registerLog(service: MasterService, parts: MasterParts): void {
     .on(m.ReadCheckpoint, (body) => logReplicas.readCheckpoint(body))
     .answer(m.GetLogStatus, () => logReplicas.logStatus())
     .answer(m.GetShadows, () => ({ shadows: logReplicas.members }))
-    .answer(m.RemoveLogReplica, async ({ id }) => {
+    .answer(m.RemoveLogReplica, async ({ id }, { header }) => {
+      if (header.uid !== 0) throw new GfsError('NOT_PERMITTED', 'only root removes shadows');
       await logReplicas.remove(id);
       return {};
     });

@@ -176,5 +176,8 @@ function registerLog(service: MasterService, parts: ShadowServiceParts): void {
       };
     })
     .answer(m.GetShadows, () => ({ shadows: [...copy.state.logReplicas.values()] }))
-    .answer(m.Promote, async () => ({ term: await promote() }));
+    .answer(m.Promote, async (_, { header }) => {
+      if (header.uid !== 0) throw new GfsError('NOT_PERMITTED', 'only root promotes shadows');
+      return { term: await promote() };
+    });
 }

@@ -82,7 +82,7 @@ export function adviceOn({
 
 export async function remove(id: string, master: string | undefined, flags: ShadowsFlags): Promise<void> {
   await queryMaster(await mastersFrom(master, flags), async (peer) => {
-    await peer.call(RemoveLogReplica, { id });
+    await peer.call(RemoveLogReplica, { id }, { uid: process.getuid?.() ?? 0 });
   }).catch((error) => {
     throw error instanceof GfsError ? new Failure(`cannot remove shadow ${id}: ${error.message}`) : error;
   });
