@@ -219,6 +219,7 @@ export class MasterSession {
     const { store, service, pool } = this.#c;
     const socket = await network.connect(address.host, address.port, CONNECT_TIMEOUT_MS);
     const peer = new Peer(socket, {
+      helloTimeoutMs: CONNECT_TIMEOUT_MS,
       role: 'chunkserver',
       id: store.serverId,
       clusterId: () => store.clusterId,

@@ -102,6 +102,7 @@ export class ShadowSessions {
     const { host, port } = session.member;
     const socket = await network.connect(host, port, CONNECT_TIMEOUT_MS);
     const peer = new Peer(socket, {
+      helloTimeoutMs: CONNECT_TIMEOUT_MS,
       role: 'chunkserver',
       id: identity.serverId,
       clusterId: () => identity.clusterId,

@@ -102,7 +102,8 @@ export class MasterSession {
       clusterId: () => this.clusterId,
       term: () => this.#term,
       pool: this.#pool,
-      addresses: () => this.#addresses,
+      // The masters' too: a client that was started while one was away knows no other.
+      addresses: () => [...this.#shadows, ...this.#options.masters],
       onReady: () => this.#wakeWaiters(),
     });
     this.#service.on(BreakPromises, async (broken) => {
@@ -396,6 +397,7 @@ export class MasterSession {
     try {
       const socket = await network.connect(master.host, master.port, CONNECT_TIMEOUT_MS);
       peer = new Peer(socket, {
+        helloTimeoutMs: CONNECT_TIMEOUT_MS,
         role: 'client',
         id: this.clientId,
         clusterId: () => this.clusterId,

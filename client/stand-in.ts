@@ -100,6 +100,7 @@ export class StandIn {
     const { clientId, clusterId, term, pool } = this.#c;
     const socket = await network.connect(host, port, CONNECT_TIMEOUT_MS);
     const peer = new Peer(socket, {
+      helloTimeoutMs: CONNECT_TIMEOUT_MS,
       role: 'client',
       id: clientId,
       clusterId,

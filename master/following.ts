@@ -137,6 +137,7 @@ export class Following {
     const { network, clock, timers, logger } = environment;
     const socket = await network.connect(address.host, address.port, CONNECT_TIMEOUT_MS);
     const peer = new Peer(socket, {
+      helloTimeoutMs: CONNECT_TIMEOUT_MS,
       role: 'shadow',
       id: superblock.id,
       clusterId: () => superblock.clusterId,

@@ -60,6 +60,8 @@ export interface PeerOptions {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly logger: Logger;
+  /** How long the other side has for its hello. */
+  readonly helloTimeoutMs?: number;
   readonly maxRequests?: number;
   readonly maxRequestBytes?: number;
   /** Hears of every request from the other side and of its response. */
@@ -299,8 +301,9 @@ export class Peer implements Caller {
 
   #sweep(): void {
     const nowMs = this.#options.clock.monotonicMs();
-    if (this.#hello === undefined && nowMs - this.#startedAtMs > HELLO_TIMEOUT_MS) {
-      this.#goodbye(new GfsError('UNREACHABLE', `no hello within ${HELLO_TIMEOUT_MS} ms`));
+    const { helloTimeoutMs = HELLO_TIMEOUT_MS } = this.#options;
+    if (this.#hello === undefined && nowMs - this.#startedAtMs > helloTimeoutMs) {
+      this.#goodbye(new GfsError('UNREACHABLE', `no hello within ${helloTimeoutMs} ms`));
       return;
     }
     if (this.#isSilent(nowMs)) {
