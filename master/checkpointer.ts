@@ -8,6 +8,8 @@ import { type LogIdentity, listSegments } from './recovery.js';
 
 /** With the segments that the older one needs: should the newest turn out damaged, nothing is lost. */
 const KEPT_CHECKPOINTS = 2;
+/** The log grows by at least this share of the newest checkpoint first: what is written stays in proportion to what changes. */
+const SHARE_OF_CHECKPOINT = 1 / 4;
 const RETRY_AFTER_MS = 60_000;
 const DURATION_BUCKETS_MS = [100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000];
 
@@ -40,6 +42,8 @@ export class Checkpointer {
   readonly #stopping = new AbortController();
   readonly #durationMs;
   #sequence: number;
+  /** Of the newest one, when this process has made it. */
+  #sizeBytes = 0;
   #running: Promise<void> | undefined;
   #failure: string | undefined;
   #retryAtMs = 0;
@@ -73,7 +77,7 @@ export class Checkpointer {
     let behind = 0;
     for (const { firstSequence, sizeBytes } of log.closed)
       if (firstSequence >= this.#sequence) behind += sizeBytes;
-    if (behind < checkpointBytes || behind === 0) return;
+    if (behind < Math.max(checkpointBytes, this.#sizeBytes * SHARE_OF_CHECKPOINT) || behind === 0) return;
     this.#run().catch((err) => {
       if (!this.#stopping.signal.aborted)
         logger.error({ err }, 'a checkpoint could not be made; trying later');
@@ -112,6 +116,7 @@ export class Checkpointer {
       const durationMs = clock.monotonicMs() - startedMs;
       this.#durationMs.observe(durationMs);
       this.#sequence = beforeSequence;
+      this.#sizeBytes = sizeBytes;
       this.#failure = undefined;
       const checkpoint = checkpointName(beforeSequence);
       logger.info({ checkpoint, sizeBytes, durationMs: Math.round(durationMs) }, 'a checkpoint was made');

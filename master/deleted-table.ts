@@ -32,6 +32,11 @@ export class DeletedTable {
   #lastPath = 0;
   #lastSerial = 0;
 
+  /** What the packed part takes. */
+  get memoryBytes(): number {
+    return this.rows.memoryBytes + this.#index.memoryBytes + this.names.memoryBytes;
+  }
+
   get size(): number {
     return this.rows.size;
   }

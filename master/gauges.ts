@@ -46,6 +46,7 @@ export class Gauges {
       gauge('directories', 'Directories', () => state.directoryCount),
       gauge('deleted_files', 'Deleted files that can be brought back', () => state.deleted.size),
       gauge('chunks', 'Chunks of all files', () => state.chunks.size),
+      gauge('state_bytes', 'Memory of the packed tables of logged state', () => state.memoryBytes),
       gauge('leases', 'Leases that run', () => leases.count),
       gauge('client_sessions', 'Sessions of clients, the lapsed ones too', () => sessions.count),
       gauge(

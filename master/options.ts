@@ -71,7 +71,7 @@ export const masterDefaults: MasterOptions = {
   parentLock: 'shared',
   logSync: 'always',
   logSyncIntervalMs: 1_000,
-  checkpointBytes: 64 * MIB,
+  checkpointBytes: 32 * MIB,
   logCommit: 'all',
   logReplicaTimeoutMs: 2_000,
   leaseDurationMs: 60_000,

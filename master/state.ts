@@ -100,6 +100,11 @@ export class LoggedState {
     this.nodes.add({ id: ROOT_ID, mode: Mode.DIRECTORY | 0o755, uid: 0, gid: 0, rdev: 0, time });
   }
 
+  /** What the packed tables take; side tables and sessions not counted. */
+  get memoryBytes(): number {
+    return this.nodes.memoryBytes + this.chunks.memoryBytes + this.deleted.memoryBytes;
+  }
+
   /** The full path of a directory, '' for the root, undefined when it (or one above) was removed. */
   pathOf(directory: Node): string | undefined {
     if (directory.id === ROOT_ID) return '';

@@ -140,8 +140,8 @@ export const sections = {
       ),
       checkpoint_bytes: key(
         size(1 * MIB, 1024 * GIB),
-        64 * MIB,
-        'How much the log grows between two checkpoints: what a start replays at most, with one segment (16 MiB) more.',
+        32 * MIB,
+        'How much the log grows between two checkpoints, or by a quarter of the checkpoint where that is more: what a start replays at most, with one segment (16 MiB).',
       ),
     },
   },
