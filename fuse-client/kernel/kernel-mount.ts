@@ -4,6 +4,7 @@ import type { Environment, Logger } from '../../environment/ports/index.js';
 import { ERRNO } from '../../protocol/errno.js';
 import type { ByteString, Capability, FuseHandler, Inode, Mount, Stale } from '../handler.js';
 import type { Addon, Device, Mounted } from './addon.js';
+import { Interruptions } from './interruptions.js';
 import { Invalidation } from './invalidation.js';
 import { detachDirectory } from './mounting.js';
 import { mountAt } from './mountpoint.js';
@@ -77,7 +78,10 @@ export class KernelMount implements Mount {
         this.#onUnmounted();
       },
     });
-    this.#session = new Session(handler, this.#device, out, options, environment);
+    const interruptions = new Interruptions(environment.timers);
+    this.#session = new Session(handler, this.#device, out, options, environment, (request, isPending) =>
+      interruptions.onInterrupt(request, isPending),
+    );
     this.#notices = new Notices((message) => this.#device.notify(message), this.#logger);
     this.#invalidation = new Invalidation(this.#session, this.#notices, environment.timers);
   }

@@ -28,6 +28,9 @@ const NAME_OPERATIONS = new Set<number>([
   ...[Opcode.RMDIR, Opcode.RENAME, Opcode.RENAME2, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.OPEN],
 ]);
 
+/** A signal came for the caller: whether, and when, the request ends by it. */
+export type OnInterrupt = (request: Request, isPending: () => boolean) => void;
+
 interface Counters {
   readonly requests: Counter;
   readonly errors: Counter;
@@ -53,6 +56,7 @@ export class Session {
   readonly #pending = new Map<number, Request>();
   readonly #whenIdle: (() => void)[] = [];
   #open = true;
+  readonly #onInterrupt: OnInterrupt;
   #canExpire = true;
 
   constructor(
@@ -61,7 +65,9 @@ export class Session {
     out: ReplyWriter,
     options: SessionOptions,
     environment: { readonly logger: Logger; readonly metrics: Metrics },
+    onInterrupt: OnInterrupt = (request) => request.interrupt(),
   ) {
+    this.#onInterrupt = onInterrupt;
     this.#handler = handler;
     this.#privileges = new Privileges(handler);
     this.#served = { handler, privileges: this.#privileges, flags: 0 };
@@ -87,7 +93,7 @@ export class Session {
         return this.#batchForget(view);
       case Opcode.INTERRUPT:
         // Requests are read in order, so one that is not there has been answered meanwhile.
-        this.#pending.get(view.u64(InterruptIn.unique))?.interrupt();
+        this.#interrupt(this.#pending.get(view.u64(InterruptIn.unique)));
         return;
       case Opcode.INIT:
         return this.#init(view);
@@ -147,6 +153,11 @@ export class Session {
       this.#fail(request, ERRNO.ENODEV);
     }
     this.#onRefused(new Error('The mount ended before the kernel had agreed to it.'));
+  }
+
+  #interrupt(request: Request | undefined): void {
+    if (request === undefined) return;
+    this.#onInterrupt(request, () => this.#pending.get(request.unique) === request);
   }
 
   #start(view: RequestView): void {

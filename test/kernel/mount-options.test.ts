@@ -2,6 +2,7 @@
 import t from 'tap';
 import type { Logger } from '../../environment/ports/index.js';
 import type { MountOptions } from '../../fuse-client/handler.js';
+import { fateIn } from '../../fuse-client/kernel/interruptions.js';
 import { parseMountinfo } from '../../fuse-client/kernel/mountpoint.js';
 import { invalidateEntryMessage, invalidateInodeMessage, Notices } from '../../fuse-client/kernel/notices.js';
 import { helperOptions, kernelOptions, parseOptions } from '../../fuse-client/kernel/options.js';
@@ -103,3 +104,20 @@ await t.test(
     t.strictSame(done, [0, 1, 2]);
   },
 );
+
+await t.test('signals: those that end the caller end its requests, others do not', (t) => {
+  const status = (waiting: string, blocked = '0', ignored = '0', caught = '0') =>
+    `SigPnd:\t0000000000000000\nShdPnd:\t${waiting}\nSigBlk:\t${blocked}\nSigIgn:\t${ignored}\nSigCgt:\t${caught}\n`;
+  const [INT, KILL, USR1, TERM, CHLD] = ['2', '100', '200', '4000', '10000'] as const;
+  t.equal(fateIn(status('0')), 'lives');
+  t.equal(fateIn(status(KILL, 'ffffffffffffffff')), 'ends', 'SIGKILL cannot be blocked');
+  t.equal(fateIn(status(INT)), 'ends');
+  t.equal(fateIn(status(INT, '0', '0', INT)), 'asked', 'with a handler');
+  t.equal(fateIn(status(TERM, TERM)), 'lives', 'blocked');
+  t.equal(fateIn(status(USR1)), 'ends');
+  t.equal(fateIn(status(USR1, '0', '0', USR1)), 'lives');
+  t.equal(fateIn(status(USR1, '0', USR1)), 'lives');
+  t.equal(fateIn(status(CHLD)), 'lives');
+  t.equal(fateIn(''), 'lives');
+  t.end();
+});
