@@ -20,6 +20,8 @@ const isDirectory = (node: ModelNode | undefined): node is ModelDirectory => nod
 /** A file system in the fewest words. Paths are lists of names. */
 class Model {
   readonly root: ModelDirectory = new Map();
+  /** Files without a name, in the order in which they lost it. */
+  readonly trash: ModelFile[] = [];
 
   find(path: readonly string[]): ModelNode | undefined {
     let node: ModelNode | undefined = this.root;
@@ -53,7 +55,7 @@ class Model {
     if (node === undefined) return 'NOT_FOUND';
     if (!isDirectory(node)) {
       if (directory) return 'NOT_DIRECTORY';
-      node.links--;
+      this.#loseName(node);
     } else {
       if (!directory) return 'IS_DIRECTORY';
       if (node.size > 0) return 'NOT_EMPTY';
@@ -87,10 +89,23 @@ class Model {
     if (mode === 'exchange') {
       fromParent.set(from.at(-1) as string, target as ModelNode);
     } else {
-      if (target !== undefined && !isDirectory(target)) target.links--;
+      if (target !== undefined && !isDirectory(target)) this.#loseName(target);
       fromParent.delete(from.at(-1) as string);
     }
     toParent.set(to.at(-1) as string, source);
+    return 'none';
+  }
+
+  #loseName(file: ModelFile): void {
+    if (--file.links === 0) this.trash.push(file);
+  }
+
+  undelete(at: number, to: string[]): ErrorCode | 'none' {
+    const file = this.trash[at] as ModelFile;
+    const code = this.make(to, file);
+    if (code !== 'none') return code;
+    this.trash.splice(at, 1);
+    file.links = 1;
     return 'none';
   }
 
@@ -155,6 +170,13 @@ const operation = fc.oneof(
   }),
   fc.record({ kind: fc.constantFrom('truncate' as const, 'extend' as const), path, size: fc.nat(5_000_000) }),
   fc.record({ kind: fc.constant('restart' as const), power: fc.boolean() }),
+  fc.record({ kind: fc.constant('undelete' as const), at: fc.nat(), path }),
+  fc.record({ kind: fc.constant('purge' as const), at: fc.nat() }),
+  fc.record({
+    kind: fc.constant('retain' as const),
+    path,
+    retentionMs: fc.option(fc.constantFrom(86_400_000, 604_800_000), { nil: undefined }),
+  }),
 );
 type Operation = typeof operation extends fc.Arbitrary<infer T> ? T : never;
 
@@ -168,6 +190,7 @@ async function step(host: MasterHost, client: TestClient, model: Model, what: Op
     await client.register(client.session);
     return;
   }
+  if (what.kind === 'purge' || what.kind === 'undelete') return ofTrash(client, model, what);
   const parent = model.parent(what.path);
   const to = 'to' in what ? what.to : undefined;
   // Where a parent is missing there is no id to ask with.
@@ -217,6 +240,14 @@ async function step(host: MasterHost, client: TestClient, model: Model, what: Op
         what,
       );
       break;
+    case 'retain': {
+      if (exists === undefined) return;
+      const { retentionMs } = what;
+      // Only that replaying gives the same, and that nothing else changes.
+      const body = { id: await idOf(what.path), ...(retentionMs === undefined ? {} : { retentionMs }) };
+      await client.mutate(m.SetRetention, body);
+      break;
+    }
     default: {
       if (exists === undefined || isDirectory(exists)) return;
       const id = await idOf(what.path);
@@ -229,6 +260,29 @@ async function step(host: MasterHost, client: TestClient, model: Model, what: Op
       }
     }
   }
+}
+
+async function ofTrash(
+  client: TestClient,
+  model: Model,
+  what: Extract<Operation, { kind: 'undelete' | 'purge' }>,
+): Promise<void> {
+  const { files } = await client.call(m.ListDeleted, { after: 0, limit: 512 });
+  const kept = files.map(({ attributes }) => attributes.id);
+  if (kept.length !== model.trash.length)
+    throw new Error(`${kept.length} are kept, not ${model.trash.length}`);
+  if (kept.length === 0) return;
+  const at = what.at % kept.length;
+  const id = kept[at] as number;
+  if (what.kind === 'purge') {
+    await client.mutate(m.Purge, { ids: [id] });
+    model.trash.splice(at, 1);
+    return;
+  }
+  if (model.parent(what.path) === undefined) return;
+  const parent = (await client.lookup(`/${what.path.slice(0, -1).join('/')}`)).id;
+  const name = what.path.at(-1) as string;
+  same(await codeOf(client.mutate(m.Undelete, { id, parent, name })), model.undelete(at, what.path), what);
 }
 
 function same(got: ErrorCode | 'none', wanted: ErrorCode | 'none', what: Operation): void {
