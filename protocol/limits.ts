@@ -62,3 +62,5 @@ export const DEFAULT_MAX_REQUESTS = 1024;
 export const DEFAULT_MAX_REQUEST_BYTES = 64 * MIB;
 /** Calls that wait for credit before new ones are refused with OVERLOADED. */
 export const MAX_WAITING_CALLS = 16_384;
+/** Urgent requests that may be outstanding above the credit: those that keep sessions alive. */
+export const URGENT_ALLOWANCE = 8;
