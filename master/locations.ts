@@ -97,7 +97,10 @@ export async function makeReadable(
   if (!chunkservers.ready) throw new GfsError('NOT_READY', 'not all chunkservers are back');
   if (replicas.raisable(chunk).length > 0) return raiser.verify(chunk);
   const live = replicas.live(chunk.handle);
-  if (live.length === 0 || live.length < chunk.replicas || live.some(({ damaged }) => !damaged)) return;
+  if (live.length === 0 || live.some(({ damaged }) => !damaged)) return;
+  // One that is away may be good. Of damaged ones, some may have been deleted while others passed for good.
+  if (replicas.all(chunk.handle).some(({ chunkserver }) => !chunkserver.alive)) return;
+  if (live.length < chunk.replicas && chunkservers.missing.length > 0) return;
   logger.error({ handle: chunk.handle, version: chunk.version }, 'every replica of a chunk is damaged');
   throw new GfsError('CHUNK_LOST', `chunk ${chunk.handle}: every replica is damaged`);
 }

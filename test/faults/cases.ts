@@ -38,6 +38,9 @@ async function onCluster(
   const cluster = await HostCluster.start({ servers: 4, mounts: 1, set: SET, ...options });
   try {
     return await run(cluster);
+  } catch (thrown) {
+    process.stdout.write(cluster.tails());
+    throw thrown;
   } finally {
     await cluster.remove();
   }

@@ -10,6 +10,7 @@ import { type CommandResult, type RealProcess, runCommand, Workspace } from '../
 const MASTER_PORT = 5000;
 const READY_TIMEOUT_MS = 60_000;
 const COMMAND_MS = 30_000;
+const TAIL_LINES = 25;
 
 export interface HostClusterOptions {
   readonly servers: number;
@@ -204,6 +205,13 @@ export class HostCluster {
   async #run(command: readonly string[]): Promise<void> {
     const { status, stderr } = await runCommand(command, { timeoutMs: COMMAND_MS });
     if (status !== 0) throw new Error(`${command.join(' ')}: ${stderr}`);
+  }
+
+  /** The last that each part has logged, for whoever looks into a broken promise. */
+  tails(): string {
+    const tail = ({ name, log }: RealProcess) =>
+      `--- ${name}\n${log.split('\n').slice(-TAIL_LINES).join('\n')}\n`;
+    return [this.master, ...this.chunkservers, ...this.mounts].map(tail).join('');
   }
 
   /** Whatever hangs is killed first, so that nothing waits for it. */

@@ -15,7 +15,8 @@ import { SimulatedWorld } from '../fakes/index.js';
 import { clusterDefaults, connectClient, type Member, SimulatedCluster } from './cluster.js';
 import { readWhole } from './reading.js';
 
-t.setTimeout(120_000);
+/** On a busy machine. */
+t.setTimeout(600_000);
 
 /** A cluster, and one client at a time that the script speaks for. */
 class Scene {
@@ -382,5 +383,27 @@ scenario(
     const { chunksBelowGoal, chunksUnavailable } = await client.master.query(GetStatus, {});
     t.equal(chunksBelowGoal + chunksUnavailable, 0);
     await client.close(file);
+  },
+);
+
+scenario(
+  'damage: where every replica is damaged a reader hears so at once, whatever was deleted before',
+  async (t, scene) => {
+    const client = await scene.client('a');
+    const file = await create(client, 'f');
+    await file.write(0, bytes('x', 200_000));
+    await file.sync({});
+    await client.close(file);
+    for (const { host } of scene.cluster.chunkservers) {
+      for (const shard of host.disk.namesIn('/data/chunks')) {
+        for (const name of host.disk.namesIn(`/data/chunks/${shard}`)) {
+          if (name.endsWith('.chunk')) host.disk.flipBit(`/data/chunks/${shard}/${name}`, 100);
+        }
+      }
+    }
+    const reader = await scene.client('b');
+    const beganMs = scene.world.scheduler.nowMs;
+    await t.rejects(textOf(reader, file.id), { code: 'CHUNK_LOST' });
+    t.ok(scene.world.scheduler.nowMs - beganMs < 2_000);
   },
 );
