@@ -150,10 +150,10 @@ async function describeOther(peer: Peer, at: HostPort): Promise<string> {
   const { role } = await peer.ready();
   if (role !== 'shadow') return `a ${role} is there, not a master`;
   const { body } = await peer.call(GetLogStatus, {}, { deadlineMs: ANSWER_TIMEOUT_MS });
-  const { standsIn, silentMs, promisedTo } = body;
+  const { standsIn, silentMs, behindMs, promisedTo } = body;
   if (!standsIn) {
     const master = promisedTo === undefined ? '' : ` of the master at ${showHostPort(promisedTo)}`;
-    return `a shadow${master} is there`;
+    return `a shadow${master} is there, ${behindMs} ms behind`;
   }
   return `a shadow is there, which has not heard of the master for ${duration(silentMs)} and answers reads; \`gfs promote ${showHostPort(at)}\` makes it the master`;
 }

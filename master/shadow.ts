@@ -18,6 +18,7 @@ import { lockDirectory, Master, throwOutside } from './master.js';
 import type { ShadowOptions } from './options.js';
 import { logOptionsOf } from './parts.js';
 import { winTerm } from './promotion.js';
+import { shadowGauges } from './shadow-gauges.js';
 import { ShadowServers } from './shadow-servers.js';
 import { registerShadow } from './shadow-service.js';
 import { StandIn } from './stand-in.js';
@@ -188,7 +189,9 @@ export class Shadow {
       logger,
       metrics: environment.metrics,
     });
+    const gauges = shadowGauges(environment.metrics, { copy, following, standIn });
     const timer = timers.every(SWEEP_INTERVAL_MS, () => {
+      gauges.update();
       servers.sweep();
       standIn.watch();
       checkpointer.sweep();

@@ -283,6 +283,27 @@ t.test('promote: the old master’s host becomes the shadow of the new one, its 
   t.not(back.digest, undefined);
 });
 
+t.test(
+  'promote: the new master is that after a restart too; a shadow’s directory is no master’s',
+  async (t) => {
+    const { world, master, shadow, client } = await cluster(1);
+    await client.create(m.ROOT_ID, 'a');
+    const asMaster = new MasterHost(world, { dataDirectory: '/shadow', host: 'shadow1' });
+    shadow.process.crash();
+    asMaster.world.host('shadow1');
+    await t.rejects(asMaster.start('shadow1'), /gfs promote/);
+    asMaster.process.crash();
+    await shadow.start();
+    await inStep(world, 1);
+    master.process.crash();
+    await shadow.ask(m.Promote, {});
+    await soon(world, () => shadow.shadow.master !== undefined);
+    await shadow.restart();
+    t.match(await status(world, 'shadow1', SHADOW_PORT), { role: 'master', writable: true });
+    t.match(await codeOf(shadow.ask(m.Promote, {})), 'UNKNOWN_MESSAGE', 'it is the master already');
+  },
+);
+
 t.test('promote: majority: the one with the longest log, when enough agree', async (t) => {
   const { world, master, shadows, client } = await cluster(2, { logCommit: 'majority' });
   const [first, second] = shadows as [ShadowHost, ShadowHost];

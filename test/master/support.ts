@@ -39,8 +39,8 @@ export class MasterHost {
     this.options = masterOptions(changes);
   }
 
-  async start(): Promise<this> {
-    this.process = this.world.host('master').start('master');
+  async start(host = 'master'): Promise<this> {
+    this.process = this.world.host(host).start('master');
     this.master = new Master(this.process.environment, this.options);
     await this.world.until(this.master.start());
     return this;
