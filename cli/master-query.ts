@@ -95,13 +95,12 @@ export async function queryAt<Request, Reply>(
   }
 }
 
-export type Ask = <Request, Reply>(method: Method<Request, Reply>, body: Request) => Promise<Reply>;
+type Ask = <Request, Reply>(method: Method<Request, Reply>, body: Request) => Promise<Reply>;
 
 /** Talks to the first daemon, a master or a chunkserver, that answers, in the name of who runs this command. @throws Failure */
 export async function askDaemon(
   daemons: readonly HostPort[],
   work: (ask: Ask) => Promise<void>,
-  deadlineMs = ANSWER_TIMEOUT_MS,
 ): Promise<void> {
   const failures: string[] = [];
   for (const daemon of daemons) {
@@ -116,7 +115,8 @@ export async function askDaemon(
     try {
       await work(
         async (method, body) =>
-          (await peer.call(method, body, { deadlineMs, uid: process.getuid?.() ?? 0 })).body,
+          (await peer.call(method, body, { deadlineMs: ANSWER_TIMEOUT_MS, uid: process.getuid?.() ?? 0 }))
+            .body,
       );
     } catch (error) {
       if (!(error instanceof GfsError)) throw error;

@@ -6,8 +6,8 @@ import { MakeCheckpoint } from '../../protocol/messages/index.js';
 import { mastersOf } from '../config/options.js';
 import { codeOf, EXIT_FAILED, Failure, UsageFailure } from '../failure.js';
 import { loadWith } from '../flags.js';
-import { type Ask, askDaemon } from '../master-query.js';
-import type { MasterFlags } from '../master-session.js';
+import { queryMaster } from '../master-query.js';
+import { type MasterFlags, mastersNearby } from '../master-session.js';
 import { bytes, print, printJson, table } from '../output.js';
 import { mastersAssignment } from './masters.js';
 
@@ -56,15 +56,13 @@ export async function dump(
 
 export async function checkpoint(flags: MasterFlags & JsonFlags): Promise<void> {
   const { configuration } = await loadWith(flags, mastersAssignment(flags.master));
-  const ask = async (call: Ask): Promise<void> => {
-    const made = await call(MakeCheckpoint, {});
-    if (flags.json === true) printJson(made);
-    else
-      print(
-        `A checkpoint of ${records(made.records)}; a start replays ${bytes(made.logBytesBehind)} of log.`,
-      );
-  };
-  await askDaemon(mastersOf(configuration), ask, CHECKPOINT_DEADLINE_MS);
+  const nearby = flags.master === undefined ? mastersNearby(flags) : [];
+  const options = { deadlineMs: CHECKPOINT_DEADLINE_MS, uid: process.getuid?.() ?? 0 };
+  const { body } = await queryMaster(nearby.length > 0 ? nearby : mastersOf(configuration), (peer) =>
+    peer.call(MakeCheckpoint, {}, options),
+  );
+  if (flags.json === true) return printJson(body);
+  print(`A checkpoint of ${records(body.records)}; a start replays ${bytes(body.logBytesBehind)} of log.`);
 }
 
 /** Runs `work` on a data directory while no master can start on it. */
