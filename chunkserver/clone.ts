@@ -243,11 +243,15 @@ class Transfer {
   async #fetch(offset: number, length: number, whole: boolean) {
     if (this.#signal.aborted) throw new GfsError('CANCELLED', 'nobody waits for this clone any more');
     const { source, handle, version, rateBps, serverRateBps } = this.#body;
-    await Promise.all([this.#own.take(length, rateBps), this.#receiving.take(length, serverRateBps)]);
+    // How much will come is known when it has: what came before is what this waits for.
+    await Promise.all([this.#own.take(0, rateBps), this.#receiving.take(0, serverRateBps)]);
     const request = { handle, version, offset, length, whole, serverRateBps };
     const options = { deadlineMs: FETCH_DEADLINE_MS, priority: 'clone', signal: this.#signal } as const;
     const reply = await this.#c.peers.call(source, FetchReplica, request, options);
-    this.fetchedBytes += reply.payload?.bytes.byteLength ?? 0;
+    const fetched = reply.payload?.bytes.byteLength ?? 0;
+    this.fetchedBytes += fetched;
+    this.#own.charge(fetched, rateBps);
+    this.#receiving.charge(fetched, serverRateBps);
     return reply;
   }
 

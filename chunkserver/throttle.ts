@@ -19,9 +19,16 @@ export class Throttle {
   async take(sizeBytes: number, rateBps: number): Promise<void> {
     if (rateBps === 0) return;
     const nowMs = this.#clock.monotonicMs();
-    const startMs = Math.max(this.#freeAtMs, nowMs - BURST_MS);
-    this.#freeAtMs = startMs + (sizeBytes * 1000) / rateBps;
+    const startMs = this.charge(sizeBytes, rateBps);
     if (startMs <= nowMs) return;
     await new Promise<void>((resolve) => void this.#timers.after(startMs - nowMs, resolve));
+  }
+
+  /** For bytes that have gone already: whoever comes next waits for them. @returns when they should have gone */
+  charge(sizeBytes: number, rateBps: number): number {
+    if (rateBps === 0) return 0;
+    const startMs = Math.max(this.#freeAtMs, this.#clock.monotonicMs() - BURST_MS);
+    this.#freeAtMs = startMs + (sizeBytes * 1000) / rateBps;
+    return startMs;
   }
 }
