@@ -1,18 +1,11 @@
 /** Looking into a cluster of real processes: fsck, checkfile, dirinfo, status, trace, metrics, backup. */
-import { existsSync } from 'node:fs';
 import { cp, readdir, readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import t from 'tap';
+import { repositoryPath } from '../repository.js';
 import { cannotMount, eventually, RealCluster } from './cluster.js';
 
 t.setTimeout(0);
-
-function repositoryPath(name: string): string {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory);
-  return join(directory, name);
-}
 
 async function metricsOf(addressFile: string): Promise<string> {
   const { metricsPort } = JSON.parse(await readFile(addressFile, 'utf8')) as { metricsPort: number };

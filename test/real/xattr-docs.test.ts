@@ -1,19 +1,12 @@
 /** docs/xattrs-and-ioctls.md does what it says: every shell, C and Python example on it is run on a mount. */
-import { existsSync } from 'node:fs';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { dirname } from 'node:path';
 import t from 'tap';
+import { repositoryPath } from '../repository.js';
 import { cannotMount, RealCluster } from './cluster.js';
 import { runCommand } from './processes.js';
 
 t.setTimeout(0);
-
-function repositoryPath(name: string): string {
-  let directory = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(directory, 'package.json'))) directory = dirname(directory);
-  return join(directory, name);
-}
 
 /** The code of one language, in the order of the page. */
 function examplesOf(page: string, language: string): string[] {
