@@ -253,6 +253,42 @@ const mapping: Case = {
   },
 };
 
+const sharedMaps: Case = {
+  name: 'extents: processes that map one file share it, and what they store is in the file',
+  async run(t, directory, python) {
+    const path = join(directory, 'file');
+    await writeFile(path, Buffer.alloc(8192));
+    const seen = await python.run<string[]>(
+      `
+        ready, done = os.pipe(), os.pipe()
+        fd = os.open(path, os.O_RDWR)
+        view = mmap.mmap(fd, 8192)
+        view[0:6] = b'parent'
+        def store(path=path, ready=ready, done=done):
+            own = os.open(path, os.O_RDWR)
+            with mmap.mmap(own, 8192) as other:
+                if other[0:6] != b'parent': return False
+                other[4096:4101] = b'child'
+                os.write(ready[1], b'x')
+                os.read(done[0], 1)
+                return other[10:14] == b'back'
+        pid = child(store)
+        os.read(ready[0], 1)
+        result = [view[4096:4101]]
+        view[10:14] = b'back'
+        os.write(done[1], b'x')
+        result += [b'same' if joined(pid) else b'other']
+        view.flush(); view.close(); os.close(fd)
+        for one in (*ready, *done): os.close(one)
+      `,
+      { path },
+    );
+    t.strictSame(seen, ['child', 'same']);
+    const bytes = await readFile(path);
+    t.equal(bytes.toString('latin1').replaceAll('\0', ' ').replaceAll(/ +/g, ' '), 'parent back child ');
+  },
+};
+
 const unknownIoctl: Case = {
   name: 'extents: an unknown ioctl is ENOTTY, on files and directories',
   async run(t, directory, python) {
@@ -279,5 +315,6 @@ export const extentCases: readonly Case[] = [
   copying,
   independent,
   mapping,
+  sharedMaps,
   unknownIoctl,
 ];

@@ -25,7 +25,7 @@ for round in 1 2; do
     while grep -q '^State:.[^Z]' "/proc/$process/status" 2>/dev/null; do sleep 0.1; done
   done
   # Where nobody waits for orphans, as in many a container, its number stays taken, and it would seem to live.
-  if [ -e "/proc/$postmaster" ]; then rm "$MNT/pg/data/postmaster.pid"; fi
+  if [ -e "/proc/$postmaster" ]; then rm -f "$MNT/pg/data/postmaster.pid" "$WORK"/socket/.s.*.lock; fi
   start
   sums=$(as "$bin/psql" -At -F ' ' bench -c "select (select sum(abalance) from pgbench_accounts), (select sum(bbalance) from pgbench_branches), (select sum(tbalance) from pgbench_tellers), (select coalesce(sum(delta), 0) from pgbench_history)")
   set -- $sums
