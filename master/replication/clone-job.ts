@@ -10,7 +10,7 @@ import { ASK_DEADLINE_MS } from '../asking.js';
 import type { Leases } from '../leases.js';
 import type { MasterOptions } from '../options.js';
 import type { Raiser } from '../raising.js';
-import type { Chunkserver, Replicas } from '../replicas.js';
+import type { Chunkserver, Replica, Replicas } from '../replicas.js';
 import type { SentVersions } from '../sent-versions.js';
 import type { ChunkState, LoggedState } from '../state.js';
 
@@ -70,7 +70,10 @@ export class CloneJob {
   async #makeComparable(): Promise<void> {
     const { replicas, raiser, leases } = this.#parts;
     const chunk = this.#chunk();
-    const isOrphaned = chunk.holder !== '' && !leases.isHolderHere(chunk);
+    // A holder whose own replica was damaged, and deleted, knows nothing of its lease any more.
+    const isHolder = ({ chunkserver }: Replica) => chunkserver.server.serverId === chunk.holder;
+    const isThere = leases.isHolderHere(chunk) && replicas.readable(chunk).some(isHolder);
+    const isOrphaned = chunk.holder !== '' && !isThere;
     const differ = replicas
       .raisable(chunk)
       .some(({ suspect, version }) => suspect || version !== chunk.version);

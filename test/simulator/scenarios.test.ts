@@ -386,6 +386,34 @@ scenario(
   },
 );
 
+function damageChunks({ host }: Member): void {
+  for (const shard of host.disk.namesIn('/data/chunks')) {
+    for (const name of host.disk.namesIn(`/data/chunks/${shard}`)) {
+      if (name.endsWith('.chunk')) host.disk.flipBit(`/data/chunks/${shard}/${name}`, 100);
+    }
+  }
+}
+
+scenario(
+  'damage: a damaged primary is replaced where it was, with no other server to copy to',
+  async (t, scene) => {
+    const client = await scene.client('a');
+    const file = await create(client, 'f');
+    await file.write(0, bytes('x', 200_000));
+    await file.sync({});
+    const lease = await client.locations.lease(file.id, 0, {}, client.master.deadline());
+    await client.close(file);
+    damageChunks(scene.serverAt(lease.primary.host));
+    const server = await scene.connections.to(lease.primary);
+    const body = { handle: lease.handle, version: lease.version, offset: 0, length: 1_000 };
+    await t.rejects(server.call(ReadChunk, body), { code: 'CHUNK_CORRUPT' });
+    await scene.sleep(20_000);
+    const { chunksBelowGoal } = await client.master.query(GetStatus, {});
+    t.equal(chunksBelowGoal, 0);
+    t.equal(await textOf(await scene.client('b'), file.id), 'x'.repeat(200_000));
+  },
+);
+
 scenario(
   'damage: where every replica is damaged a reader hears so at once, whatever was deleted before',
   async (t, scene) => {
@@ -394,13 +422,7 @@ scenario(
     await file.write(0, bytes('x', 200_000));
     await file.sync({});
     await client.close(file);
-    for (const { host } of scene.cluster.chunkservers) {
-      for (const shard of host.disk.namesIn('/data/chunks')) {
-        for (const name of host.disk.namesIn(`/data/chunks/${shard}`)) {
-          if (name.endsWith('.chunk')) host.disk.flipBit(`/data/chunks/${shard}/${name}`, 100);
-        }
-      }
-    }
+    for (const member of scene.cluster.chunkservers) damageChunks(member);
     const reader = await scene.client('b');
     const beganMs = scene.world.scheduler.nowMs;
     await t.rejects(textOf(reader, file.id), { code: 'CHUNK_LOST' });
