@@ -168,7 +168,6 @@ export class ChunkserverTable {
       const chunkserver = newChunkserver(id, body, peer, clock.monotonicMs());
       this.#byId.set(serverId, chunkserver);
       this.#place(chunkserver);
-      if (before !== undefined) this.#giveUp(before);
       this.#byPeer.set(peer, chunkserver);
       this.#active = undefined;
       logger.info(
@@ -221,6 +220,7 @@ export class ChunkserverTable {
     chunkserver.reported = true;
     this.#active = undefined;
     this.#former.delete(chunkserver.server.serverId);
+    this.#giveUpFormer(chunkserver);
     this.onChange();
     await this.#noteBack(chunkserver);
     this.#parts.logger.info(
@@ -372,7 +372,8 @@ export class ChunkserverTable {
     const { clock, options, logger } = this.#parts;
     const nowMs = clock.monotonicMs();
     for (const chunkserver of this.#away)
-      if (nowMs - chunkserver.lastHeardMs >= options.replication.waitMs) this.#giveUp(chunkserver);
+      if (nowMs - chunkserver.lastHeardMs >= options.replication.waitMs && !this.#isReporting(chunkserver))
+        this.#giveUp(chunkserver);
     for (const chunkserver of this.#byId.values()) {
       if (!chunkserver.alive) continue;
       chunkserver.lastHeardMs = Math.min(nowMs, chunkserver.lastHeardMs + lateMs);
@@ -398,6 +399,18 @@ export class ChunkserverTable {
     this.graph.removeNode('chunk_server', chunkserver.server.serverId);
     this.onChange();
     this.#endSessions([chunkserver.session]);
+  }
+
+  /** Whether it is back, and still tells what it has. */
+  #isReporting({ server }: Chunkserver): boolean {
+    const now = this.#byId.get(server.serverId);
+    return now?.alive === true && !now.reported;
+  }
+
+  /** It has told all that it has: what was known of its former registrations is void. */
+  #giveUpFormer(chunkserver: Chunkserver): void {
+    const { serverId } = chunkserver.server;
+    for (const away of this.#away) if (away.server.serverId === serverId) this.#giveUp(away);
   }
 
   /** What it had counts no more: it has been away for long, or came back and tells anew. */

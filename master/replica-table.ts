@@ -51,6 +51,12 @@ export class ReplicaTable {
       const server = page.servers[place] as number;
       if (server === index) return write(page, place, index, replica);
       if (server === 0 && free < 0) free = place;
+      if (server !== 0 && this.#isFormer(server, chunkserver)) {
+        // It is back, and tells anew what it had.
+        (this.#servers[server] as Chunkserver).replicaCount--;
+        chunkserver.replicaCount++;
+        return write(page, place, index, replica);
+      }
     }
     const others = this.#more.get(handle) ?? [];
     const at = others.findIndex((other) => other.chunkserver === chunkserver);
@@ -65,6 +71,12 @@ export class ReplicaTable {
     }
     if (page.used++ === 0) this.#pages.set(key, page);
     write(page, free, index, replica);
+  }
+
+  /** Whether a place is that of an earlier registration of the same server. */
+  #isFormer(index: number, { server }: Chunkserver): boolean {
+    const other = this.#servers[index];
+    return other !== undefined && !other.alive && other.server.serverId === server.serverId;
   }
 
   find(chunkserver: Chunkserver, handle: number): Replica | undefined {

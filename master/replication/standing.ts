@@ -13,7 +13,7 @@ export interface Standing {
   readonly useless: readonly Replica[];
   /** Ahead of the log by more than one version, which nobody can explain: left as they are. */
   readonly quarantinedCount: number;
-  /** On servers that died lately and may be back soon; since when the first of them is dead. */
+  /** On servers that died lately and may be back soon, or are back and tell what they have; since when the first is away. */
   readonly awayCount: number;
   readonly awaySinceMs: number;
   /** How many copies are missing from the goal; negative when there are too many. */
@@ -34,7 +34,7 @@ export function standingOf(
   let awaySinceMs = Number.POSITIVE_INFINITY;
   for (const replica of replicas.all(chunk.handle)) {
     const { chunkserver, version } = replica;
-    if (!chunkserver.alive) {
+    if (!chunkserver.alive || !chunkserver.reported) {
       if (chunkserver.gone || version < chunk.version || replica.damaged) continue;
       awayCount++;
       awaySinceMs = Math.min(awaySinceMs, chunkserver.lastHeardMs);

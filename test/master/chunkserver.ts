@@ -28,6 +28,8 @@ export class TestChunkserver {
   /** Clones that were not adopted. */
   readonly drafts = new Map<number, HeldChunk>();
   readonly adopted: { handle: number; atMs: number }[] = [];
+  /** How long it takes to tell its chunks. */
+  reportMs = 0;
   /** How long a clone takes. */
   cloneMs = 5;
   /** Clones under way here, and the most there were. */
@@ -96,6 +98,7 @@ export class TestChunkserver {
       suspect,
       leaseMs: lease === undefined ? 0 : 30_000,
     }));
+    if (this.reportMs > 0) await this.world.runFor(this.reportMs);
     await this.call(m.ReportChunks, { chunks, last: true });
   }
 

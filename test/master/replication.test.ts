@@ -77,6 +77,23 @@ t.test('re-replication: a server that restarts in time costs nothing', async (t)
   t.equal((await readable(id)).length, 3);
 });
 
+t.test(
+  're-replication: a server that is back and still tells what it has costs nothing either',
+  async (t) => {
+    const { world, chunkservers, byId, readable, file } = await cluster(4);
+    const { id, lease } = await file('f');
+    const lost = byId(lease.secondaries[0]?.serverId as string);
+    lost.crash();
+    await world.runFor(1_000);
+    lost.reportMs = 2 * WAIT_MS;
+    await lost.restart();
+    t.strictSame(asked(chunkservers, 'clone'), []);
+    await world.runFor(2_000);
+    t.strictSame(asked(chunkservers, 'clone'), []);
+    t.equal((await readable(id)).length, 3);
+  },
+);
+
 t.test('re-replication: the last copy waits a quarter, and goes before others', async (t) => {
   const { world, chunkservers, byId, file, readable } = await cluster(5, () => ({ cloneMs: 300 }), {
     replication: { ...replicationDefaults, maxClones: 1 },
