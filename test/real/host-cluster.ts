@@ -90,7 +90,15 @@ export class HostCluster {
       const host = 2 + CHUNKSERVERS + mount;
       const directory = this.workspace.makeDirectory(`mnt-${host}`);
       this.mountPoints.push(directory);
-      this.#on(host, `mount-${host}`, ['mount', '--foreground', '--config', config, directory]);
+      this.#on(host, `mount-${host}`, [
+        'mount',
+        '--foreground',
+        '-o',
+        'suid,dev',
+        '--config',
+        config,
+        directory,
+      ]);
     }
     await eventually(async () => {
       const table = readFileSync('/proc/self/mountinfo', 'utf8');
