@@ -325,3 +325,57 @@ t.test('namespace: a mutation that waits for a rename goes where the directory i
   );
   t.equal((await client.lookup('/b/f')).mode, 0o100644);
 });
+
+t.test('namespace: deleting waits for the locks held beneath, whoever came first wins', async (t) => {
+  const { world, client } = await started();
+  for (const [first, second] of [
+    ['create', 'rmdir'],
+    ['rmdir', 'create'],
+  ]) {
+    const name = `${first} first`;
+    const directory = await client.mkdir(ROOT, name);
+    const base = client.sequence;
+    const file = { parent: directory, name: 'f', mode: 0o100644, rdev: 0, exclusive: true };
+    const send = {
+      create: (sequence: number) => codeOf(client.send(m.Create, file, { sequence })),
+      rmdir: (sequence: number) =>
+        codeOf(client.send(m.Unlink, { parent: ROOT, name, directory: true }, { sequence })),
+    };
+    // The second is there while the first waits for its flush, with its locks.
+    const both = [send[first as 'create'](base + 1), send[second as 'create'](base + 2)];
+    const codes = await world.until(Promise.all(both));
+    t.strictSame(codes, first === 'create' ? ['none', 'NOT_EMPTY'] : ['none', 'NOT_FOUND'], name);
+    client.sequence = base + 2;
+  }
+});
+
+t.test('snapshot: source and target trees are locked for writing until it is durable', async (t) => {
+  const { world, client } = await started();
+  const source = await client.mkdir(ROOT, 'source');
+  const inner = await client.mkdir(source, 'inner');
+  const base = client.sequence;
+  const make = (parent: number, name: string, sequence: number) =>
+    client.send(m.Create, { parent, name, mode: 0o100644, rdev: 0, exclusive: true }, { sequence });
+  const finished: string[] = [];
+  const noted = <T>(what: string, work: Promise<T>) => work.finally(() => finished.push(what));
+  const outcomes = await world.until(
+    Promise.all([
+      noted('before', make(inner, 'before', base + 1)),
+      noted(
+        'snapshot',
+        client.send(m.Snapshot, { id: source, parent: ROOT, name: 'copy' }, { sequence: base + 2 }),
+      ),
+      noted('after', make(inner, 'after', base + 3)),
+      codeOf(noted('target', make(ROOT, 'copy', base + 4))),
+      noted('elsewhere', make(ROOT, 'elsewhere', base + 5)),
+    ]),
+  );
+  t.equal(outcomes[3], 'EXISTS', 'the name of the copy is locked too');
+  const at = (what: string) => finished.indexOf(what);
+  t.ok(at('before') < at('snapshot') && at('snapshot') < at('after'), finished.join());
+  t.ok(at('elsewhere') < at('after'), 'other names do not wait for it');
+  client.sequence = base + 5;
+  const copied = (await client.lookup('/copy/inner')).id;
+  t.strictSame(await client.names(copied), ['before']);
+  t.strictSame((await client.names(inner)).sort(), ['after', 'before']);
+});
