@@ -52,7 +52,9 @@ Examples:
     .argument('<path>', 'a file or a directory on a mounted GFS')
     .argument('[time]', '"3d", "12h", "0" (not kept), or "default"')
     .option('--json', 'print JSON')
-    .action(async (path, time, flags) => (await import('./commands/trash.js')).retention(path, time, flags));
+    .action(async (path, time, flags) =>
+      (await import('./commands/retention.js')).retention(path, time, flags),
+    );
 }
 
 function addUndeleteFlags(command: Command): Command {
@@ -62,5 +64,5 @@ function addUndeleteFlags(command: Command): Command {
       .option('--to <path>', 'another name, or a directory')
       .option('-p, --parents', 'make the directories that are gone')
       .option('--json', 'print JSON'),
-  ).action(async (names, flags) => (await import('./commands/trash.js')).undelete(names, flags));
+  ).action(async (names, flags) => (await import('./commands/undelete.js')).undelete(names, flags));
 }

@@ -9,6 +9,7 @@ import { FollowLog, GetLogStatus, type Member } from '../protocol/messages/index
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import { Service } from '../protocol/rpc.js';
+import { serveTrace } from '../protocol/rpc-trace.js';
 import { Checkpointer } from './checkpointer.js';
 import { type MakeCheckpoint, makeCheckpoint } from './checkpointing.js';
 import { ask } from './dialing.js';
@@ -178,6 +179,7 @@ export class Shadow {
     const standIn = new StandIn({ environment, superblock, copy, following, timeoutMs });
     const parts = { environment, options, superblock, copy, servers, standIn, self, onFatal };
     registerShadow(service, { ...parts, following: () => following, promote: () => this.#promote() });
+    serveTrace(service, undefined);
     const checkpointer = new Checkpointer({
       log: copy.log,
       identity: logOptions,

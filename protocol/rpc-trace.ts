@@ -3,17 +3,9 @@
  * after another, in the background, and replaced when they are old. Nobody ever waits for it: what the
  * disk does not take in time is not in the files, and counted.
  */
-import type {
-  Clock,
-  Counter,
-  Disk,
-  DiskFile,
-  Environment,
-  Logger,
-  Timer,
-} from '../environment/ports/index.js';
+import type { Counter, Environment, Timer } from '../environment/ports/index.js';
 import { GfsError } from './errors.js';
-import { MAX_TRACE_PAGE_BYTES, MIB } from './limits.js';
+import { MAX_TRACE_PAGE_BYTES } from './limits.js';
 import { GetTrace, MAX_TRACED_PEERS } from './messages/trace.js';
 import type { Hello, Service } from './rpc.js';
 import {
@@ -25,15 +17,10 @@ import {
   tracedMessage,
   writeTraceRecord,
 } from './trace.js';
+import { TRACE_PAGES, TraceFiles, type TracePage } from './trace-files.js';
 
 const PAGE_BYTES = 64 * 1024;
-/** Pages of the ring: 4 MiB, some ten thousand requests. */
-const PAGES = 64;
 const WRITE_INTERVAL_MS = 1_000;
-/** After an error of the disk: as long nothing is written. */
-const PAUSE_MS = 30_000;
-const FILES = 4;
-const FILE_NAME = /^trace-(\d{8})$/;
 const FORMAT = 1;
 
 export interface RpcTraceOptions {
@@ -46,26 +33,17 @@ export interface RpcTraceOptions {
   readonly totalBytes: number;
 }
 
-interface Page {
-  readonly bytes: Buffer;
-  /** Its place in the whole trace: pages are numbered from 0, and `number` modulo the ring's size is where it lies. */
-  number: number;
-  filled: number;
-  /** Being written to a file: it must not change. */
-  busy: boolean;
-}
-
 export class RpcTrace implements TraceSink {
   readonly #environment: Pick<Environment, 'disk' | 'clock' | 'timers' | 'logger' | 'metrics'>;
   readonly #options: RpcTraceOptions;
-  readonly #pages: Page[] = [];
+  readonly #pages: TracePage[] = [];
   readonly #peers = new Map<number, TracedPeer>();
   /** Wall time minus monotonic time: one reading of a clock is enough for each record. */
   readonly #epochMs: number;
   readonly #dropped: Counter;
   readonly #writer: TraceFiles | undefined;
   readonly #timer: Timer | undefined;
-  #current: Page;
+  #current: TracePage;
   #nextPeer = 1;
   #droppedCount = 0;
 
@@ -129,7 +107,7 @@ export class RpcTrace implements TraceSink {
     let bytes = 0;
     let next = from;
     while (next < this.position) {
-      const page = this.#pages[Math.floor(next / PAGE_BYTES) % PAGES] as Page;
+      const page = this.#pages[Math.floor(next / PAGE_BYTES) % TRACE_PAGES] as TracePage;
       const at = next - page.number * PAGE_BYTES;
       const part = wholeRecords(page.bytes.subarray(at, page.filled), maxBytes - bytes);
       parts.push(part);
@@ -168,13 +146,13 @@ export class RpcTrace implements TraceSink {
   /** @returns whether there is a page: the one that comes next may still be on its way to the disk */
   #turnPage(): boolean {
     const number = this.#current.number + 1;
-    const reused = this.#pages[number % PAGES];
+    const reused = this.#pages[number % TRACE_PAGES];
     if (reused?.busy === true) return false;
     if (reused !== undefined && this.#writer?.hasWritten(reused) === false) this.#lose(countRecords(reused));
     const page = reused ?? { bytes: Buffer.allocUnsafe(PAGE_BYTES), number, filled: 0, busy: false };
     page.number = number;
     page.filled = 0;
-    this.#pages[number % PAGES] = page;
+    this.#pages[number % TRACE_PAGES] = page;
     this.#current = page;
     this.#writer?.write(this.#pages);
     return true;
@@ -224,7 +202,7 @@ function wholeRecords(bytes: Buffer, maxBytes: number): Buffer {
   return bytes.subarray(0, end);
 }
 
-function countRecords({ bytes, filled }: Page): number {
+function countRecords({ bytes, filled }: TracePage): number {
   let count = 0;
   for (let at = 0; at < filled; at += 4 + bytes.readUInt32LE(at)) count++;
   return count;
@@ -246,117 +224,4 @@ export function serveTrace(service: Service, trace: RpcTrace | undefined): void 
       },
     };
   });
-}
-
-/** The files: each is written from its start to its end, and the oldest is removed when there are too many. */
-class TraceFiles {
-  readonly #disk: Disk;
-  readonly #clock: Clock;
-  readonly #logger: Logger;
-  readonly #options: RpcTraceOptions;
-  readonly #preamble: () => Buffer;
-  readonly #fileBytes: number;
-  #file: DiskFile | undefined;
-  #endBytes = 0;
-  /** Of the ring: what comes before is written, or lost. */
-  #page = 0;
-  #at = 0;
-  #writing: Promise<void> | undefined;
-  #pausedUntilMs = Number.NEGATIVE_INFINITY;
-  #closed = false;
-
-  constructor(
-    { disk, clock, logger }: Pick<Environment, 'disk' | 'clock' | 'logger'>,
-    options: RpcTraceOptions,
-    preamble: () => Buffer,
-  ) {
-    this.#disk = disk;
-    this.#clock = clock;
-    this.#logger = logger;
-    this.#options = options;
-    this.#preamble = preamble;
-    this.#fileBytes = Math.max(MIB, Math.floor(options.totalBytes / FILES));
-  }
-
-  /** Whether all of a page is in the files. */
-  hasWritten({ number }: Page): boolean {
-    return number < this.#page;
-  }
-
-  /** Begins to write what has not been, unless that is under way. */
-  write(pages: readonly Page[]): void {
-    if (this.#writing !== undefined || this.#closed) return;
-    if (this.#clock.monotonicMs() < this.#pausedUntilMs) return;
-    this.#writing = this.#writeAll(pages)
-      .catch((err) => {
-        const { directory } = this.#options;
-        this.#logger.warn({ err, directory }, 'the trace of requests cannot be written');
-        this.#pausedUntilMs = this.#clock.monotonicMs() + PAUSE_MS;
-        this.#file?.close().catch(() => undefined);
-        this.#file = undefined;
-      })
-      .finally(() => {
-        this.#writing = undefined;
-      });
-  }
-
-  async close(): Promise<void> {
-    await this.#writing;
-    this.#closed = true;
-    await this.#file?.close();
-    this.#file = undefined;
-  }
-
-  /** From where it stopped to the end of the trace. What was overwritten meanwhile is passed over. */
-  async #writeAll(pages: readonly Page[]): Promise<void> {
-    for (;;) {
-      const page = pages[this.#page % PAGES];
-      if (page === undefined || page.number < this.#page) return;
-      if (page.number > this.#page) {
-        this.#page = pages.reduce((least, { number }) => Math.min(least, number), page.number);
-        this.#at = 0;
-        continue;
-      }
-      const to = page.filled;
-      if (to > this.#at) {
-        page.busy = true;
-        try {
-          await this.#append(page.bytes.subarray(this.#at, to));
-        } finally {
-          page.busy = false;
-        }
-        this.#at = to;
-        continue;
-      }
-      // A page is full once there is another behind it.
-      if (pages[(this.#page + 1) % PAGES]?.number !== this.#page + 1) return;
-      this.#page++;
-      this.#at = 0;
-    }
-  }
-
-  async #append(bytes: Buffer): Promise<void> {
-    const file =
-      this.#file !== undefined && this.#endBytes < this.#fileBytes ? this.#file : await this.#next();
-    await file.write([bytes], this.#endBytes);
-    this.#endBytes += bytes.byteLength;
-  }
-
-  async #next(): Promise<DiskFile> {
-    const { directory } = this.#options;
-    await this.#file?.close();
-    this.#file = undefined;
-    await this.#disk.makeDirectory(directory);
-    const names = (await this.#disk.list(directory)).filter((name) => FILE_NAME.test(name)).sort();
-    for (const name of names.slice(0, Math.max(0, names.length - FILES + 1)))
-      await this.#disk.remove(`${directory}/${name}`);
-    const newest = Number(FILE_NAME.exec(names.at(-1) ?? '')?.[1] ?? 0);
-    const path = `${directory}/trace-${String(newest + 1).padStart(8, '0')}`;
-    const file = await this.#disk.open(path, 'create-new');
-    const preamble = this.#preamble();
-    await file.write([preamble], 0);
-    this.#file = file;
-    this.#endBytes = preamble.byteLength;
-    return file;
-  }
 }
