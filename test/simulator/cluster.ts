@@ -260,8 +260,12 @@ function begin(process: FakeProcess, program: () => Promise<void>): void {
   });
 }
 
+/** Those that end in order, which may take a while on a slow disk. */
+const ending = new WeakSet<FakeProcess>();
+
 /** Has a process end in order, and be gone then. */
 function end(process: FakeProcess, stop: () => Promise<void>): void {
+  ending.add(process);
   begin(process, async () => {
     await stop();
     process.crash();
@@ -311,6 +315,8 @@ export class SimulatedCluster {
       member.host.disk.limitBytes = undefined;
       member.host.disk.slowness = 1;
       member.process?.resume();
+      // Nobody starts one that ends only after this.
+      if (member.process !== undefined && ending.has(member.process)) member.process.crash();
       if (member.process?.alive !== true) member.start();
     }
   }
