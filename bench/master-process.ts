@@ -5,8 +5,8 @@ import { apply, NO_EFFECTS } from '../master/apply.js';
 import { writeCheckpoint } from '../master/checkpoint-file.js';
 import { inThread } from '../master/main.js';
 import { Master } from '../master/master.js';
-import { createSegment } from '../master/operation-log.js';
 import { masterDefaults } from '../master/options.js';
+import { createSegment } from '../master/segment-files.js';
 import { LoggedState } from '../master/state.js';
 import { openSuperblock } from '../master/superblock.js';
 import { DEFAULT_CHUNK_BYTES } from '../protocol/limits.js';
@@ -65,14 +65,7 @@ async function build(): Promise<void> {
   const header = { ...superblock, firstSequence: sequence + 1 };
   const sizeBytes = await writeCheckpoint(disk, log, header, state);
   const writtenMs = performance.now() - startedMs;
-  const options = {
-    ...superblock,
-    directory: log,
-    segmentBytes: 1,
-    sync: 'always',
-    syncIntervalMs: 0,
-  } as const;
-  await (await createSegment(disk, options, sequence + 1)).close();
+  await (await createSegment(disk, { ...superblock, directory: log }, sequence + 1)).close();
   send({
     bytes_per_file: (filesBytes - emptyBytes) / files,
     logged_bytes_per_chunk: (chunksBytes - filesBytes) / files,

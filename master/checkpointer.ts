@@ -4,7 +4,8 @@ import { GfsError } from '../protocol/errors.js';
 import { checkpointName, listCheckpoints } from './checkpoint-file.js';
 import type { MakeCheckpoint } from './checkpointing.js';
 import type { OperationLog } from './operation-log.js';
-import { type LogIdentity, listSegments } from './recovery.js';
+import type { LogIdentity } from './recovery.js';
+import { listSegments } from './segment-files.js';
 
 /** With the segments that the older one needs: should the newest turn out damaged, nothing is lost. */
 const KEPT_CHECKPOINTS = 2;

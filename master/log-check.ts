@@ -6,8 +6,7 @@ import type { Disk, Logger } from '../environment/ports/index.js';
 import type { LogRecord } from '../protocol/records.js';
 import { apply, NO_EFFECTS } from './apply.js';
 import { listCheckpoints, readCheckpoint, writeCheckpoint } from './checkpoint-file.js';
-import { createSegment, type OperationLogOptions } from './operation-log.js';
-import { listSegments, readWhole, replay, type SegmentFile } from './recovery.js';
+import { replay } from './recovery.js';
 import {
   decodeSegmentHeader,
   lastRecordFrom,
@@ -15,6 +14,7 @@ import {
   SegmentError,
   scanSegment,
 } from './segment.js';
+import { createSegment, listSegments, readWhole, type SegmentFile } from './segment-files.js';
 import { LoggedState } from './state.js';
 import { DataDirectoryError, readSuperblock, type Superblock, saveSuperblock } from './superblock.js';
 
@@ -130,11 +130,7 @@ export async function salvage(disk: Disk, directory: string, target: string): Pr
   await disk.makeDirectory(log);
   const header = { ...superblock, firstSequence: nextSequence };
   if (nextSequence > 1) await writeCheckpoint(disk, log, header, state);
-  const options: OperationLogOptions = {
-    ...{ directory: log, clusterId: superblock.clusterId, chunkBytes: superblock.chunkBytes },
-    ...{ term: superblock.term, segmentBytes: 0, sync: 'always', syncIntervalMs: 0 },
-  };
-  await (await createSegment(disk, options, nextSequence)).close();
+  await (await createSegment(disk, { ...superblock, directory: log }, nextSequence)).close();
   await saveSuperblock(disk, target, superblock);
   return check;
 }

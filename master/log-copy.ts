@@ -3,8 +3,8 @@ import type { Disk, Environment } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { apply, type Effects } from './apply.js';
 import { checkpointName, listCheckpoints } from './checkpoint-file.js';
-import { createSegment, OperationLog, type OperationLogOptions } from './operation-log.js';
-import { type LogIdentity, listSegments, recover } from './recovery.js';
+import { OperationLog, type OperationLogOptions } from './operation-log.js';
+import { type LogIdentity, recover } from './recovery.js';
 import {
   GROUP_HEADER_BYTES,
   groupBytesAt,
@@ -12,6 +12,7 @@ import {
   SEGMENT_HEADER_BYTES,
   splitRecords,
 } from './segment.js';
+import { createSegment, listSegments } from './segment-files.js';
 import type { LoggedState } from './state.js';
 
 export class LogCopy {

@@ -1,7 +1,6 @@
 /** Reads the operation log as it grows, for those who follow it: whole groups, from a record on. */
 import type { Disk, DiskFile } from '../environment/ports/index.js';
 import { MIB } from '../protocol/limits.js';
-import { segmentName } from './operation-log.js';
 import {
   GROUP_HEADER_BYTES,
   groupBytesAt,
@@ -9,6 +8,7 @@ import {
   SEGMENT_HEADER_BYTES,
   splitRecords,
 } from './segment.js';
+import { segmentName } from './segment-files.js';
 
 const SEGMENT_NAME = /^segment-(\d{16})$/;
 const WINDOW_BYTES = 1 * MIB;

@@ -6,7 +6,8 @@ import type { Disk, DiskFile, Logger, Metrics, Timer, Timers } from '../environm
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { MIB } from '../protocol/limits.js';
 import { LogSpace } from './log-space.js';
-import { encodeGroup, encodeSegmentHeader, MAX_GROUP_BYTES, SEGMENT_HEADER_BYTES } from './segment.js';
+import { encodeGroup, MAX_GROUP_BYTES, SEGMENT_HEADER_BYTES } from './segment.js';
+import { type ClosedSegment, createSegment } from './segment-files.js';
 
 const MAX_QUEUED_RECORDS = 65_536;
 const DEFAULT_RESERVE_BYTES = 1 * MIB;
@@ -58,44 +59,12 @@ export interface LogPosition {
   readonly closed: ClosedSegment[];
 }
 
-/** A segment that nothing is added to any more. */
-export interface ClosedSegment {
-  readonly firstSequence: number;
-  readonly sizeBytes: number;
-}
-
 interface Queued {
   readonly record: Buffer;
   /** Called when the record is durable, in log order. */
   readonly onDurable: () => void;
   /** Called when it did not get into the log, for good. */
   readonly onRefused: (error: GfsError) => void;
-}
-
-export function segmentName(firstSequence: number): string {
-  return `segment-${String(firstSequence).padStart(16, '0')}`;
-}
-
-export async function createSegment(
-  disk: Disk,
-  options: OperationLogOptions,
-  firstSequence: number,
-): Promise<DiskFile> {
-  const { directory, clusterId, chunkBytes, term } = options;
-  const path = `${directory}/${segmentName(firstSequence)}`;
-  const file = await disk.open(`${path}.new`, 'create');
-  try {
-    await file.truncate(0);
-    await file.write([encodeSegmentHeader({ clusterId, chunkBytes, term, firstSequence })], 0);
-    await file.sync();
-    // Under its name a segment always has a whole header: recovery need not guess.
-    await disk.rename(`${path}.new`, path);
-    await disk.syncDirectory(directory);
-    return file;
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
 }
 
 export class OperationLog {

@@ -5,18 +5,18 @@
 import type { Disk, DiskFile, Logger } from '../environment/ports/index.js';
 import { apply, NO_EFFECTS } from './apply.js';
 import { listCheckpoints, readCheckpoint } from './checkpoint-file.js';
+import type { LogPosition, OperationLogOptions } from './operation-log.js';
+import { decodeSegmentHeader, type Scan, type SegmentHeader, scanSegment } from './segment.js';
 import {
   type ClosedSegment,
   createSegment,
-  type LogPosition,
-  type OperationLogOptions,
+  listSegments,
+  readWhole,
   segmentName,
-} from './operation-log.js';
-import { decodeSegmentHeader, type Scan, type SegmentHeader, scanSegment } from './segment.js';
+  sizeOf,
+} from './segment-files.js';
 import { LoggedState } from './state.js';
 import { parentOf } from './superblock.js';
-
-const SEGMENT_NAME = /^segment-(\d{16})$/;
 
 /** The log cannot be used: the master does not start, and changes nothing. */
 export class DamagedLogError extends Error {
@@ -30,19 +30,6 @@ export interface LogIdentity {
   readonly chunkBytes: number;
   /** As {@link LoggedState}'s. */
   readonly hashSeed?: number;
-}
-
-export interface SegmentFile {
-  readonly path: string;
-  readonly firstSequence: number;
-}
-
-/** In order. */
-export async function listSegments(disk: Disk, directory: string): Promise<SegmentFile[]> {
-  return (await disk.list(directory))
-    .flatMap((name) => SEGMENT_NAME.exec(name)?.[1] ?? [])
-    .map((digits) => ({ path: `${directory}/segment-${digits}`, firstSequence: Number(digits) }))
-    .sort((a, b) => a.firstSequence - b.firstSequence);
 }
 
 export interface Replayed {
@@ -188,27 +175,6 @@ async function replaySegment(
 function checkIdentity(header: SegmentHeader, log: LogIdentity): void {
   if (header.clusterId !== log.clusterId) throw new Error(`it is of cluster ${header.clusterId}`);
   if (header.chunkBytes !== log.chunkBytes) throw new Error(`it is of chunks of ${header.chunkBytes} bytes`);
-}
-
-export async function readWhole(disk: Disk, path: string): Promise<Buffer> {
-  const file = await disk.open(path, 'read');
-  try {
-    const bytes = Buffer.allocUnsafe(await file.sizeBytes());
-    if ((await file.read(bytes, 0)) !== bytes.byteLength)
-      throw new DamagedLogError(`${path}: it cannot be read whole`);
-    return bytes;
-  } finally {
-    await file.close();
-  }
-}
-
-async function sizeOf(disk: Disk, path: string): Promise<number> {
-  const file = await disk.open(path, 'read');
-  try {
-    return await file.sizeBytes();
-  } finally {
-    await file.close();
-  }
 }
 
 /** What was being written when a process ended. */

@@ -81,9 +81,10 @@ export class NameArena {
     return this.#blocks.length;
   }
 
-  /** The bytes of one block: the arena's own memory. */
+  /** The bytes of one block that names have been in: the arena's own memory. */
   block(at: number): Uint8Array {
-    return this.#blocks[at] as Buffer;
+    const cells = Math.min(BLOCK_CELLS, this.#end - at * BLOCK_CELLS);
+    return (this.#blocks[at] as Buffer).subarray(0, cells * CELL_BYTES);
   }
 
   /** Where the next name goes, and the first free piece by cell count. */

@@ -36,7 +36,7 @@ async function written(rounds: number, changes = SMALL) {
 }
 
 t.test('log check: a whole directory is whole, and its records can be read', async (t) => {
-  const { world, disk, stateOf } = await written(5);
+  const { world, disk, stateOf } = await written(8);
   const check = await world.until(checkLog(disk, '/master'));
   t.equal(check.refusal, undefined);
   t.equal(check.lostRecords, 0);
@@ -81,7 +81,7 @@ t.test(
 );
 
 t.test('log check: a segment that a checkpoint covers is not needed', async (t) => {
-  const { world, disk, fake, names, digest, stateOf } = await written(5);
+  const { world, disk, fake, names, digest, stateOf } = await written(8);
   const newest = Number(names('checkpoint').at(-1)?.slice(-16));
   for (const name of names('segment')) {
     // The one behind the newest checkpoint begins where that ends.
