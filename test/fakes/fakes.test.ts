@@ -108,6 +108,43 @@ t.test('fake disk: an unflushed cut may be undone', async (t) => {
   t.same([...new Set(found)].sort(), ['ab', 'abcd']);
 });
 
+t.test('fake disk: a crash in the middle of a flush leaves some of it, or all, or nothing', async (t) => {
+  const found = await outcomes(async (world) => {
+    const { disk } = world.host('a').start('p').environment;
+    const write = async () => {
+      await disk.makeDirectory('/d');
+      await disk.syncDirectory('/');
+      const file = await disk.open('/d/f', 'create');
+      await file.write([fill('a', 2)], 0);
+      await file.sync();
+      await disk.syncDirectory('/d');
+      await file.write([fill('b', 2)], 0);
+      void file.sync();
+    };
+    await world.until(write());
+  });
+  const pages = new Set(found.map((content) => `${content?.[0]}${content?.[PAGE]}`));
+  t.same([...pages].sort(), ['aa', 'ab', 'ba', 'bb']);
+});
+
+t.test('fake disk: what is written while a flush runs is not part of it', async (t) => {
+  const found = await outcomes(async (world) => {
+    const { disk } = world.host('a').start('p').environment;
+    const write = async () => {
+      await disk.makeDirectory('/d');
+      await disk.syncDirectory('/');
+      const file = await disk.open('/d/f', 'create');
+      await file.write([Buffer.from('one')], 0);
+      await disk.syncDirectory('/d');
+      const flushed = file.sync();
+      await file.write([Buffer.from('two')], 0);
+      await flushed;
+    };
+    await world.until(write());
+  });
+  t.same([...new Set(found)].sort(), ['one', 'two']);
+});
+
 t.test('fake disk: a killed process keeps what it wrote, and frees its locks', async (t) => {
   const world = new SimulatedWorld();
   const host = world.host('a');
@@ -185,6 +222,45 @@ t.test('fake network: a dead host says nothing, and resets once it is back', asy
   await world.runFor(100);
   t.same(told, ['a ECONNRESET']);
 });
+
+t.test('fake network: a reset is told to both ends, what was on its way is lost', async (t) => {
+  const { world, socket, told } = await connected(5);
+  socket.write([Buffer.from('x')]);
+  await world.runFor(0.05);
+  world.network.reset('a', 'b');
+  await world.runFor(1_000);
+  t.same(told.sort(), ['a ECONNRESET', 'b ECONNRESET']);
+});
+
+t.test('fake network: a connection that hangs tells nobody; a new one works', async (t) => {
+  const { world, a, socket, told } = await connected(6);
+  world.network.hang('a', 'b');
+  socket.write([Buffer.from('x')]);
+  await world.runFor(60_000);
+  t.same(told, []);
+  const again = await world.until(a.environment.network.connect('b', 1, 1_000));
+  again.start({ onData: () => undefined, onDrain: () => undefined, onClose: () => undefined });
+  again.write([Buffer.from('y')]);
+  await world.runFor(100);
+  t.same(told, ['b y']);
+});
+
+t.test(
+  'fake network: what was sent over an abandoned connection arrives after what came later',
+  async (t) => {
+    const { world, a, socket, told } = await connected(7);
+    socket.write([Buffer.from('first')]);
+    // One event: it has left the sender, and is not there yet.
+    await world.scheduler.step();
+    world.network.abandon('a', 'b', 500);
+    await world.runFor(1);
+    const again = await world.until(a.environment.network.connect('b', 1, 1_000));
+    again.start({ onData: () => undefined, onDrain: () => undefined, onClose: () => undefined });
+    again.write([Buffer.from('second')]);
+    await world.runFor(1_000);
+    t.same(told, ['a ECONNRESET', 'b second', 'b first', 'b ECONNRESET']);
+  },
+);
 
 t.test('fake network: lent memory is taken back', async (t) => {
   const { world, socket } = await connected(4);
