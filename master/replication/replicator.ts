@@ -371,6 +371,9 @@ export class Replicator {
       release();
       this.#active.delete(handle);
       this.#again(handle);
+      // The last of them is healed: what was counted before is old news.
+      const isQuiet = this.#active.size === 0 && this.#queue.size === 0;
+      if (isQuiet && this.#figures.belowGoal > 0 && !this.#isMissing(handle)) this.changed();
     }
   }
 
