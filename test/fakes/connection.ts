@@ -6,6 +6,8 @@ import type { FakeNetwork } from './network.js';
 /** What may be on its way before the sender waits: the kernel's send and receive buffers. */
 const WINDOW_BYTES = 256 * 1024;
 const HIGH_WATER_BYTES = 256 * 1024;
+/** A reset that follows data at once would take it away unread. */
+const READ_WITHIN_MS = 20;
 const LINGER_MS = 1_000;
 
 type Packet =
@@ -55,10 +57,11 @@ export class Direction {
     this.drop();
   }
 
-  /** What is on its way comes `lateMs` later, and then a reset. */
+  /** What is on its way comes `lateMs` later; then, when it has been read, a reset. */
   abandon(lateMs: number): void {
     this.send({ kind: 'reset' });
-    this.#packets = this.#packets.map((packet) => ({ ...packet, dueMs: packet.dueMs + lateMs }));
+    const delayOf = ({ kind }: Packet) => lateMs + (kind === 'reset' ? READ_WITHIN_MS : 0);
+    this.#packets = this.#packets.map((packet) => ({ ...packet, dueMs: packet.dueMs + delayOf(packet) }));
     this.#closed = true;
   }
 
