@@ -392,13 +392,14 @@ export class LogReplicas implements Replication {
     this.#leaving.add(id);
     await this.#parts.tenure.doWithout(id);
     this.#evaluate();
-    try {
-      await gate.answer(journal.commit({ type: 'logReplicaRemoved', id }));
-      this.#followers.delete(id);
-    } finally {
+    const removed = journal.commit({ type: 'logReplicaRemoved', id });
+    // Where others are missing too it stays as good as removed, until they are removed or back.
+    const done = (): void => {
       this.#leaving.delete(id);
       this.#evaluate();
-    }
+    };
+    removed.then(() => this.#followers.delete(id)).then(done, done);
+    await gate.answer(removed);
   }
 
   /**

@@ -84,7 +84,12 @@ export async function remove(id: string, master: string | undefined, flags: Shad
   await queryMaster(await mastersFrom(master, flags), async (peer) => {
     await peer.call(RemoveLogReplica, { id }, { uid: process.getuid?.() ?? 0 });
   }).catch((error) => {
-    throw error instanceof GfsError ? new Failure(`cannot remove shadow ${id}: ${error.message}`) : error;
+    if (!(error instanceof GfsError)) throw error;
+    if (error.code !== 'OUTCOME_PENDING') throw new Failure(`cannot remove shadow ${id}: ${error.message}`);
+    throw new Failure(
+      `shadow ${id} is not waited for any more once the others answer that are missing`,
+      'Start them, or remove them as well: gfs shadows tells which.',
+    );
   });
   print(`The master does not wait for shadow ${id} any more. Its data must never be promoted: delete it.`);
 }

@@ -96,11 +96,11 @@ export class Cluster {
     await checkPort(this.#plan.host, this.#plan.port, 'gfs up --port PORT');
     tell('starting the master');
     const master = await this.#startMaster();
-    await this.#giveUpShadows(master);
     const starting: Promise<Address>[] = [];
     if (shadows > 0) tell(`starting ${shadows === 1 ? 'a shadow' : `${shadows} shadows`}`);
     for (let index = 1; index <= shadows; index++) starting.push(this.#startShadow(index, master));
     await allOrFirstFailure(starting.splice(0));
+    await this.#giveUpShadows(master);
     tell(`starting ${servers} chunkservers`);
     for (let index = 1; index <= servers; index++) starting.push(this.#startChunkserver(index, master));
     await allOrFirstFailure(starting);
@@ -142,18 +142,13 @@ export class Cluster {
   /** The copy is beside what it is a copy of: nothing is lost with it. */
   async #giveUpShadows(master: HostPort): Promise<void> {
     const { layout, shadows, tell } = this.#plan;
+    const givenUp: Promise<void>[] = [];
     for (let index = shadowsIn(layout); index > shadows; index--) {
-      const directory = layout.dataOf(layout.shadow(index));
-      const id = shadowId(directory);
       tell(`giving up ${layout.shadow(index)}`);
-      if (id !== undefined) {
-        // One that the master has never waited for is none to it.
-        await queryMaster([master], (peer) => peer.call(RemoveLogReplica, { id })).catch((error) => {
-          if (!(error instanceof GfsError && error.code === 'NOT_FOUND')) throw error;
-        });
-      }
-      rmSync(directory, { recursive: true, force: true });
+      givenUp.push(giveUpShadow(master, layout.dataOf(layout.shadow(index))));
     }
+    // All at once: the removal of one waits for none of the others.
+    await allOrFirstFailure(givenUp);
   }
 
   async #startShadow(index: number, master: HostPort): Promise<Address> {
@@ -218,6 +213,17 @@ export class Cluster {
     await this.#master?.stop(STOP_GRACE_MS);
     await Promise.all(this.#shadows.map((part) => part.stop(STOP_GRACE_MS)));
   }
+}
+
+async function giveUpShadow(master: HostPort, directory: string): Promise<void> {
+  const id = shadowId(directory);
+  if (id !== undefined) {
+    // One that the master has never waited for is none to it.
+    await queryMaster([master], (peer) => peer.call(RemoveLogReplica, { id })).catch((error) => {
+      if (!(error instanceof GfsError && error.code === 'NOT_FOUND')) throw error;
+    });
+  }
+  rmSync(directory, { recursive: true, force: true });
 }
 
 function shadowId(directory: string): string | undefined {

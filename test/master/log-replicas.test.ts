@@ -211,6 +211,29 @@ t.test('log replicas: one that is too far behind for the log begins with a check
   );
 });
 
+t.test(
+  'log replicas: two that are gone for good are removed one after the other, also by a master that has just started',
+  async (t) => {
+    const { world, master, shadows, client } = await cluster(2);
+    const ids = (await status(world)).replicas.map(({ member }) => member.id) as [string, string];
+    for (const { process } of shadows) process.crash();
+    await master.restart();
+    await client.register(client.session);
+    await world.runFor(3_000);
+    t.equal(await codeOf(client.mutate(m.Create, create('a'))), 'READ_ONLY');
+    t.equal(
+      await codeOf(client.call(m.RemoveLogReplica, { id: ids[0] })),
+      'OUTCOME_PENDING',
+      'the other is missing too',
+    );
+    t.equal(await codeOf(client.call(m.RemoveLogReplica, { id: ids[1] })), 'none');
+    t.equal((await repeated(world, client, 'b', ++client.sequence)).created, true);
+    t.same((await status(world)).replicas, []);
+    client.uid = 1000;
+    t.equal(await codeOf(client.call(m.RemoveLogReplica, { id: ids[0] })), 'NOT_PERMITTED', 'by root alone');
+  },
+);
+
 t.test('log replicas: one that is gone for good is removed, and is not waited for any more', async (t) => {
   const { world, shadow, client } = await cluster(1);
   const { replicas } = await status(world);
