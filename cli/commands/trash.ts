@@ -4,7 +4,7 @@ import { MAX_DELETED_PAGE } from '../../protocol/limits.js';
 import { type DeletedFile, Purge } from '../../protocol/messages/index.js';
 import { UsageFailure } from '../failure.js';
 import { caller, withMaster } from '../master-session.js';
-import { bytes, duration, print, printJson, table } from '../output.js';
+import { bytes, duration, print, printJson } from '../output.js';
 import { textOf } from '../place.js';
 import { deletedFiles, findDeleted, isId, report, type TrashFlags } from './deleted.js';
 import { inspected } from './inspect.js';
@@ -14,13 +14,31 @@ export async function list(directory: string | undefined, flags: TrashFlags): Pr
   const where = directory === undefined ? undefined : inspected(directory, flags);
   await withMaster(flags, where?.masters ?? [], async (master) => {
     const under = where === undefined ? {} : { under: where.clusterPath };
-    const rows: DeletedFile[] = [];
-    for await (const file of deletedFiles(master, under)) rows.push(file);
-    if (flags.json === true) return printJson(rows.map(jsonOf));
-    if (rows.length === 0) return print('No deleted file is kept.');
-    const head = ['ID', 'DELETED', 'KEPT FOR', 'SIZE', 'OWNER', 'PATH'];
-    print(table(head, rows.map(rowOf), [0, 3, 4]));
+    const files: object[] = [];
+    let count = 0;
+    for await (const file of deletedFiles(master, under)) {
+      if (flags.json === true) files.push(jsonOf(file));
+      else {
+        // As they come: there may be millions.
+        if (count++ === 0) print(lineOf(['ID', 'DELETED', 'KEPT FOR', 'SIZE', 'OWNER', 'PATH']));
+        print(lineOf(rowOf(file)));
+      }
+    }
+    if (flags.json === true) printJson(files);
+    else if (count === 0) print('No deleted file is kept.');
   });
+}
+
+const WIDTHS = [10, -20, -8, 10, 6];
+
+/** In columns of a fixed width; negative: to the left. */
+function lineOf(cells: readonly string[]): string {
+  return cells
+    .map((cell, at) => {
+      const width = WIDTHS[at] ?? 0;
+      return width < 0 ? cell.padEnd(-width) : cell.padStart(width);
+    })
+    .join('  ');
 }
 
 function rowOf(file: DeletedFile): string[] {
