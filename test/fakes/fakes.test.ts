@@ -258,7 +258,8 @@ t.test(
     again.start({ onData: () => undefined, onDrain: () => undefined, onClose: () => undefined });
     again.write([Buffer.from('second')]);
     await world.runFor(1_000);
-    t.same(told, ['a ECONNRESET', 'b second', 'b first', 'b ECONNRESET']);
+    // In pieces, as TCP may.
+    t.equal(told.join('').replaceAll('b ', ''), 'a ECONNRESETsecondfirstECONNRESET');
   },
 );
 

@@ -1,4 +1,5 @@
 /** A cluster whose parts are on hosts of their own: network namespaces on one bridge, disks of their own if asked for. */
+import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -48,8 +49,16 @@ export class HostCluster {
   readonly #subnet: string;
   readonly #loops: string[] = [];
 
+  /** However this process ends. */
+  readonly #onExit = () => {
+    for (const directory of this.#loops) spawnSync('umount', ['--lazy', directory], { timeout: COMMAND_MS });
+    const env = { NET: this.#subnet, PATH: process.env.PATH };
+    spawnSync('bash', [netnsScript(), 'down', this.#prefix], { env, timeout: COMMAND_MS });
+  };
+
   private constructor(options: HostClusterOptions) {
     this.options = options;
+    process.once('exit', this.#onExit);
     const number = process.pid * 7 + clusters++;
     const letter = (place: number) => String.fromCharCode(97 + (Math.floor(number / 26 ** place) % 26));
     this.#prefix = `gf${letter(0)}${letter(1)}${letter(2)}`;
@@ -226,5 +235,6 @@ export class HostCluster {
     await delay(100);
     await this.workspace.remove();
     await this.#netns(['down', this.#prefix]).catch(() => undefined);
+    process.removeListener('exit', this.#onExit);
   }
 }

@@ -49,6 +49,9 @@ function reasonNotToRun({ name }: FaultCase): string | undefined {
   return undefined;
 }
 
+// What was made is removed then.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(130));
+
 const sizes = { fileMib: Number(values.mib), chunks: Number(values.chunks) };
 const rows: Row[] = [];
 for (const each of cases) {
