@@ -73,6 +73,8 @@ export class MasterSession {
   #renewing = false;
   /** Damaged replicas that the master has not been told of. */
   readonly #damaged = new Set<number>();
+  /** Unreadable replicas that the master was told of in this session. */
+  readonly #told = new Set<number>();
   /** Where to look for the master next, before all others. */
   #next: Address | undefined;
   #chunkCursor: Iterator<{ handle: number; version: number }> | undefined;
@@ -259,8 +261,12 @@ export class MasterSession {
   async #report(peer: Peer): Promise<void> {
     for (const page of this.reportPages())
       await this.#answered(peer.call(ReportChunks, page, { deadlineMs: CALL_TIMEOUT_MS }));
+    this.#told.clear();
     for (const directory of this.#c.store.directories) {
-      for (const handle of directory.unreadable) this.#damaged.add(handle);
+      for (const handle of directory.unreadable) {
+        this.#damaged.add(handle);
+        this.#told.add(handle);
+      }
     }
     for (const handle of this.#damaged) await this.#sendDamage(peer, handle);
   }
@@ -332,7 +338,17 @@ export class MasterSession {
     } catch (error) {
       this.#lost(peer, error);
     }
-    for (const directory of store.directories) directory.tend();
+    for (const directory of store.directories) {
+      directory.tend();
+      for (const handle of directory.unreadable) this.#tellUnreadable(peer, handle);
+    }
+  }
+
+  /** A replica was given up since all were reported. */
+  #tellUnreadable(peer: Peer, handle: number): void {
+    if (this.#told.has(handle)) return;
+    this.#told.add(handle);
+    void this.#sendDamage(peer, handle);
   }
 
   /** The next few of all chunks, in turn. */

@@ -4,6 +4,7 @@
  * journal flushed, then bytes over older bytes, then the sidecar, then the journal's old segments go.
  */
 import type { DiskFile } from '../../environment/ports/index.js';
+import { GfsError } from '../../protocol/errors.js';
 import { BLOCK_BYTES, MIB } from '../../protocol/limits.js';
 import type { Chunk } from './chunk.js';
 import type { DataDirectory } from './data-directory.js';
@@ -28,10 +29,20 @@ interface Snapshot {
 /** Checkpoints every chunk that is dirty now, then removes the journal's segments before this moment. */
 export async function checkpoint(directory: DataDirectory): Promise<void> {
   const keepFrom = await directory.journal.rotate();
-  await forEachLimited(directory.dirtyChunks(), CONCURRENCY, (chunk) => checkpointChunk(chunk));
+  await forEachLimited(directory.dirtyChunks(), CONCURRENCY, checkpointOrGiveUp);
   await directory.syncShards();
   for (const segment of await listSegments(directory.disk, directory.layout)) {
     if (segment < keepFrom) await directory.disk.remove(directory.layout.segment(segment));
+  }
+}
+
+/** One damaged sidecar must not keep all others from their checkpoint, nor the server from starting. */
+async function checkpointOrGiveUp(chunk: Chunk): Promise<void> {
+  try {
+    await checkpointChunk(chunk);
+  } catch (error) {
+    if (!(error instanceof GfsError) || error.code !== 'CHUNK_CORRUPT') throw error;
+    chunk.directory.giveUp(chunk.handle);
   }
 }
 

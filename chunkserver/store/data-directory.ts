@@ -311,6 +311,15 @@ export class DataDirectory {
     chunk.state.patches.clear();
   }
 
+  /** Its sidecar is damaged: the replica is lost, which the master will be told. Its bytes stay until it says so. */
+  giveUp(handle: number): void {
+    const { logger } = this.context;
+    logger.error({ handle, directory: this.layout.root }, 'damaged sidecar: the replica is lost');
+    const chunk = this.chunks.get(handle);
+    if (chunk !== undefined) this.forget(chunk);
+    this.unreadable.add(handle);
+  }
+
   /** The disk has failed: whoever works on one of its chunks hears that there is no such chunk here. */
   abandon(): void {
     for (const chunk of [...this.chunks.values()]) this.forget(chunk);

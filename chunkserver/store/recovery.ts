@@ -67,22 +67,12 @@ async function loadSidecars(directory: DataDirectory): Promise<Set<number>> {
       const head = decodeSidecarHead(raw.subarray(0, got));
       if (head?.handle === handle)
         directory.chunks.set(handle, new Chunk(directory, ChunkState.fromSidecar(head)));
-      else giveUp(directory, handle);
+      else directory.giveUp(handle);
     } finally {
       await file.close();
     }
   });
   return handles;
-}
-
-/** Its sidecar is damaged: the replica is lost, which the master will be told. Its bytes stay until it says so. */
-function giveUp(directory: DataDirectory, handle: number): void {
-  directory.context.logger.error(
-    { handle, directory: directory.layout.root },
-    'damaged sidecar: the replica is lost',
-  );
-  directory.chunks.delete(handle);
-  directory.unreadable.add(handle);
 }
 
 async function replay(directory: DataDirectory, { lsn, record, data }: DecodedRecord): Promise<void> {
@@ -102,7 +92,7 @@ async function replay(directory: DataDirectory, { lsn, record, data }: DecodedRe
     await directory.load(chunk);
   } catch (error) {
     if (!(error instanceof GfsError)) throw error;
-    giveUp(directory, handle);
+    directory.giveUp(handle);
     return;
   }
   directory.touch(chunk);

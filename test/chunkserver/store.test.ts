@@ -237,6 +237,30 @@ t.test(
   },
 );
 
+t.test('damage: a sidecar that cannot be read keeps no other chunk from its checkpoint', async (t) => {
+  const { world, host, process } = newWorld();
+  const store = await world.until(openStore(process));
+  for (const handle of [1, 2]) {
+    const chunk = await world.until(store.create(handle, 1));
+    const bytes = pattern(200_000, handle);
+    await world.until(
+      chunk.mutate({ kind: 'write', serial: ++serial, offset: 0, bytes, session: 1, sequence: serial }),
+    );
+  }
+  await world.until(store.directories[0]!.checkpointNow());
+  // Behind the head: only who needs the checksums finds out.
+  host.disk.flipBit(SIDECAR, 80);
+  process.crash();
+  const again = await world.until(openStore(host.start('again')));
+  await t.rejects(world.until(again.get(1).raise(2, undefined)), { code: 'CHUNK_CORRUPT' });
+  await world.until(again.directories[0]!.checkpointNow());
+  t.throws(() => again.get(1), { code: 'CHUNK_CORRUPT' });
+  t.strictSame([...again.directories[0]!.unreadable], [1]);
+  t.ok((await world.until(contentOf(again.get(2)))).equals(pattern(200_000, 2)));
+  await world.until(again.delete(1));
+  t.throws(() => again.get(1), { code: 'NO_SUCH_CHUNK' });
+});
+
 t.test('flush: one that fails ends the process, and nothing is acknowledged after it', async (t) => {
   const { world, host, process } = newWorld();
   const failures: Error[] = [];
