@@ -10,6 +10,7 @@ import type { ChunkserverTable } from '../chunkservers.js';
 import type { Drains } from '../drains.js';
 import type { Chunkserver } from '../replicas.js';
 import type { ChunkState } from '../state.js';
+import { CENSUS_SLICE, Census, type CensusFigures } from './census.js';
 import { CloneJob, type CloneJobParts } from './clone-job.js';
 import { Dropper, excessOf } from './dropper.js';
 import { Failures } from './failures.js';
@@ -19,10 +20,6 @@ import { type Move, Rebalancer } from './rebalancer.js';
 import { Slots } from './slots.js';
 import { isDue, LAST_COPY_SHARE, type Standing, standingOf, urgencyOf } from './standing.js';
 
-/** Chunks looked at in one turn of the event loop. */
-const CENSUS_SLICE = 2_000;
-/** Without a reason all chunks are looked at so often. */
-const CENSUS_INTERVAL_MS = 60_000;
 /** Reasons that come together are one. */
 const GATHER_MS = 100;
 /** Queued chunks that are passed over because their servers are busy, before the pump waits for one to be done. */
@@ -38,17 +35,6 @@ export interface ReplicatorParts extends CloneJobParts {
   readonly metrics: Metrics;
 }
 
-/** As of the last census. */
-export interface CensusFigures {
-  readonly belowGoal: number;
-  /** One copy left of a chunk that should have more. */
-  readonly endangered: number;
-  /** No copy on any live server. */
-  readonly unavailable: number;
-  /** Replicas that are ahead of the log by more than one version. */
-  readonly quarantined: number;
-}
-
 export class Replicator {
   readonly slots = new Slots();
   readonly #parts: ReplicatorParts;
@@ -56,14 +42,12 @@ export class Replicator {
   readonly #failures = new Failures();
   readonly #dropper: Dropper;
   readonly #rebalancer: Rebalancer;
+  readonly #census: Census;
   /** Chunks that a clone is under way of. */
   readonly #active = new Set<number>();
   readonly #excess = new Set<number>();
   #dropping = 0;
   #comparing = 0;
-  #figures: CensusFigures = { belowGoal: 0, endangered: 0, unavailable: 0, quarantined: 0 };
-  #countedAtMs = Number.NEGATIVE_INFINITY;
-  #counting = false;
   /** Something has changed since the last census began. */
   #isDirty = true;
   #isScheduled = false;
@@ -77,6 +61,11 @@ export class Replicator {
   constructor(parts: ReplicatorParts) {
     this.#parts = parts;
     this.#dropper = new Dropper(parts, (chunkserver) => this.isLeaving(chunkserver));
+    this.#census = new Census(
+      parts,
+      (chunk, isDeleted) => this.#look(chunk, isDeleted),
+      () => this.#onCensus(),
+    );
     this.#rebalancer = new Rebalancer(parts, this.slots, parts.options.replication, (chunkserver) =>
       this.isLeaving(chunkserver),
     );
@@ -92,7 +81,7 @@ export class Replicator {
   }
 
   get figures(): CensusFigures {
-    return this.#figures;
+    return this.#census.figures;
   }
 
   get queued(): number {
@@ -106,7 +95,7 @@ export class Replicator {
 
   status(): ReplicationStatus {
     return {
-      ...this.#figures,
+      ...this.#census.figures,
       clones: this.slots.total,
       queued: this.#queue.size,
       alarms: this.alarms,
@@ -121,6 +110,7 @@ export class Replicator {
 
   stop(): void {
     this.#stopped = true;
+    this.#census.stop();
   }
 
   /** All chunks are to be looked at again, soon. */
@@ -175,8 +165,10 @@ export class Replicator {
       if (chunk === undefined || this.#standing(chunk).missing <= 0) this.#failures.forget(handle);
       else if (!this.#active.has(handle)) this.#look(chunk, false);
     }
-    if ((this.#isDirty || nowMs - this.#countedAtMs >= CENSUS_INTERVAL_MS) && !this.#counting)
-      void this.#census();
+    if ((this.#isDirty || this.#census.isDue) && !this.#census.isRunning) {
+      this.#isDirty = false;
+      void this.#census.run();
+    }
     this.#pump();
     this.#dropExcess();
     this.#rebalance();
@@ -186,61 +178,15 @@ export class Replicator {
     return standingOf(chunk, this.#parts.replicas, (chunkserver) => this.isLeaving(chunkserver));
   }
 
-  async #census(): Promise<void> {
-    const { state, clock } = this.#parts;
-    this.#counting = true;
-    this.#isDirty = false;
-    const figures = { belowGoal: 0, endangered: 0, unavailable: 0, quarantined: 0 };
-    try {
-      const deleted = await this.#deletedChunks();
-      let left = CENSUS_SLICE;
-      for (const chunk of state.chunks.values()) {
-        const { good, missing, quarantinedCount } = this.#look(chunk, deleted.has(chunk.handle));
-        figures.quarantined += quarantinedCount;
-        if (missing > 0) figures.belowGoal++;
-        if (good.length === 0) figures.unavailable++;
-        else if (good.length === 1 && chunk.goal > 1) figures.endangered++;
-        if (--left > 0) continue;
-        left = CENSUS_SLICE;
-        this.#pump();
-        await this.#pause();
-        if (this.#stopped) return;
-      }
-      this.#figures = figures;
-    } finally {
-      this.#countedAtMs = clock.monotonicMs();
-      this.#counting = false;
-    }
+  /** What a census found is begun; where one copy is left the wait is shorter, which nothing else will tell. */
+  #onCensus(): void {
     this.#pump();
     this.#dropExcess();
-    // Where one copy is left the wait is shorter, and nothing else will say that it is over.
+    if (this.#census.isRunning || this.#census.figures.endangered === 0) return;
+    let isAnyoneAway = false;
+    for (const { alive, gone } of this.#parts.chunkservers.all) if (!alive && !gone) isAnyoneAway = true;
     const { waitMs } = this.#parts.options.replication;
-    if (figures.endangered > 0) this.#parts.timers.after(waitMs * LAST_COPY_SHARE, () => this.changed());
-  }
-
-  #pause(): Promise<void> {
-    return new Promise((resolve) => void this.#parts.timers.after(0, resolve));
-  }
-
-  /** Chunks that only deleted files have: these wait until all others are healed. */
-  async #deletedChunks(): Promise<ReadonlySet<number>> {
-    const { state } = this.#parts;
-    const handles = new Set<number>();
-    if (this.#figures.belowGoal === 0 && this.#queue.size === 0 && !this.#isAnyoneAway()) return handles;
-    let left = CENSUS_SLICE;
-    for (const { id } of state.deleted.values()) {
-      for (const handle of state.nodes.get(id)?.chunks?.handles() ?? [])
-        if (state.chunks.get(handle)?.references === 1) handles.add(handle);
-      if (--left > 0) continue;
-      left = CENSUS_SLICE;
-      await this.#pause();
-    }
-    return handles;
-  }
-
-  #isAnyoneAway(): boolean {
-    for (const { alive } of this.#parts.chunkservers.all) if (!alive) return true;
-    return false;
+    if (isAnyoneAway) this.#parts.timers.after(waitMs * LAST_COPY_SHARE, () => this.changed());
   }
 
   /** Queues what is to be done about one chunk, if anything. */
@@ -373,7 +319,7 @@ export class Replicator {
       this.#again(handle);
       // The last of them is healed: what was counted before is old news.
       const isQuiet = this.#active.size === 0 && this.#queue.size === 0;
-      if (isQuiet && this.#figures.belowGoal > 0 && !this.#isMissing(handle)) this.changed();
+      if (isQuiet && this.#census.figures.belowGoal > 0 && !this.#isMissing(handle)) this.changed();
     }
   }
 
@@ -406,7 +352,7 @@ export class Replicator {
 
   /** While nothing needs to be healed, servers are made equally full. */
   #rebalance(): void {
-    const isHealing = this.#queue.size > 0 || this.#counting || this.#figures.belowGoal > 0;
+    const isHealing = this.#queue.size > 0 || this.#census.isRunning || this.#census.figures.belowGoal > 0;
     if (!this.#isOn || isHealing) return;
     while (this.slots.total < this.#parts.options.replication.maxClones) {
       const move = this.#rebalancer.next((handle) => this.#active.has(handle) || this.#excess.has(handle));
