@@ -40,7 +40,9 @@ export class GfsFiles {
     const opened = this.#handles.get(handle);
     if (opened.record !== undefined) return this.#collect(opened.record, data);
     if ((flags & OpenFlags.APPEND) === 0) {
-      await opened.file.write(offset, data);
+      // With O_DIRECT the return says that it is written; without, close and fsync say so.
+      if ((flags & OpenFlags.DIRECT) !== 0) await opened.file.writeThrough(offset, data);
+      else await opened.file.write(offset, data);
       return data.byteLength;
     }
     const at = await opened.file.append(Uint8Array.from(data));

@@ -2,6 +2,8 @@
 import type { Gauge, Metrics } from '../environment/ports/index.js';
 import type { Checkpointer } from './checkpointer.js';
 import type { ChunkserverTable } from './chunkservers.js';
+import type { Coherence } from './coherence.js';
+import type { FileLocks } from './file-locks.js';
 import type { Leases } from './leases.js';
 import type { LockManager } from './locks.js';
 import type { LogReplicas } from './log-replicas.js';
@@ -9,6 +11,7 @@ import type { OperationLog } from './operation-log.js';
 import type { Replicator } from './replication/replicator.js';
 import type { ClientSessions } from './sessions.js';
 import type { LoggedState } from './state.js';
+import type { Watchers } from './watchers.js';
 
 export interface GaugeSources {
   readonly state: LoggedState;
@@ -20,6 +23,9 @@ export interface GaugeSources {
   readonly replicator: Replicator;
   readonly checkpointer: Checkpointer;
   readonly logReplicas: LogReplicas;
+  readonly coherence: Coherence;
+  readonly fileLocks: FileLocks;
+  readonly watchers: Watchers;
 }
 
 export class Gauges {
@@ -37,6 +43,9 @@ export class Gauges {
       replicator,
       checkpointer,
       logReplicas,
+      coherence,
+      fileLocks,
+      watchers,
     }: GaugeSources,
   ) {
     const gauge = (name: string, help: string, read: () => number) =>
@@ -55,6 +64,11 @@ export class Gauges {
         () => chunkservers.active.length,
       ),
       gauge('client_sessions_connected', 'Clients that are there', () => sessions.connectedCount),
+      gauge('promises', 'What clients may believe without asking', () => coherence.promiseCount),
+      gauge('promise_bytes', 'Memory of the table of promises', () => coherence.tableBytes),
+      gauge('promises_broken', 'Promises taken back since the start', () => coherence.brokenCount),
+      gauge('file_locks', 'Locks of flock(2) and fcntl(2)', () => fileLocks.count),
+      gauge('watchers', 'Those who watch a tree', () => watchers.count),
       gauge('locks', 'Names and nodes that are locked', () => locks.size),
       gauge('lock_waiters', 'Operations that wait for locks', () => locks.waiterCount),
       gauge('log_bytes', 'Size of the operation log', () => log.sizeBytes),

@@ -260,6 +260,9 @@ export async function assemble(
     replicator,
     checkpointer,
     logReplicas,
+    coherence,
+    fileLocks,
+    watchers,
   });
   return {
     gauges,
