@@ -160,6 +160,7 @@ export class OpenFile {
     if (!this.#writes.isIdle) await this.#writes.drain();
     if (this.#isAlone && this.#isTrusted) return this.#appendAhead(data);
     if (this.#isCut) await this.#askAgain({});
+    this.#noteTime();
     const offset = await this.#appender.exact(data);
     await this.#acknowledged();
     return offset;
@@ -224,6 +225,7 @@ export class OpenFile {
   /** Record append (paper §3.3). @returns the offset @throws TOO_BIG */
   async appendRecord(data: Uint8Array, context: CallContext): Promise<number> {
     await this.#drain();
+    this.#noteTime();
     const offset = await this.#appender.record(data, context);
     await this.flush(context);
     return offset;
@@ -235,7 +237,8 @@ export class OpenFile {
     took: readonly { index: number; verifiers: readonly number[] }[],
     flushed: boolean,
   ): void {
-    this.#noteWrite();
+    // Its time is when it was written, not when it arrived.
+    this.#noteChange();
     this.#size = Math.max(this.#size, end);
     const { unsynced } = this.#parts.writeBehind;
     for (const { index, verifiers } of took) {
@@ -389,6 +392,10 @@ export class OpenFile {
 
   #noteWrite(): void {
     this.#noteChange();
+    this.#noteTime();
+  }
+
+  #noteTime(): void {
     this.#writtenAt = this.#parts.environment.clock.wallTime();
   }
 
