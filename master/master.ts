@@ -121,6 +121,7 @@ export class Master {
     await this.#listener?.close();
     this.#parts?.chunkservers.stop();
     this.#parts?.replicator.stop();
+    this.#parts?.log.prepareToClose();
     await this.#parts?.logReplicas.stop();
     for (const peer of [...this.#peers]) peer.close();
     await this.#parts?.checkpointer.stop();

@@ -186,12 +186,17 @@ export class OperationLog {
   async close(): Promise<void> {
     this.#syncTimer?.cancel();
     this.#space.stop();
-    this.#closing = true;
+    this.prepareToClose();
     if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve));
     if (this.#dead) return;
     await this.#syncNow();
     this.#dead = true;
     await this.#file.close();
+  }
+
+  /** From now on a record may be given up for which log replicas are waited for. */
+  prepareToClose(): void {
+    this.#closing = true;
   }
 
   #wake(): void {
