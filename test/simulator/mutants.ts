@@ -13,6 +13,7 @@ import { UnsyncedChunks } from '../../client/unsynced.js';
 import { OperationLog } from '../../master/operation-log.js';
 import { Raiser } from '../../master/raising.js';
 import { ClientSessions } from '../../master/sessions.js';
+import { toGfsError } from '../../protocol/errors.js';
 import type { SimulationOptions } from './simulation.js';
 
 export interface Mutant {
@@ -71,15 +72,22 @@ export const mutants: readonly Mutant[] = [
     options: { faults: ['blackout', 'slowDisk'], losesAll: true, meanIntervalMs: 250 },
     apply: () => {
       const { append } = OperationLog.prototype;
-      return replace(OperationLog.prototype, 'append', function (this: OperationLog, record, onDurable) {
-        append.call(
-          this,
-          record,
-          () => undefined,
-          () => undefined,
-        );
-        queueMicrotask(onDurable);
-      });
+      const nothing = () => undefined;
+      return replace(
+        OperationLog.prototype,
+        'append',
+        function (this: OperationLog, record, onDurable, onRefused, first) {
+          append.call(this, record, nothing, nothing, first);
+          queueMicrotask(() => {
+            try {
+              onDurable();
+            } catch (thrown) {
+              // An invariant that it has broken: whoever asked hears of it.
+              onRefused(toGfsError(thrown));
+            }
+          });
+        },
+      );
     },
   },
   {

@@ -7,7 +7,7 @@ import { type SimulationOptions, type SimulationResult, simulate } from './simul
 t.setTimeout(600_000);
 
 const short = { durationMs: 1_000, settleMs: 300 };
-const SEEDS = 30;
+const SEEDS = 20;
 
 async function check(t: Test, options: SimulationOptions): Promise<SimulationResult> {
   const result = await simulate(options);
