@@ -76,6 +76,7 @@ export class GfsClient {
       onBroken: ({ data, cut }) => {
         for (const id of data) this.#changedElsewhere(id);
         for (const id of cut) this.#files.get(id)?.noteCut();
+        return undefined;
       },
       onLost: () => this.#changedUnseen(),
     });
