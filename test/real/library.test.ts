@@ -56,6 +56,47 @@ t.test('library: a program and a mount see the same files', { skip: cannotMount 
     seen.join(', '),
   );
 
+  await t.test('command: watch tells what changes in lines or JSON, and ends after -n events', async (t) => {
+    const directory = join(cluster.mountPoint, 'd');
+    const probe = join(directory, 'probe');
+    const commands = [[], ['--json']].map((words) =>
+      cluster.gfs(['watch', directory, '-n', '3', ...words], { timeoutMs: 30_000 }),
+    );
+    let haveEnded = false;
+    const ended = Promise.all(commands).finally(() => {
+      haveEnded = true;
+    });
+    // They tell nothing until they see something, so it happens until they have seen enough.
+    while (!haveEnded) {
+      await writeFile(probe, '');
+      await rm(probe);
+    }
+    const [lines, json] = (await ended).map(({ status, stdout, stderr }) => {
+      t.equal(status, 0, stderr);
+      return stdout.trimEnd().split('\n');
+    }) as [string[], string[]];
+    t.equal(lines.length, 3);
+    const kinds: string[] = [];
+    for (const line of lines) {
+      const [time = '', kind = '', path, ...rest] = line.split(/ {2,}/);
+      t.match(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+      t.same([path, rest], [probe, []], line);
+      kinds.push(kind);
+    }
+    t.ok(kinds.includes('created') && kinds.includes('removed'), kinds.join());
+    t.equal(json.length, 3);
+    for (const event of json) {
+      const wanted = {
+        time: String,
+        kind: /^(created|removed|written)$/,
+        path: probe,
+        id: Number,
+        directory: false,
+      };
+      t.match(JSON.parse(event), wanted, event);
+    }
+  });
+
   await gfs.rename('/log', '/d/log');
   const names: string[] = [];
   for await (const { name, stat } of gfs.list('/d')) names.push(`${name} ${stat.kind}`);
