@@ -1,7 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { Cloner } from '../../chunkserver/clone.js';
+import { Peers } from '../../chunkserver/peers.js';
+import { Store } from '../../chunkserver/store/store.js';
 import { Throttle } from '../../chunkserver/throttle.js';
+import { MIB, SEGMENT_BYTES } from '../../protocol/limits.js';
 import {
   AdoptClone,
   AppendChunk,
@@ -11,8 +15,11 @@ import {
   ReadChunk,
   WriteChunk,
 } from '../../protocol/messages/index.js';
-import type { Peer } from '../../protocol/peer.js';
+import { BufferPool } from '../../protocol/payload.js';
+import { Peer, type PeerOptions } from '../../protocol/peer.js';
+import { Service } from '../../protocol/rpc.js';
 import { SimulatedWorld } from '../fakes/index.js';
+import { contextOf, ROOT } from './store-model.js';
 import {
   CHUNK_BYTES,
   type Cluster,
@@ -162,7 +169,7 @@ t.test('clone: what was never adopted is gone after a restart, or when the maste
   await t.rejects(adopt, { code: 'NO_SUCH_CHUNK' });
 });
 
-t.test('clone: bytes per second are limited, for all together', async (t) => {
+t.test('clone: a throttle spreads bytes over time, for all who take from it', async (t) => {
   const world = new SimulatedWorld(1);
   const { clock, timers } = world.process('server').environment;
   const throttle = new Throttle(clock, timers);
@@ -179,4 +186,102 @@ t.test('clone: bytes per second are limited, for all together', async (t) => {
   t.ok(waitedMs >= 50 && waitedMs <= 110, `what has gone already is waited for: ${waitedMs} ms`);
   await throttle.take(1_000_000_000, 0);
   t.ok(clock.monotonicMs() - startMs < 2_200, '0 is no limit');
+});
+
+const CLONE_PORT = 1;
+const CLONED_BYTES = 4 * MIB;
+
+/** Stores and cloners on simulated hosts, and a master that orders clones: their time is virtual. */
+class CloningWorld {
+  readonly #world = new SimulatedWorld(1);
+  readonly #stores = new Map<string, Store>();
+
+  async start(name: string): Promise<void> {
+    const process = this.#world.process(name);
+    const { environment } = process;
+    const { clock, timers, network } = environment;
+    const context = contextOf(process, 'memory');
+    const store = await this.#world.until(Store.open(context, [ROOT], name));
+    this.#stores.set(name, store);
+    const service = new Service();
+    const term = () => 1;
+    const peers = new Peers(environment, { identity: store, service, pool: context.pool, term });
+    const parts = { clock, timers, store, peers, term, inTouch: () => true, onDamage: () => undefined };
+    new Cloner(parts).register(service);
+    const options: PeerOptions = {
+      ...{ ...environment, role: 'chunkserver', id: name, pool: context.pool, service, term },
+      clusterId: () => store.clusterId,
+    };
+    await network.listen(name, CLONE_PORT, (socket) => void new Peer(socket, options));
+  }
+
+  async fill(name: string, handle: number): Promise<void> {
+    const store = this.#stores.get(name) as Store;
+    const chunk = await this.#world.until(store.create(handle, 1));
+    for (let offset = 0; offset < CLONED_BYTES; offset += SEGMENT_BYTES) {
+      const bytes = pattern(SEGMENT_BYTES, offset + handle);
+      const about = { session: 1, sequence: offset + 1, serial: offset + 2 };
+      await this.#world.until(chunk.mutate({ kind: 'write', offset, bytes, ...about }));
+    }
+  }
+
+  /** @returns how many seconds it takes until all of them are there */
+  async clone(
+    clones: readonly { handle: number; from: string; to: string }[],
+    rates: { rateBps: number; serverRateBps: number },
+  ): Promise<number> {
+    const { environment } = this.#world.process('master');
+    const { clock, network } = environment;
+    const options: PeerOptions = {
+      ...{ ...environment, role: 'master', id: 'master', pool: new BufferPool(), service: new Service() },
+      ...{ term: () => 1, clusterId: () => '' },
+    };
+    const startMs = clock.monotonicMs();
+    const done = clones.map(async ({ handle, from, to }) => {
+      const peer = new Peer(await network.connect(to, CLONE_PORT, 1_000), options);
+      await peer.ready();
+      const source = { serverId: from, host: from, port: CLONE_PORT };
+      const body = { handle, version: 1, source, ...rates };
+      return (await peer.call(CloneChunk, body, { deadlineMs: 60_000 })).body.fetchedBytes;
+    });
+    for (const fetchedBytes of await this.#world.until(Promise.all(done)))
+      if (fetchedBytes !== CLONED_BYTES) throw new Error(`${fetchedBytes} bytes were fetched`);
+    return (clock.monotonicMs() - startMs) / 1000;
+  }
+}
+
+t.test('clone: bytes per second are limited, per clone and per server', async (t) => {
+  // The first segment goes at once, so 4 MiB at 1 MiB/s take three seconds, less the burst.
+  const limited = { rateBps: MIB, serverRateBps: 0 };
+  const shared = { rateBps: 0, serverRateBps: MIB };
+  const world = new CloningWorld();
+  for (const name of ['a', 'b', 'c', 'd', 'e', 'f']) await world.start(name);
+  for (const handle of [1, 2, 3, 4]) await world.fill('a', handle);
+  await world.fill('b', 5);
+
+  const freeS = await world.clone([{ handle: 1, from: 'a', to: 'c' }], { rateBps: 0, serverRateBps: 0 });
+  t.ok(freeS < 1, `without a limit ${freeS} s`);
+
+  const oneS = await world.clone([{ handle: 2, from: 'a', to: 'c' }], limited);
+  t.ok(oneS >= 2.9 && oneS < 4, `one clone at 1 MiB/s: ${oneS} s`);
+  const both = [
+    { handle: 3, from: 'a', to: 'c' },
+    { handle: 4, from: 'a', to: 'c' },
+  ];
+  const eachS = await world.clone(both, limited);
+  t.ok(eachS >= 2.9 && eachS < 4, `two at a time, each with 1 MiB/s of its own: ${eachS} s`);
+
+  const toTwo = [
+    { handle: 1, from: 'a', to: 'd' },
+    { handle: 2, from: 'a', to: 'e' },
+  ];
+  const fromOneS = await world.clone(toTwo, shared);
+  t.ok(fromOneS >= 6.9 && fromOneS < 9, `two from one server that sends 1 MiB/s: ${fromOneS} s`);
+
+  const fromTwo = [
+    { handle: 3, from: 'a', to: 'f' },
+    { handle: 5, from: 'b', to: 'f' },
+  ];
+  const toOneS = await world.clone(fromTwo, shared);
+  t.ok(toOneS >= 5.9 && toOneS < 9, `two to one server that receives 1 MiB/s: ${toOneS} s`);
 });

@@ -98,6 +98,9 @@ t.test('config: our keys reach the options', async (t) => {
     sync_interval = "200ms"
     [namespace]
     parent_lock = "exclusive"
+    [replication]
+    clone_rate = "3MiB"
+    server_rate = "7MiB"
     [chunk_server]
     disks = ["/d1", "/d2"]
     location = [1.5, -2]
@@ -116,6 +119,7 @@ t.test('config: our keys reach the options', async (t) => {
     logSync: 'interval',
     logSyncIntervalMs: 200,
     parentLock: 'exclusive',
+    replication: { cloneRateBps: 3 * 1024 * 1024, serverRateBps: 7 * 1024 * 1024 },
   });
   t.match(chunkserverOptions(configuration), {
     dataDirectories: ['/d1', '/d2'],

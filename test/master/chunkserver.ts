@@ -27,6 +27,8 @@ export class TestChunkserver {
   readonly asked: string[] = [];
   /** Clones that were not adopted. */
   readonly drafts = new Map<number, HeldChunk>();
+  /** The limits that came with each clone. */
+  readonly rates: { rateBps: number; serverRateBps: number }[] = [];
   readonly adopted: { handle: number; atMs: number }[] = [];
   /** How long it takes to tell its chunks. */
   reportMs = 0;
@@ -155,8 +157,9 @@ export class TestChunkserver {
         this.chunks.set(handle, copy);
         return { body: answer(copy) };
       })
-      .on(m.CloneChunk, async ({ handle, version, source }) => {
+      .on(m.CloneChunk, async ({ handle, version, source, rateBps, serverRateBps }) => {
         this.#note('clone', handle, version);
+        this.rates.push({ rateBps, serverRateBps });
         const from = directory.get(`${this.world.seed} ${source.serverId}`)?.chunks.get(handle);
         if (this.chunks.has(handle)) throw new GfsError('EXISTS');
         if (from === undefined) throw new GfsError('NO_SUCH_CHUNK');

@@ -154,6 +154,19 @@ t.test('re-replication: no more clones at once than the limits say, to a server 
   t.equal(most, 3);
 });
 
+t.test('re-replication: the limits on bytes per second go with every clone', async (t) => {
+  const rates = { cloneRateBps: 3_000_000, serverRateBps: 7_000_000 };
+  const { world, chunkservers, byId, file, readable } = await cluster(4, () => ({}), {
+    replication: { ...replicationDefaults, ...rates },
+  });
+  const { id, lease } = await file('f');
+  byId(lease.primary.serverId).crash();
+  await world.runFor(WAIT_MS + 20_000);
+  t.equal((await readable(id)).length, 3);
+  const sent = chunkservers.flatMap((chunkserver) => chunkserver.rates);
+  t.strictSame(sent, [{ rateBps: 3_000_000, serverRateBps: 7_000_000 }]);
+});
+
 t.test('re-replication: a chunk that a reader waits for goes before the others', async (t) => {
   const { world, client, chunkservers, byId, file } = await cluster(4, () => ({ cloneMs: 200 }), {
     replication: { ...replicationDefaults, maxClones: 1 },
