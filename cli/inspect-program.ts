@@ -59,12 +59,16 @@ export function addInspectCommands(program: Command): void {
           'have too few good copies or none, with the files that they belong to. Changes nothing: the cluster heals by itself.',
       )
       .argument('[path]', 'a file or directory on a mounted GFS (default: the whole cluster)')
+      .option(
+        '--log <dir>',
+        "check instead the operation log in a master's data directory, while no master runs: as `gfs log check DIR`",
+      )
       .option('--json', 'print JSON'),
   )
     .addHelpText(
       'after',
       `
-Exit codes, as of fsck(8):
+Exit codes, as of fsck(8); with --log those of \`gfs log check\`:
   0  every chunk has its copies
   1  some are below their goal, or not known yet after a start: the cluster sees to it
   4  some are lost

@@ -14,7 +14,7 @@ export function addLog(program: Command): void {
     .command('check')
     .description(
       'Tells whether a master starts on a data directory, what of its log and checkpoints is damaged, where, and what can be saved. ' +
-        'Exit code 1 when something is damaged.',
+        'Exit code 1 when something is damaged. `gfs fsck --log DIR` is the same; `gfs fsck` alone checks a running cluster.',
     )
     .argument('<dir>', "a master's data directory")
     .option('--json', 'print JSON')

@@ -1,7 +1,7 @@
-/** `gfs fsck`: asks of every chunk of a tree, or of the cluster, whether its copies are there, and names the files. */
+/** `gfs fsck`: asks of every chunk of a tree, or of the cluster, whether its copies are there, and names the files; or checks a log. */
 import { checkTree, type TreeSummary } from '../../client/index.js';
 import { type ChunkProblem, GetStatus, ROOT_ID } from '../../protocol/messages/index.js';
-import { Failure } from '../failure.js';
+import { Failure, UsageFailure } from '../failure.js';
 import { caller, withMaster } from '../master-session.js';
 import { colour, count, print, printJson } from '../output.js';
 import { type Place, shownPath } from '../place.js';
@@ -15,7 +15,17 @@ const EXIT_OPERATIONAL = 8;
 /** What JSON carries; the counts are of all. */
 const MAX_JSON_PROBLEMS = 100_000;
 
-export async function fsck(path: string | undefined, flags: InspectFlags): Promise<void> {
+export interface FsckFlags extends InspectFlags {
+  /** A master's data directory, to be checked instead of a cluster. */
+  readonly log?: string;
+}
+
+export async function fsck(path: string | undefined, flags: FsckFlags): Promise<void> {
+  if (flags.log !== undefined) {
+    if (path !== undefined || flags.master !== undefined)
+      throw new UsageFailure('--log DIR checks files of a master that is not running: no path, no --master');
+    return (await import('./log-check.js')).check(flags.log, flags);
+  }
   try {
     await check(path, flags);
   } catch (error) {

@@ -131,6 +131,7 @@ t.test('gfs log: a damaged log is told, salvaged, and served again', async (t) =
   const check = await workspace.run(['log', 'check', data]);
   t.equal(check.status, 1);
   t.match(check.stdout, /Can be saved: \d+ records, from the log alone. Lost: \d+ records/);
+  t.same(await workspace.run(['fsck', '--log', data]), check, 'as gfs fsck --log');
   const target = workspace.path('saved');
   const saved = await workspace.run(['log', 'salvage', data, target]);
   t.equal(saved.status, 0, saved.stderr);
