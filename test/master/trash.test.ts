@@ -1,9 +1,11 @@
 import t from 'tap';
+import { clientDefaults, GfsClient } from '../../client/index.js';
+import { NodeInfo } from '../../fuse-client/node-info.js';
 import { digestState } from '../../master/dump.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { TestChunkserver } from './chunkserver.js';
-import { codeOf, MasterHost, TestClient } from './support.js';
+import { codeOf, MASTER_PORT, MasterHost, TestClient } from './support.js';
 
 let seed = 7000;
 const ROOT = m.ROOT_ID;
@@ -150,6 +152,43 @@ t.test('retention: set on a directory, it is inherited by what is made in it fro
   t.ok(host.master.state.nodes.has(before));
   const pipe = await client.make(ROOT, 'pipe', 0o010644);
   t.equal(await codeOf(client.mutate(m.SetRetention, { id: pipe.id, retentionMs: 1 })), 'INVALID');
+});
+
+t.test('bad input: a retention that does not parse is refused, and nothing changes', async (t) => {
+  const { world, host, client } = await started();
+  const d = await client.mkdir(ROOT, 'd');
+  await client.mutate(m.SetRetention, { id: d, retentionMs: 10_000 });
+  const options = { ...clientDefaults, masters: [{ host: 'master', port: MASTER_PORT }] };
+  const gfs = await world.until(GfsClient.connect(world.process('mount').environment, options));
+  const info = new NodeInfo(gfs);
+  const caller = { uid: 0, gid: 0, pid: 1, signal: new AbortController().signal };
+  const before = digestState(host.master.state);
+  for (const text of [
+    '',
+    'soon',
+    '3',
+    '-1d',
+    '3 days',
+    '3x',
+    'd',
+    '1d 2h',
+    '1e3s',
+    '0x10s',
+    '99999d',
+    'NaN',
+    '∞',
+  ]) {
+    const refused = world.until(info.setRetention(caller, d, text));
+    await t.rejects(refused, { code: 'INVALID', message: /is not a time of up to 3650d/ }, `"${text}"`);
+  }
+  for (const raw of [-1, 0.5, 2 ** 53, Number.NaN, '3d', []]) {
+    const asked = client.mutate(m.SetRetention, { id: d, retentionMs: raw as number });
+    t.equal(await codeOf(asked), 'MALFORMED', `${JSON.stringify(raw)}, which our clients would not send`);
+  }
+  t.equal(digestState(host.master.state), before, 'the state is as it was');
+  t.same(await client.call(m.GetRetention, { id: d }), { retentionMs: 10_000, own: true });
+  await world.until(info.setRetention(caller, d, '3d'));
+  t.equal(await world.until(info.retention(caller, d)), '3d', 'and one that parses is taken');
 });
 
 t.test('trash: a full cluster reclaims the oldest first, however long they were to be kept', async (t) => {
