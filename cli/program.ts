@@ -125,7 +125,7 @@ function addShadows(program: Command): void {
       .command('shadows')
       .summary('list the shadows')
       .description(
-        'Lists the copies of the operation log: whether the master waits for them, and how far they are. ' +
+        'Lists the copies of the operation log: whether the master waits for them, and how far behind they are, in records and in time. ' +
           'Exit code 1 when one that it waits for is missing.',
       )
       .argument('[master]', MASTER_ARGUMENT)

@@ -31,17 +31,24 @@ async function mastersFrom(master: string | undefined, flags: ShadowsFlags): Pro
   return nearby.length > 0 ? nearby : mastersOf(configuration);
 }
 
+/** A shadow as its master and the shadow itself tell of it. */
+interface ShadowStatus extends LogReplicaStatus {
+  /** How old its copy may be; null when it does not tell. */
+  readonly behindMs: number | null;
+}
+
 export async function list(master: string | undefined, flags: ShadowsFlags): Promise<void> {
   const status = await queryLog(await mastersFrom(master, flags));
-  const missing = status.replicas.filter(isMissing);
-  if (flags.json === true) printJson(status);
+  const replicas = await Promise.all(status.replicas.map(askHowFarBehind));
+  const missing = replicas.filter(isMissing);
+  if (flags.json === true) printJson({ ...status, replicas });
   else if (status.replicas.length === 0) print('No shadow follows the master: its log is on one host alone.');
   else {
     const head = ['SHADOW', 'ADDRESS', 'STATE', 'WAITED FOR', 'RECORD', 'BEHIND', 'HEARD OF'];
     print(
       table(
         head,
-        status.replicas.map((replica) => rowOf(replica, status.lastSequence)),
+        replicas.map((replica) => rowOf(replica, status.lastSequence)),
         [4, 5],
       ),
     );
@@ -54,14 +61,28 @@ function isMissing({ counted, state }: LogReplicaStatus): boolean {
   return counted && state === 'missing';
 }
 
-function rowOf({ member, state, counted, sequence, silentMs }: LogReplicaStatus, last: number): string[] {
+/** The master counts records; how much time they are, only the shadow knows. */
+async function askHowFarBehind(replica: LogReplicaStatus): Promise<ShadowStatus> {
+  if (replica.state === 'missing') return { ...replica, behindMs: null };
+  const told = await queryAt(replica.member, GetLogStatus, {}).catch(() => undefined);
+  // Since the start of time: it has not been up to date since it started.
+  const isKnown = told?.role === 'shadow' && told.behindMs < Number.MAX_SAFE_INTEGER;
+  return { ...replica, behindMs: isKnown ? told.behindMs : null };
+}
+
+function rowOf(
+  { member, state, counted, sequence, silentMs, behindMs }: ShadowStatus,
+  last: number,
+): string[] {
+  const records = Math.max(0, last - sequence);
+  const time = behindMs === null ? '' : `, ${(behindMs / 1000).toFixed(1)} s`;
   return [
     member.id,
     showHostPort(member),
     state,
     counted ? 'yes' : 'not yet',
     String(sequence),
-    String(Math.max(0, last - sequence)),
+    `${records} ${records === 1 ? 'record' : 'records'}${time}`,
     `${duration(silentMs)} ago`,
   ];
 }

@@ -14,6 +14,10 @@ function at(address: string) {
   return [parseHostPort(address, 0)];
 }
 
+async function shadowsOf(cluster: RealCluster): Promise<{ behindMs: number | null }[]> {
+  return JSON.parse((await cluster.gfs(['shadows', cluster.address, '--json'])).stdout).replicas;
+}
+
 t.test(
   'shadow: the master is killed during writes: reads go on, it is promoted, nothing is lost',
   { skip },
@@ -104,6 +108,9 @@ t.test(
   async (t) => {
     const cluster = await RealCluster.start(t, { shadows: 1 });
     await cluster.shell('echo before > a; mkdir one two');
+    t.match((await cluster.gfs(['shadows', cluster.address])).stdout, /\d+ records?, \d+\.\d s /);
+    const [following] = await shadowsOf(cluster);
+    t.equal(typeof following?.behindMs, 'number', 'how old its copy is, the shadow tells');
     await cluster.shadows[0]?.kill();
     // One that was begun before anybody could know: it is done when the shadow is back. (Linux makes the
     // others of its directory wait for it.)
@@ -119,6 +126,7 @@ t.test(
     t.match(status.stdout, /CHANGES ARE REFUSED until it is back/);
     t.match(status.stdout, /gfs shadows remove [0-9a-f]{16}/);
     t.equal((await cluster.gfs(['shadows', cluster.address])).status, 1);
+    t.match(await shadowsOf(cluster), [{ state: 'missing', behindMs: null }]);
 
     await cluster.startShadow(0);
     t.equal((await pending).status, 0);
