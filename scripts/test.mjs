@@ -19,7 +19,7 @@ import {
 import { TapSummary } from './tap-summary.mjs';
 
 /** Those with processes, mounts and timing of their own: one at a time, after the others. */
-const ALONE = ['test/real/', 'test/conformance/', 'test/kernel/', 'test/fuse-native/'];
+const ALONE = ['test/real/', 'test/conformance/', 'test/kernel/', 'test/fuse-native/', 'test/mounts/'];
 /** Continuous integration ends a run after 15 minutes without a word; so we end it earlier, with one. */
 const TIME_LIMIT_MS = 14 * 60_000;
 
