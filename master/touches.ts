@@ -63,9 +63,9 @@ export function touchedBy(state: LoggedState, event: LogEvent): Touched | undefi
     case 'retentionSet':
     case 'reclaimed':
     case 'chunksForgotten':
-    // A mount shows its own at once; that others have read something may become known later.
-    case 'accessed':
       return undefined;
+    case 'accessed':
+      return { attributes: event.items.map(({ id }) => id), entries: [] };
   }
 }
 
