@@ -1,4 +1,4 @@
-/** Clients of master-scale.ts: lookups and creates over one connection, so many in flight. */
+/** Clients of master-scale.ts and healing.ts: lookups and creates over one connection, so many in flight. */
 import { nodeEnvironment } from '../environment/node/index.js';
 import type { Timer } from '../environment/ports/index.js';
 import {
@@ -28,6 +28,7 @@ export function fileName(at: number): string {
 
 export interface LoadResult {
   readonly perSecond: number;
+  readonly p50Ms: number;
   readonly p99Ms: number;
   readonly longestMs: number;
 }
@@ -55,17 +56,20 @@ class Client {
 export class Load {
   readonly #clients: Client[];
   readonly #files: number;
+  readonly #directories: number;
   /** Where in the namespace the last of each went; strides far apart, so that nothing is warm. */
   #at = 0;
   #made = 0;
   readonly #removable: [parent: number, name: string][] = [];
 
-  private constructor(clients: Client[], files: number) {
+  private constructor(clients: Client[], files: number, directories: number) {
     this.#clients = clients;
     this.#files = files;
+    this.#directories = directories;
   }
 
-  static async connect(port: number, files: number): Promise<Load> {
+  /** @param directories that the files are spread over, the first that were made; with 0 all are in the root */
+  static async connect(port: number, files: number, directories = DIRECTORIES): Promise<Load> {
     const environment = nodeEnvironment({ role: 'bench', logLevel: 'warn' });
     const clients: Client[] = [];
     for (let at = 0; at < SESSIONS; at++) {
@@ -84,7 +88,7 @@ export class Load {
       });
       clients.push(new Client(peer, session, renewal));
     }
-    return new Load(clients, files);
+    return new Load(clients, files, directories);
   }
 
   close(): void {
@@ -132,6 +136,7 @@ export class Load {
     const sorted = Float64Array.from(latencies).sort();
     return {
       perSecond: (sorted.length / elapsedMs) * 1000,
+      p50Ms: sorted[Math.floor(sorted.length * 0.5)] ?? 0,
       p99Ms: sorted[Math.floor(sorted.length * 0.99)] ?? 0,
       longestMs: sorted.at(-1) ?? 0,
     };
@@ -149,13 +154,17 @@ export class Load {
   #lookup({ peer, session }: Client): Promise<unknown> {
     this.#at += 7919;
     const at = this.#at % this.#files;
-    return peer.call(Lookup, { parent: ROOT_ID + 1 + (at % DIRECTORIES), name: fileName(at) }, { session });
+    return peer.call(Lookup, { parent: this.#directoryOf(at), name: fileName(at) }, { session });
+  }
+
+  #directoryOf(at: number): number {
+    return this.#directories === 0 ? ROOT_ID : ROOT_ID + 1 + (at % this.#directories);
   }
 
   async #create(client: Client): Promise<unknown> {
     const at = this.#made++;
     this.#at++;
-    const parent = ROOT_ID + 1 + (at % DIRECTORIES);
+    const parent = this.#directoryOf(at);
     const name = `made-${process.pid}-${at}`;
     const body = { parent, name, mode: 0o100644, rdev: 0, exclusive: true };
     const made = await client.peer.call(Create, body, {
