@@ -264,7 +264,7 @@ export class GfsHandler implements FuseHandler {
       await this.#files.flush(context, handle);
     } finally {
       // close(2) gives up the process' locks on the file, whichever descriptor it was.
-      await this.#locks.drop(this.#inodes.toNode(inode), lockOwner, false);
+      await this.#locks.flushed(this.#inodes.toNode(inode), handle, lockOwner);
     }
   }
 
@@ -280,7 +280,7 @@ export class GfsHandler implements FuseHandler {
     unlockFlock: boolean,
   ): Promise<void> {
     await this.#files.release(handle);
-    if (unlockFlock) await this.#locks.drop(this.#inodes.toNode(inode), lockOwner, true);
+    await this.#locks.released(this.#inodes.toNode(inode), handle, unlockFlock ? lockOwner : undefined);
   }
 
   fallocate(

@@ -4,12 +4,14 @@ import { LOCK_TO_END, type LockRange } from '../protocol/messages/index.js';
 import { callContext } from './access.js';
 import type { GfsFiles } from './gfs-files.js';
 import type { Context, FileLock } from './handler.js';
+import { LockOwners } from './lock-owners.js';
 
 const KERNEL_END = 2n ** 63n - 1n;
 
 export class GfsLocks {
   readonly #client: GfsClient;
   readonly #files: GfsFiles;
+  readonly #owners = new LockOwners();
 
   constructor(client: GfsClient, files: GfsFiles) {
     this.#client = client;
@@ -26,11 +28,24 @@ export class GfsLocks {
   /** Whoever gets the lock after this one sees what was written under it. */
   async set(context: Context, id: number, handle: number, lock: FileLock, wait: boolean): Promise<void> {
     if (lock.type === 'unlock') await this.#files.flush(context, handle);
+    else if (!lock.flock) this.#owners.locks(handle, lock.owner);
     await this.#client.locks.set(id, toRange(lock), wait, callContext(context));
   }
 
-  /** A descriptor was closed, and with it go all fcntl locks of the process on this file; or the last flock one was. */
-  drop(id: number, owner: bigint, flock: boolean): Promise<void> {
+  /** A descriptor was closed, and with it go all fcntl locks of the process on this file. */
+  flushed(id: number, handle: number, owner: bigint): Promise<void> {
+    this.#owners.flushed(handle, owner);
+    return this.#drop(id, owner, false);
+  }
+
+  /** The last descriptor was closed. @param flockOwner whose flock lock goes with it */
+  async released(id: number, handle: number, flockOwner: bigint | undefined): Promise<void> {
+    const drops = [...this.#owners.released(handle)].map((owner) => this.#drop(id, owner, false));
+    if (flockOwner !== undefined) drops.push(this.#drop(id, flockOwner, true));
+    await Promise.all(drops);
+  }
+
+  #drop(id: number, owner: bigint, flock: boolean): Promise<void> {
     return this.#client.locks.drop(id, ownerText(owner), flock);
   }
 }

@@ -151,4 +151,58 @@ const interrupting: Case = {
   },
 };
 
-export const lockCases: readonly Case[] = [whole, ranges, waiting, interrupting];
+const descriptions: Case = {
+  name: 'locks: F_OFD_SETLK locks belong to the open file, within a process too, and end with it',
+  needs: ['locks'],
+  async run(t, directory, python) {
+    const path = join(directory, 'file');
+    await writeFile(path, 'x'.repeat(200));
+    const outcome = await python.run<boolean[]>(
+      `
+        def lock(fd, start, length, how=fcntl.F_WRLCK):
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack('hhqqi4x', how, 0, start, length, 0))
+            return True
+        def refused(fd, start, length, how=fcntl.F_WRLCK):
+            try:
+                lock(fd, start, length, how)
+                lock(fd, start, length, fcntl.F_UNLCK)
+                return False
+            except BlockingIOError:
+                return True
+        def refusedAlone(start, length):
+            other = os.open(path, os.O_RDWR)
+            try:
+                fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+                return False
+            except BlockingIOError:
+                return True
+        def found(fd, start):
+            asked = struct.pack('hhqqi4x', fcntl.F_WRLCK, 0, start, 5, 0)
+            kind, _, first, length, _ = struct.unpack('hhqqi4x', fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))
+            return (first, length) if kind != fcntl.F_UNLCK else None
+        one = os.open(path, os.O_RDWR)
+        two = os.open(path, os.O_RDWR)
+        lock(one, 0, 100)
+        result = [refused(two, 50, 1), refused(two, 50, 1, fcntl.F_RDLCK), not refused(two, 100, 1)]
+        result += [found(two, 10) == (0, 100), found(two, 100) is None, found(one, 10) is None]
+        os.close(os.open(path, os.O_RDONLY))
+        result += [refused(two, 0, 1), joined(child(lambda: refusedAlone(0, 1)))]
+        copy = os.dup(one)
+        result += [lock(copy, 100, 20), joined(child(lambda: lock(one, 120, 20))), refused(two, 139, 1)]
+        os.close(one)
+        result.append(refused(two, 0, 1))
+        os.close(copy)
+        for _ in range(200):
+            # close(2) does not wait for the end of the open file.
+            if not refused(two, 0, 0): break
+            time.sleep(0.02)
+        result += [not refused(two, 0, 0), joined(child(lambda: not refusedAlone(0, 0)))]
+        os.close(two)
+      `,
+      { path },
+    );
+    t.strictSame(outcome, Array(14).fill(true));
+  },
+};
+
+export const lockCases: readonly Case[] = [whole, ranges, descriptions, waiting, interrupting];

@@ -19,6 +19,7 @@ import {
   type ReadReply,
   type StatfsReply,
 } from '../../fuse-client/handler.js';
+import { LockOwners } from '../../fuse-client/lock-owners.js';
 import { GfsError } from '../../protocol/errors.js';
 import { DOT_COOKIE, DOT_DOT_COOKIE, type Names, Node } from './memory-files.js';
 import { Locks } from './memory-locks.js';
@@ -48,6 +49,7 @@ export class MemoryHandler implements FuseHandler {
   readonly #nodes = new Map<number, Node>();
   readonly #handles = new Map<number, Node>();
   readonly #locks = new Locks();
+  readonly #lockOwners = new LockOwners();
   #nextId = ROOT_ID + 1;
   #nextHandle = 1;
   #lastIoctl: Uint8Array = new Uint8Array();
@@ -266,7 +268,8 @@ export class MemoryHandler implements FuseHandler {
     return data.byteLength;
   }
 
-  async flush(_context: Context, inode: number, _handle: number, lockOwner: bigint): Promise<void> {
+  async flush(_context: Context, inode: number, handle: number, lockOwner: bigint): Promise<void> {
+    this.#lockOwners.flushed(handle, lockOwner);
     this.#locks.drop(inode, lockOwner, false);
   }
 
@@ -279,6 +282,7 @@ export class MemoryHandler implements FuseHandler {
     lockOwner: bigint,
     unlockFlock: boolean,
   ): Promise<void> {
+    for (const owner of this.#lockOwners.released(handle)) this.#locks.drop(inode, owner, false);
     if (unlockFlock) this.#locks.drop(inode, lockOwner, true);
     this.#close(handle);
   }
@@ -367,13 +371,8 @@ export class MemoryHandler implements FuseHandler {
     return this.#locks.conflict(inode, lock) ?? { ...lock, type: 'unlock' };
   }
 
-  async setlk(
-    context: Context,
-    inode: number,
-    _handle: number,
-    lock: FileLock,
-    wait: boolean,
-  ): Promise<void> {
+  async setlk(context: Context, inode: number, handle: number, lock: FileLock, wait: boolean): Promise<void> {
+    if (!lock.flock) this.#lockOwners.locks(handle, lock.owner);
     await this.#locks.set(inode, lock, wait, context.signal);
   }
 
