@@ -1,4 +1,5 @@
 /** The suite on GFS itself: a real cluster, mounted through the kernel binding. */
+import { statfs } from 'node:fs/promises';
 import t from 'tap';
 import { nodeEnvironment } from '../../environment/node/index.js';
 import { kernelBinding } from '../../fuse-client/kernel/index.js';
@@ -13,4 +14,13 @@ await t.test('gfs mount', { skip: cannotMount }, async (t) => {
     locks: true,
   });
   await conformance(t, cluster.mountPoint, capabilities);
+
+  await t.test('statfs: the room is that of the servers, divided by the replicas of a file', async (t) => {
+    const GOAL = 3;
+    const { servers } = await cluster.status();
+    const totalBytes = servers.reduce((sum, { totalBytes }) => sum + totalBytes, 0);
+    const { bsize, blocks, bavail } = await statfs(cluster.mountPoint);
+    t.equal(blocks, Math.floor(totalBytes / GOAL / bsize));
+    t.ok(bavail > 0 && bavail <= blocks, 'what is left is counted so too');
+  });
 });

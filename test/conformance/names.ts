@@ -1,8 +1,11 @@
 /** Names: what may be one, and making, moving, linking and removing them. */
+import { constants } from 'node:fs';
 import {
+  chmod,
   link,
   lstat,
   mkdir,
+  mkdtemp,
   open,
   readdir,
   readFile,
@@ -15,6 +18,7 @@ import {
   unlink,
   writeFile,
 } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Python } from './python.js';
 import type { Case } from './suite.js';
@@ -228,6 +232,82 @@ const symbolicLinks: Case = {
   },
 };
 
+const notFollowed: Case = {
+  name: 'names: O_NOFOLLOW refuses a link at the end of a path, and only there',
+  async run(t, directory) {
+    const at = (name: string) => join(directory, name);
+    await mkdir(at('folder'));
+    await writeFile(at('folder/file'), 'content');
+    await symlink('folder/file', at('to-file'));
+    await symlink('folder', at('to-folder'));
+    await symlink('nowhere', at('dangling'));
+    const { O_RDONLY, O_WRONLY, O_CREAT, O_NOFOLLOW } = constants;
+    for (const name of ['to-file', 'to-folder', 'dangling', 'to-folder/../to-file']) {
+      await t.rejects(open(at(name), O_RDONLY | O_NOFOLLOW), { code: 'ELOOP' }, name);
+    }
+    for (const name of ['to-file', 'dangling']) {
+      await t.rejects(open(at(name), O_WRONLY | O_CREAT | O_NOFOLLOW), { code: 'ELOOP' }, `O_CREAT: ${name}`);
+    }
+    await t.rejects(stat(at('nowhere')), { code: 'ENOENT' }, 'nothing was made through the link');
+    const file = await open(at('to-folder/file'), O_RDONLY | O_NOFOLLOW);
+    t.equal((await file.readFile()).toString(), 'content', 'a link on the way is followed');
+    await file.close();
+  },
+};
+
+/** Whether this process may make device nodes: a container may keep even root from it. */
+async function mayMakeDevices(python: Python): Promise<boolean> {
+  const directory = await mkdtemp(join(tmpdir(), 'gfs-device-'));
+  try {
+    await python.run("os.mknod(path + b'/null', stat.S_IFCHR | 0o600, os.makedev(1, 3))", {
+      path: directory,
+    });
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
+const devices: Case = {
+  name: 'names: device nodes are made by root, keep their numbers, and are renamed, linked and removed',
+  root: true,
+  async run(t, directory, python) {
+    if (!(await mayMakeDevices(python))) {
+      t.pass('no device nodes here, on the local disk either');
+      return;
+    }
+    const at = (name: string) => join(directory, name);
+    const made: readonly [string, string, number, number, number][] = [
+      ['null', 'S_IFCHR', 0o620, 1, 3],
+      ['loop', 'S_IFBLK', 0o600, 7, 0],
+      ['many', 'S_IFBLK', 0o640, 259, 700_000],
+    ];
+    for (const [name, type, mode, major, minor] of made) {
+      const variables = { path: at(name), mode, major, minor };
+      await python.run(`os.mknod(path, stat.${type} | mode, os.makedev(major, minor))`, variables);
+      await rename(at(name), at(`${name}-moved`));
+      await link(at(`${name}-moved`), at(`${name}-linked`));
+      await chmod(at(`${name}-linked`), 0o600);
+      const told = await python.run<number[]>(
+        `
+          s = os.lstat(path)
+          result = [stat.S_IFMT(s.st_mode) == stat.${type}, s.st_mode & 0o7777, os.major(s.st_rdev), os.minor(s.st_rdev)]
+          result += [s.st_size, s.st_nlink]
+        `,
+        { path: at(`${name}-moved`) },
+      );
+      t.strictSame(told, [true, 0o600, major, minor, 0, 2], name);
+      await t.rejects(python.run('os.mknod(path, stat.S_IFCHR, 0)', { path: at(`${name}-linked`) }), {
+        code: 'EEXIST',
+      });
+      await unlink(at(`${name}-moved`));
+      await unlink(at(`${name}-linked`));
+    }
+  },
+};
+
 const special: Case = {
   name: 'names: named pipes and sockets can be made and used',
   async run(t, directory, python) {
@@ -261,5 +341,7 @@ export const nameCases: readonly Case[] = [
   renameFlags,
   linking,
   symbolicLinks,
+  notFollowed,
+  devices,
   special,
 ];
