@@ -49,8 +49,11 @@ export class HostCluster {
     this.#subnet = subnet;
   }
 
-  /** A master, three chunkservers and some mounts, configured by TOML files; removed when the test ends. */
-  static async start(t: Test, mounts: number): Promise<HostCluster> {
+  /**
+   * A master, three chunkservers and some mounts, configured by TOML files; removed when the test ends.
+   * @param client lines of the section `[client]`
+   */
+  static async start(t: Test, mounts: number, client = ''): Promise<HostCluster> {
     const cluster = new HostCluster();
     t.teardown(async () => {
       await cluster.workspace.remove();
@@ -59,7 +62,7 @@ export class HostCluster {
     const hosts = 1 + CHUNKSERVERS + mounts;
     const made = await cluster.#netns(['up', cluster.#prefix, String(hosts)]);
     t.equal(made.status, 0, made.stderr);
-    await cluster.#startAll(mounts);
+    await cluster.#startAll(mounts, client);
     return cluster;
   }
 
@@ -72,11 +75,11 @@ export class HostCluster {
     await this.#netns(['join', this.#prefix, String(2 + CHUNKSERVERS + mount)]);
   }
 
-  async #startAll(mounts: number): Promise<void> {
+  async #startAll(mounts: number, client: string): Promise<void> {
     const master = this.#addressOf(MASTER_HOST);
     const config = this.workspace.write(
       'cluster.toml',
-      `[cluster]\nmasters = ["${master}:5000"]\n[master]\nhost = "${master}"\nport = 5000\nchunk_size = "1MiB"\ndata = "master"\n`,
+      `[cluster]\nmasters = ["${master}:5000"]\n[master]\nhost = "${master}"\nport = 5000\nchunk_size = "1MiB"\ndata = "master"\n[client]\n${client}\n`,
     );
     this.#on(MASTER_HOST, 'master', ['master', '--config', config]);
     for (let host = 2; host < 2 + CHUNKSERVERS; host++) {
