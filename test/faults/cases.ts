@@ -104,15 +104,17 @@ const slow = duringWrite(
 
 const OUTAGE_MS = 2_500;
 
-function masterAway(
+/** Something without which nothing is changed is away for a while: changes wait, and go on. */
+function awayForAWhile(
   name: string,
   leave: (cluster: HostCluster) => Promise<() => Promise<unknown>>,
+  options: Partial<HostClusterOptions> = {},
 ): FaultCase {
   return {
     name,
     aim: 'nothing acknowledged lost, stall ≤ outage + 2 s',
     run: () =>
-      onCluster({}, async (cluster) => {
+      onCluster(options, async (cluster) => {
         const directory = cluster.mountPoint();
         const made = startCreating(directory, 12_000);
         await delay(3_000);
@@ -172,15 +174,24 @@ async function listed(directory: string): Promise<string> {
   return stdout;
 }
 
-const masterKilled = masterAway('the master is killed, and is back', async (cluster) => {
+const masterKilled = awayForAWhile('the master is killed, and is back', async (cluster) => {
   await cluster.master.kill();
   return async () => cluster.startMaster();
 });
 
-const masterHung = masterAway('the master hangs (SIGSTOP), and goes on', async ({ master }) => {
+const masterHung = awayForAWhile('the master hangs (SIGSTOP), and goes on', async ({ master }) => {
   master.pause();
   return async () => master.resume();
 });
+
+const shadowKilled = awayForAWhile(
+  'the shadow is killed, and is back in step',
+  async (cluster) => {
+    await cluster.shadow?.kill();
+    return () => cluster.startShadow();
+  },
+  { shadow: true },
+);
 
 const healing: FaultCase = {
   name: 'healing: a chunkserver with many chunks is lost',
@@ -377,6 +388,7 @@ export const cases: readonly FaultCase[] = [
   slow,
   masterKilled,
   masterHung,
+  shadowKilled,
   healing,
   oneDamaged,
   allDamaged,

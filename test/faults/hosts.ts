@@ -4,11 +4,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { type MasterStatus, queryStatus } from '../../cli/master-query.js';
+import { type MasterStatus, queryLog, queryStatus } from '../../cli/master-query.js';
 import { cannotMount, eventually } from '../real/cluster.js';
 import { type CommandResult, type RealProcess, runCommand, Workspace } from '../real/processes.js';
 
 const MASTER_PORT = 5000;
+const SHADOW_PORT = 5001;
 const READY_TIMEOUT_MS = 60_000;
 const COMMAND_MS = 30_000;
 const TAIL_LINES = 25;
@@ -18,6 +19,8 @@ export interface HostClusterOptions {
   readonly mounts: number;
   /** As `--set` has it, for every part. */
   readonly set?: readonly string[];
+  /** A shadow too, in step before the chunkservers start. */
+  readonly shadow?: boolean;
   /** Chunkservers keep their chunks on loop-mounted disks of this size. */
   readonly diskMib?: number;
 }
@@ -45,6 +48,7 @@ export class HostCluster {
   readonly chunkservers: RealProcess[] = [];
   readonly mounts: RealProcess[] = [];
   master!: RealProcess;
+  shadow: RealProcess | undefined;
   readonly #prefix: string;
   readonly #subnet: string;
   readonly #loops: string[] = [];
@@ -84,7 +88,7 @@ export class HostCluster {
     return `10.77.${this.#subnet}.${host}`;
   }
 
-  /** Host 1 is the master's, then come the chunkservers', then the mounts'. */
+  /** Host 1 is the master's, then come the chunkservers', then the mounts'; the shadow's is the last. */
   hostOfServer(index: number): number {
     return 2 + index;
   }
@@ -99,8 +103,9 @@ export class HostCluster {
 
   async #make(): Promise<void> {
     const { servers, mounts } = this.options;
-    await this.#netns(['up', this.#prefix, String(1 + servers + mounts)]);
+    await this.#netns(['up', this.#prefix, String(2 + servers + mounts)]);
     this.startMaster();
+    if (this.options.shadow === true) await this.startShadow();
     for (let index = 0; index < servers; index++) {
       await this.#makeDisk(index);
       this.startServer(index);
@@ -125,6 +130,20 @@ export class HostCluster {
     const words = ['master', '--data', data, '--host', this.addressOf(1), '--port', String(MASTER_PORT)];
     this.master = this.#on(1, 'master', words);
     return this.master;
+  }
+
+  /** Waits until it has the whole log. */
+  async startShadow(): Promise<void> {
+    const { servers, mounts } = this.options;
+    const host = 2 + servers + mounts;
+    this.shadow = this.#on(host, 'shadow', [
+      ...['shadow', '--master', this.masterAddress, '--data', this.workspace.path('shadow')],
+      ...['--host', this.addressOf(host), '--port', String(SHADOW_PORT)],
+    ]);
+    await eventually(async () => {
+      const { replicas } = await queryLog([{ host: this.addressOf(1), port: MASTER_PORT }]);
+      return replicas.some(({ state, counted }) => counted && state === 'in step') || 'it is not in step';
+    }, READY_TIMEOUT_MS);
   }
 
   startServer(index: number): RealProcess {
@@ -216,16 +235,21 @@ export class HostCluster {
     if (status !== 0) throw new Error(`${command.join(' ')}: ${stderr}`);
   }
 
+  get #processes(): readonly RealProcess[] {
+    const shadows = this.shadow === undefined ? [] : [this.shadow];
+    return [this.master, ...shadows, ...this.chunkservers, ...this.mounts];
+  }
+
   /** The last that each part has logged, for whoever looks into a broken promise. */
   tails(): string {
     const tail = ({ name, log }: RealProcess) =>
       `--- ${name}\n${log.split('\n').slice(-TAIL_LINES).join('\n')}\n`;
-    return [this.master, ...this.chunkservers, ...this.mounts].map(tail).join('');
+    return this.#processes.map(tail).join('');
   }
 
   /** Whatever hangs is killed first, so that nothing waits for it. */
   async remove(): Promise<void> {
-    await Promise.all([this.master, ...this.chunkservers, ...this.mounts].map((process) => process?.kill()));
+    await Promise.all(this.#processes.map((process) => process?.kill()));
     for (let index = 0; index < this.mounts.length; index++) {
       await runCommand(['umount', '--lazy', this.mountPoint(index)], { timeoutMs: COMMAND_MS });
     }
