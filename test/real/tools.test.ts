@@ -10,7 +10,7 @@ type BindingName = (typeof BINDINGS)[number];
 t.setTimeout(0);
 
 /** Enough for CI; `TEST_TREE_FILES=5000` for a large one. */
-const TREE_FILES: Readonly<Record<BindingName, number>> = { kernel: 1_500, 'fuse-native': 400 };
+const TREE_FILES: Readonly<Record<BindingName, number>> = { kernel: 800, 'fuse-native': 200 };
 
 function start(t: Test, binding: BindingName): Promise<RealCluster> {
   return RealCluster.start(t, { chunkSize: '4MiB', mount: ['-o', `binding=${binding}`] });
