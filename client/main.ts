@@ -34,6 +34,8 @@ export async function connect(
   const addresses = [masters].flat().map(parseMaster);
   const client = await GfsClient.connect(environment, {
     ...clientDefaults,
+    // So that it hears when another client cuts a file that it appends to.
+    caches: true,
     hostname: hostname(),
     ...rest,
     masters: addresses,
