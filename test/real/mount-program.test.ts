@@ -136,12 +136,14 @@ t.test('mount program', { skip }, async (t) => {
     const [node, script] = workspace.gfs;
     // With a /dev/fuse that is for everybody, as most hosts have it; in a namespace of its own, for this one may not be.
     const device = at('fuse');
-    const gfs = `setpriv --reuid nobody --clear-groups ${node} ${script}`;
+    // Without what the test runner has set: its directories are not theirs.
+    const theirs = `setpriv --reuid nobody --clear-groups env -i PATH="$PATH" HOME=${home} TMPDIR=${home}`;
+    const gfs = `${theirs} ${node} ${script}`;
     const program = `
       mknod ${device} c 10 229 && chmod 666 ${device} && mount --bind ${device} /dev/fuse
-      cd ${home}; export HOME=${home}
+      cd ${home}
       ${gfs} mount ${cluster.address} mnt -o noallow_other || exit 1
-      setpriv --reuid nobody --clear-groups sh -c 'echo mine > mnt/g && cat mnt/f'
+      ${theirs} sh -c 'echo mine > mnt/g && cat mnt/f'
       ${gfs} umount mnt || exit 2
     `;
     const result = await runCommand(['unshare', '--mount', '--propagation', 'private', 'sh', '-c', program]);
