@@ -285,15 +285,17 @@ export class OpenFile {
   async sync(context: CallContext, dataOnly = false): Promise<void> {
     // Nobody else knows the file's state without our having been asked: so it may be told before the data is there.
     const isOurs = this.#mayDefer && this.#isTrusted && this.#size <= this.#toldBytes;
-    const early = isOurs && this.#changed && !dataOnly ? this.#tellLength(context, true) : undefined;
+    const isTimeLater = isOurs && dataOnly;
+    const tell = () => (this.#changed && !isTimeLater ? this.#tellLength(context, true) : undefined);
+    const early = isOurs ? tell() : undefined;
     // It is waited for below, unless the data fails first.
     early?.catch(() => undefined);
     await this.#writes.drainForSync();
     await this.#appender.drain(true);
-    if (isOurs && dataOnly) this.#extendSoon();
+    if (isTimeLater) this.#extendSoon();
     // The master's disk and the chunkservers' flush at the same time.
     await Promise.all([
-      early ?? (this.#changed && !(isOurs && dataOnly) ? this.#tellLength(context, true) : undefined),
+      early ?? tell(),
       this.#syncChunks(context),
       this.#parts.sharedChunks.sync(this.id, context),
     ]);
