@@ -207,7 +207,7 @@ export class Chunkserver {
     if (running === undefined || this.#stopping) return;
     this.#stopping = true;
     const { store, session, shadows, peers, leases, listener, gauges, scrubber } = running;
-    scrubber.stop();
+    const scrubbed = scrubber.stop();
     session.stop();
     shadows.stop();
     gauges.cancel();
@@ -215,6 +215,7 @@ export class Chunkserver {
     await listener.close();
     for (const peer of this.#incoming) peer.close();
     peers.close();
+    await scrubbed;
     await store.close();
     await this.#trace?.close();
   }

@@ -2,13 +2,14 @@
  * Scrubbing (paper §5.2): while no client asks for anything, every block is read and compared with its
  * checksum, so that damage to what nobody reads is found while there are other replicas. One pass over
  * all chunks in each interval, a slice at a time, at a bounded rate; a client that comes waits for one
- * slice at most.
+ * slice at most. A restart goes on with the pass that was under way.
  */
 import type { Clock, Counter, Logger, Metrics, Timer, Timers } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { MIB } from '../protocol/limits.js';
 import type { ScrubProgress } from '../protocol/messages/index.js';
 import type { Activity } from './activity.js';
+import { DiskScrub } from './disk-scrub.js';
 import type { Chunk } from './store/chunk.js';
 import type { Store } from './store/store.js';
 import { readVerified } from './store/verified-read.js';
@@ -40,25 +41,24 @@ export class Scrubber {
   readonly #c: ScrubberComponents;
   readonly #checkedBytes: Counter;
   readonly #damagedReplicas: Counter;
+  /** Of each data directory, in the order of the configuration. */
+  readonly #disks: readonly DiskScrub[];
   #stopped = false;
   #timer: Timer | undefined;
   #wake: (() => void) | undefined;
+  #ended: Promise<void> | undefined;
   /** Somebody wants the next pass now. */
   #asked = false;
   #rateBps = MAX_RATE_BPS;
   #nextSliceMs = 0;
-  #checked = 0;
   #total = 0;
-  #damaged = 0;
-  /** Found in the pass before this one, and perhaps still on their way out. */
-  #known = new Set<number>();
-  #found = new Set<number>();
   #passes = 0;
   #running = false;
 
   constructor(components: ScrubberComponents) {
     this.#c = components;
-    const { metrics } = components;
+    const { metrics, store, clock, logger } = components;
+    this.#disks = store.directories.map((directory) => new DiskScrub(directory, clock, logger));
     this.#checkedBytes = metrics.counter(
       'gfs_chunkserver_scrubbed_bytes_total',
       'Bytes checked by scrubbing',
@@ -70,23 +70,26 @@ export class Scrubber {
   }
 
   get progress(): ScrubProgress {
+    const disks = this.#working();
     return {
       running: this.#running,
-      checked: this.#checked,
+      checked: disks.reduce((sum, { checked }) => sum + checked, 0),
       total: this.#total,
-      damaged: this.#damaged,
+      damaged: disks.reduce((sum, { damaged }) => sum + damaged.size, 0),
       passes: this.#passes,
     };
   }
 
   start(): void {
-    void this.#run();
+    this.#ended = this.#run();
   }
 
-  stop(): void {
+  /** Resolves when nothing is read any more, and the next start knows how far this one came. */
+  async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
     this.#wake?.();
+    await this.#ended;
   }
 
   /** Begins a pass as soon as clients are quiet; one that runs goes on, as fast as it may. */
@@ -97,48 +100,106 @@ export class Scrubber {
     this.#wake?.();
   }
 
+  /** Without those that were given up. */
+  #working(): DiskScrub[] {
+    const { directories } = this.#c.store;
+    return this.#disks.filter(({ directory }) => directories.includes(directory));
+  }
+
   async #run(): Promise<void> {
-    const { intervalMs, clock } = this.#c;
-    let dueMs = clock.monotonicMs() + (intervalMs === 0 ? Number.POSITIVE_INFINITY : IDLE_MS);
+    const { clock } = this.#c;
     try {
+      await this.#resume();
+      let dueMs = clock.monotonicMs() + this.#untilFirstMs();
       for (;;) {
         while (!this.#asked && clock.monotonicMs() < dueMs) await this.#sleep(dueMs - clock.monotonicMs());
-        const startedMs = clock.monotonicMs();
+        const beganSec = this.#join();
+        dueMs = clock.monotonicMs() + this.#untilNextMs(beganSec);
         await this.#pass();
-        dueMs = intervalMs === 0 ? Number.POSITIVE_INFINITY : startedMs + intervalMs;
       }
     } catch (error) {
       if (!(error instanceof Stopped)) throw error;
+      if (this.#running) for (const disk of this.#working()) await disk.save();
     }
+  }
+
+  /** What an earlier process has found may not have reached the master, or not have been healed: it is told again. */
+  async #resume(): Promise<void> {
+    for (const disk of this.#disks) await disk.load();
+    this.#passes = Math.max(...this.#disks.map(({ passes }) => passes));
+    this.#total = this.progress.checked;
+    for (const { damaged, directory } of this.#disks) {
+      for (const handle of damaged) {
+        const chunk = directory.chunks.get(handle);
+        if (chunk !== undefined && (await this.#isDamaged(chunk))) this.#c.onDamage(handle);
+      }
+    }
+  }
+
+  /** When the pass began that is under way or was the last; 0: there was none. */
+  get #newestSec(): number {
+    return Math.max(0, ...this.#working().map(({ beganSec }) => beganSec));
+  }
+
+  get #isUnderWay(): boolean {
+    const newestSec = this.#newestSec;
+    return (
+      newestSec > 0 && this.#working().some(({ beganSec, isComplete }) => beganSec < newestSec || !isComplete)
+    );
+  }
+
+  #untilFirstMs(): number {
+    if (this.#isUnderWay) return IDLE_MS;
+    if (this.#c.intervalMs > 0 && this.#newestSec === 0) return IDLE_MS;
+    return Math.max(IDLE_MS, this.#untilNextMs(this.#newestSec));
+  }
+
+  /** By wall time, which alone lasts over a restart: a wrong one makes a pass come early or late, no more. */
+  #untilNextMs(beganSec: number): number {
+    const { intervalMs, clock } = this.#c;
+    if (intervalMs === 0) return Number.POSITIVE_INFINITY;
+    const elapsedMs = (clock.wallTime().sec - beganSec) * 1_000;
+    return Math.max(0, intervalMs - Math.max(0, elapsedMs));
+  }
+
+  /** All disks take part in the pass that is under way, or in a new one. @returns when it began */
+  #join(): number {
+    const newestSec = this.#newestSec;
+    const beganSec = this.#isUnderWay ? newestSec : Math.max(this.#c.clock.wallTime().sec, newestSec + 1);
+    for (const disk of this.#working()) disk.join(beganSec);
+    return beganSec;
   }
 
   async #pass(): Promise<void> {
-    const { store, intervalMs, logger } = this.#c;
-    const handles: number[] = [];
-    let sizeBytes = 0;
-    for (const { handle, state } of store.chunks()) {
-      handles.push(handle);
-      sizeBytes += state.length;
+    const { store, logger } = this.#c;
+    this.#chooseRate();
+    const parts = this.#working().map((disk) => ({ disk, handles: disk.remaining() }));
+    this.#total = parts.reduce((sum, { disk, handles }) => sum + disk.checked + handles.length, 0);
+    this.#running = true;
+    for (const { disk, handles } of parts) {
+      for (const handle of handles) {
+        const chunk = disk.directory.chunks.get(handle);
+        if (chunk !== undefined && (await this.#isDamaged(chunk))) this.#noteDamage(disk, handle);
+        await disk.noteChecked(handle);
+      }
     }
+    this.#passes++;
+    for (const { disk } of parts) await disk.complete(this.#passes);
+    this.#running = false;
+    const { damaged } = this.progress;
+    logger.info({ chunks: store.chunkCount, damaged }, 'every replica was scrubbed');
+  }
+
+  #chooseRate(): void {
+    const { store, intervalMs } = this.#c;
+    let sizeBytes = 0;
+    for (const { state } of store.chunks()) sizeBytes += state.length;
     const evenBps = intervalMs === 0 ? MAX_RATE_BPS : (PASSES_IN_INTERVAL * sizeBytes * 1_000) / intervalMs;
     this.#rateBps = this.#asked ? MAX_RATE_BPS : Math.min(MAX_RATE_BPS, Math.max(MIN_RATE_BPS, evenBps));
     this.#asked = false;
-    this.#known = this.#found;
-    this.#found = new Set();
-    this.#checked = 0;
-    this.#total = handles.length;
-    this.#running = true;
-    for (const handle of handles) {
-      const chunk = store.find(handle);
-      if (chunk !== undefined) await this.#check(chunk);
-      this.#checked++;
-    }
-    this.#running = false;
-    this.#passes++;
-    logger.info({ chunks: handles.length, sizeBytes, damaged: this.#damaged }, 'every replica was scrubbed');
   }
 
-  async #check(chunk: Chunk): Promise<void> {
+  async #isDamaged(chunk: Chunk): Promise<boolean> {
     try {
       await this.#turn(0);
       await chunk.directory.load(chunk);
@@ -148,20 +209,17 @@ export class Scrubber {
         this.#checkedBytes.add(read.bytes.byteLength);
         read.release();
       }
+      return false;
     } catch (error) {
       if (error instanceof Stopped) throw error;
-      // Deleted meanwhile, or on a disk that was given up.
-      if (!(error instanceof GfsError) || error.code !== 'CHUNK_CORRUPT') return;
-      this.#noteDamage(chunk.handle);
+      // Otherwise it was deleted meanwhile, or is on a disk that was given up.
+      return error instanceof GfsError && error.code === 'CHUNK_CORRUPT';
     }
   }
 
-  #noteDamage(handle: number): void {
+  #noteDamage(disk: DiskScrub, handle: number): void {
     this.#c.onDamage(handle);
-    this.#found.add(handle);
-    if (this.#known.has(handle)) return;
-    this.#damaged++;
-    this.#damagedReplicas.add(1);
+    if (disk.noteDamaged(handle)) this.#damagedReplicas.add(1);
   }
 
   /** Waits until clients are quiet and the rate allows it. */

@@ -7,6 +7,7 @@ const hex = (value: number, digits: number): string => value.toString(16).padSta
 export class Layout {
   readonly root: string;
   readonly superblock: string;
+  readonly scrub: string;
   readonly lock: string;
   readonly journal: string;
   readonly chunks: string;
@@ -14,6 +15,7 @@ export class Layout {
   constructor(root: string) {
     this.root = root;
     this.superblock = `${root}/superblock`;
+    this.scrub = `${root}/scrub`;
     this.lock = `${root}/disk.lock`;
     this.journal = `${root}/journal`;
     this.chunks = `${root}/chunks`;

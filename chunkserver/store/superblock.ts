@@ -1,8 +1,8 @@
 /** The identity of a data directory. */
 import type { Disk } from '../../environment/ports/index.js';
-import { checksum } from '../../protocol/checksum.js';
 import { readWhole, replaceFile } from './files.js';
 import type { Layout } from './layout.js';
+import { sealed, unsealed } from './sealed-json.js';
 
 export const STORE_FORMAT = 1;
 const NAME = 'gfs chunkserver data';
@@ -21,13 +21,20 @@ export interface Superblock {
   readonly clean: boolean;
 }
 
+type Stored = Omit<Superblock, 'term'> & {
+  readonly name: string;
+  readonly format: number;
+  /** Missing in old ones. */
+  readonly term?: number;
+};
+
 /** @throws Error that names the file, when it is damaged or another version's */
 export async function readSuperblock(disk: Disk, layout: Layout): Promise<Superblock | undefined> {
   const raw = await readWhole(disk, layout.superblock);
   if (raw === undefined) return undefined;
-  const [line, sum] = raw.toString('utf8').split('\n');
-  if (line === undefined || sum !== sumOf(line)) throw new Error(`${layout.superblock}: damaged (checksum)`);
-  const { name, format, serverId, clusterId, chunkBytes, term = 0, bootId, clean } = JSON.parse(line);
+  const content = unsealed<Stored>(raw);
+  if (content === undefined) throw new Error(`${layout.superblock}: damaged (checksum)`);
+  const { name, format, serverId, clusterId, chunkBytes, term = 0, bootId, clean } = content;
   if (name !== NAME) throw new Error(`${layout.superblock}: not a chunkserver's`);
   if (format !== STORE_FORMAT) {
     throw new Error(`${layout.superblock}: format ${format}, this version reads ${STORE_FORMAT}`);
@@ -36,11 +43,7 @@ export async function readSuperblock(disk: Disk, layout: Layout): Promise<Superb
 }
 
 export async function writeSuperblock(disk: Disk, layout: Layout, superblock: Superblock): Promise<void> {
-  const line = JSON.stringify({ name: NAME, format: STORE_FORMAT, ...superblock });
-  await replaceFile(disk, layout.superblock, [Buffer.from(`${line}\n${sumOf(line)}\n`)]);
+  const content = { name: NAME, format: STORE_FORMAT, ...superblock };
+  await replaceFile(disk, layout.superblock, [sealed(content)]);
   await disk.syncDirectory(layout.root);
-}
-
-function sumOf(line: string): string {
-  return checksum(Buffer.from(line)).toString(16).padStart(8, '0');
 }

@@ -8,7 +8,7 @@ export interface WallTime {
 export interface Clock {
   /** Milliseconds on a monotonic clock with an arbitrary origin: for intervals, leases and deadlines. */
   monotonicMs(): number;
-  /** Wall time: for timestamps that people read, never for a decision. */
+  /** Wall time: for timestamps that people read, and what has to last over a restart; never for a decision that safety rests on. */
   wallTime(): WallTime;
 }
 

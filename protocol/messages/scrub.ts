@@ -8,8 +8,9 @@ export const scrubProgressCodec = struct({
   /** Replicas, of the pass that runs or that ran last. */
   checked: u53,
   total: u53,
-  /** Damaged replicas found, and passes completed, since the server started. */
+  /** Damaged replicas that this pass has found. */
   damaged: u53,
+  /** Completed by this server, since its first start. */
   passes: u53,
 });
 export type ScrubProgress = ValueOf<typeof scrubProgressCodec>;

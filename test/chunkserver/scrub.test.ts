@@ -5,7 +5,7 @@ import { Activity } from '../../chunkserver/activity.js';
 import { Scrubber } from '../../chunkserver/scrubber.js';
 import type { Store } from '../../chunkserver/store/store.js';
 import { ReadChunk, Scrub, WriteChunk } from '../../protocol/messages/index.js';
-import { SimulatedWorld } from '../fakes/index.js';
+import { type FakeHost, type FakeProcess, SimulatedWorld } from '../fakes/index.js';
 import { openStore, ROOT } from './store-model.js';
 import { pattern, startCluster, temporaryDirectory, until, withPayload } from './support.js';
 
@@ -28,21 +28,33 @@ async function scrubbing(intervalMs = 7 * DAY_MS) {
     );
   }
   await world.until(store.directories[0]!.checkpointNow());
+  const flip = (handle: number) => host.disk.flipBit(chunkFile(handle), 100_000);
+  let reads: string[] = [];
+  host.disk.inject = (operation, path) => {
+    if (operation === 'read') reads.push(path);
+    return undefined;
+  };
+  /** What was read since this was last asked. */
+  const takeReads = () => {
+    const taken = reads;
+    reads = [];
+    return taken;
+  };
+  return { world, host, process, flip, takeReads, ...startScrubber(process, store, intervalMs) };
+}
+
+function chunkFile(handle: number): string {
+  const name = handle.toString(16);
+  return `${ROOT}/chunks/${name.padStart(2, '0')}/${name.padStart(14, '0')}.chunk`;
+}
+
+function startScrubber(process: FakeProcess, store: Store, intervalMs = 7 * DAY_MS) {
   const damaged: number[] = [];
   const activity = new Activity(process.environment.clock);
   const onDamage = (handle: number) => damaged.push(handle);
   const scrubber = new Scrubber({ ...process.environment, store, activity, onDamage, intervalMs });
   process.enter(() => scrubber.start());
-  const flip = (handle: number) => {
-    const name = handle.toString(16);
-    host.disk.flipBit(`${ROOT}/chunks/${name.padStart(2, '0')}/${name.padStart(14, '0')}.chunk`, 100_000);
-  };
-  let reads = 0;
-  host.disk.inject = (operation) => {
-    if (operation === 'read') reads++;
-    return undefined;
-  };
-  return { world, store, scrubber, activity, damaged, flip, reads: () => reads };
+  return { store, scrubber, activity, damaged };
 }
 
 t.test(
@@ -63,7 +75,7 @@ t.test(
 );
 
 t.test('scrub: stops at once when clients come, and goes on when they are quiet', async (t) => {
-  const { world, scrubber, activity, reads } = await scrubbing();
+  const { world, scrubber, activity, takeReads } = await scrubbing();
   for (let count = 0; count < 100; count++) {
     activity.note();
     await world.runFor(900);
@@ -74,9 +86,9 @@ t.test('scrub: stops at once when clients come, and goes on when they are quiet'
   t.ok(before > 0 && before < CHUNKS, `${before} checked`);
   activity.note();
   await world.runFor(50);
-  const during = reads();
+  takeReads();
   await world.runFor(900);
-  t.equal(reads(), during);
+  t.strictSame(takeReads(), []);
   await world.runFor(60_000);
   t.equal(scrubber.progress.passes, 1);
 });
@@ -94,6 +106,73 @@ t.test('scrub: without an interval only when it is asked for', async (t) => {
   scrubber.beginNow();
   await world.runFor(10_000);
   t.equal(scrubber.progress.passes, 1);
+});
+
+t.test('scrub: a restart goes on where it was, and tells again what was found', async (t) => {
+  const { world, host, process, flip, takeReads, ...first } = await scrubbing();
+  flip(2);
+  const busyFor = async (seconds: number) => {
+    for (let passedMs = 0; passedMs < seconds * 1_000; passedMs += 900) {
+      first.activity.note();
+      await world.runFor(900);
+    }
+  };
+  const checkTo = async (count: number) => {
+    while (first.scrubber.progress.checked < count) await world.runFor(10);
+  };
+  await checkTo(8);
+  await busyFor(70);
+  await checkTo(9);
+  await busyFor(10);
+  process.crash();
+  takeReads();
+
+  const second = await restart(host);
+  await world.runFor(60_000);
+  t.match(second.scrubber.progress, { checked: CHUNKS, total: CHUNKS, damaged: 1, passes: 1 });
+  t.strictSame(second.damaged, [2], 'it may not have been healed');
+  const reread = new Set(takeReads());
+  t.notOk(reread.has(chunkFile(1)), 'what was checked is not checked again');
+  t.ok(reread.has(chunkFile(CHUNKS)));
+
+  await world.runFor(3 * DAY_MS);
+  host.crash();
+  host.boot();
+  const third = await restart(host);
+  await world.runFor(3.9 * DAY_MS);
+  t.match(third.scrubber.progress, { running: false, checked: CHUNKS, passes: 1 }, 'the next is not due');
+  await world.runFor(0.2 * DAY_MS);
+  t.equal(third.scrubber.progress.passes, 2);
+
+  host.crash();
+  host.boot();
+  host.disk.flipBit(`${ROOT}/scrub`, 20);
+  const fourth = await restart(host);
+  await world.runFor(60_000);
+  t.match(fourth.scrubber.progress, { checked: CHUNKS, passes: 1 }, 'a damaged note is none');
+});
+
+async function restart(host: FakeHost) {
+  const process = host.start('chunkserver');
+  return startScrubber(process, await host.world.until(openStore(process)));
+}
+
+t.test('scrub: passes are counted and saved, but not more than once a minute', async (t) => {
+  const { world, host, scrubber, activity } = await scrubbing();
+  let saves = 0;
+  host.disk.inject = (operation, path) => {
+    if (operation === 'rename' && path.startsWith(`${ROOT}/scrub`)) saves++;
+    return undefined;
+  };
+  while (scrubber.progress.checked < CHUNKS - 1) {
+    await world.runFor(20);
+    activity.note();
+    await world.runFor(1_000);
+  }
+  t.equal(saves, 1, `${CHUNKS - 1} replicas in less than a minute`);
+  await world.runFor(10_000);
+  t.equal(scrubber.progress.passes, 1);
+  t.equal(saves, 2);
 });
 
 t.test('scrub: the master hears of what was found, and how far it is', async (t) => {
