@@ -9,9 +9,14 @@ const MAX_FILES = 65_536;
 export class DataVersions {
   readonly #seen = new LRUCache<number, number>({ max: MAX_FILES });
 
+  /** Whether this is the version seen last. */
+  isSeen(id: number, version: number): boolean {
+    return this.#seen.get(id) === version;
+  }
+
   /** The file is opened, and the master told its version. @returns whether it is the one seen last */
   noteOpened(id: number, version: number): boolean {
-    const isUnchanged = this.#seen.get(id) === version;
+    const isUnchanged = this.isSeen(id, version);
     this.#seen.set(id, version);
     return isUnchanged;
   }

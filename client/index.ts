@@ -167,6 +167,8 @@ export class GfsClient {
     const known = this.metadata.known(id);
     if (known !== undefined) {
       const { size, dataVersion = 0 } = known.attributes;
+      // Locations that came with a lease were not promised.
+      if (!this.#parts.dataVersions.isSeen(id, dataVersion)) this.locations.noteChangedElsewhere(id);
       return { size, dataVersion };
     }
     const { ticket } = this.metadata;
@@ -201,7 +203,8 @@ export class GfsClient {
     isNew = false,
   ): Promise<{ readonly file: OpenFile; readonly isUnchanged: boolean }> {
     const file = await this.open(id, context, isNew);
-    return { file, isUnchanged: this.#parts.dataVersions.noteOpened(id, file.dataVersion) };
+    const isUnchanged = this.#parts.dataVersions.noteOpened(id, file.dataVersion) && !file.isDoubtful;
+    return { file, isUnchanged };
   }
 
   /** Ends one {@link open}. What is still on its way is sent by itself; errors were told by flush. */

@@ -76,9 +76,10 @@ export class OpenFile {
   #extendTimer: Timer | undefined;
   /** The master will ask for the length before it tells it to anybody. */
   #mayDefer = false;
+  /** Counts what takes {@link #mayDefer} back, so that an answer is known to be older. */
+  #revocations = 0;
   /** And nobody else can append: appends are acknowledged before they are sent. */
   #isAlone = false;
-  /** It was changed elsewhere: its length has to be asked for. */
   #isDoubtful = false;
   /** And may be shorter: an append from where its end was would leave a hole. */
   #isCut = false;
@@ -101,6 +102,11 @@ export class OpenFile {
 
   get size(): number {
     return this.#size;
+  }
+
+  /** It was changed elsewhere, or may be without our hearing of it: its length has to be asked for. */
+  get isDoubtful(): boolean {
+    return this.#isDoubtful;
   }
 
   /** @internal for the appender */
@@ -191,8 +197,7 @@ export class OpenFile {
 
   /** Somebody else asks: what was acknowledged is told now. */
   async report(): Promise<void> {
-    this.#mayDefer = false;
-    this.#isAlone = false;
+    this.#deferNothing();
     // Also what an fsync has under way, whose time may have been told already. A failure is the writer's to hear.
     await Promise.all([this.#writes.settle(), this.#appender.settle()]);
     await this.#tellLength({});
@@ -201,8 +206,13 @@ export class OpenFile {
   /** Another client changed its data, or nobody would say if one did. */
   noteChangedElsewhere(): void {
     this.#isDoubtful = true;
+    this.#deferNothing();
+  }
+
+  #deferNothing(): void {
     this.#mayDefer = false;
     this.#isAlone = false;
+    this.#revocations++;
   }
 
   /** Another client may have made it shorter. */
@@ -211,11 +221,19 @@ export class OpenFile {
   }
 
   async #askAgain(context: CallContext): Promise<void> {
+    const { metadata, session, locations } = this.#parts;
     this.#isDoubtful = false;
     try {
-      const { attributes, moment } = await this.#parts.metadata.attributes(this.id, context);
+      const { attributes, moment } = await metadata.attributes(this.id, context);
       this.noteAttributes(attributes, moment);
       this.#isCut = false;
+      const { dataVersion = 0 } = attributes;
+      if (dataVersion > this.dataVersion) {
+        locations.noteChangedElsewhere(this.id);
+        this.dataVersion = dataVersion;
+      }
+      // Nobody would tell of the next change: it is asked for again.
+      if (session.caches && metadata.known(this.id) === undefined) this.#isDoubtful = true;
     } catch (error) {
       this.#isDoubtful = true;
       throw error;
@@ -382,9 +400,12 @@ export class OpenFile {
   }
 
   #noteTold({ size, dataVersion = 0 }: Attributes): void {
+    const { dataVersions, locations, session } = this.#parts;
     this.#toldBytes = size;
+    // Others changed it as well: a location that came with a lease was not promised.
+    if (session.caches && dataVersion > this.dataVersion + 1) locations.noteChangedElsewhere(this.id);
     this.dataVersion = dataVersion;
-    this.#parts.dataVersions.noteOwnChange(this.id, dataVersion);
+    dataVersions.noteOwnChange(this.id, dataVersion);
   }
 
   /** Its data counts as changed now. */
@@ -414,6 +435,7 @@ export class OpenFile {
   }
 
   async #extend(context: CallContext, defer = false): Promise<void> {
+    const revocations = this.#revocations;
     await this.#telling(async (written) => {
       const { attributes, deferred, alone } = await this.#parts.session.mutate(
         ExtendFile,
@@ -421,8 +443,9 @@ export class OpenFile {
         context,
       );
       if (defer) {
-        this.#mayDefer = deferred === true;
-        this.#isAlone = alone === true;
+        const isStanding = this.#revocations === revocations;
+        this.#mayDefer = isStanding && deferred === true;
+        this.#isAlone = isStanding && alone === true;
       }
       return attributes;
     });

@@ -15,7 +15,7 @@ import { PromiseKind, PromiseTable } from './promise-table.js';
 import type { LoggedState } from './state.js';
 import { type Touched, touchedBy } from './touches.js';
 
-const { ATTRIBUTES, ENTRIES, DEFERRED } = PromiseKind;
+const { ATTRIBUTES, ENTRIES, DEFERRED, DATA } = PromiseKind;
 
 /** Changes of names that a client hears of without asking about that directory; then it hears of no more. */
 const MAX_UNASKED_CHANGES = 64;
@@ -61,6 +61,8 @@ export class Coherence {
   readonly #shared = new Map<number, Contention>();
   /** Promises that made room: their holders are being told. */
   readonly #evicting = new Map<number, Promise<void>>();
+  /** Files whose appenders are being asked for their lengths, and how often at once. */
+  readonly #asking = new Map<number, number>();
   #deferredCount = 0;
   #brokenCount = 0;
 
@@ -108,12 +110,13 @@ export class Coherence {
     this.#holders.delete(holder.number);
   }
 
-  /** Promises the attributes of a node. INVARIANT: they are read after this. @returns whether it did */
+  /** Promises the attributes of a node, and a file's data. INVARIANT: they are read after this. @returns whether it did */
   promiseAttributes(session: number, node: number): boolean {
     const holder = this.#ofSession.get(session);
     if (holder === undefined || this.#isShared(node)) return false;
     if (this.#deferredCount > 0 && this.#deferring(node, session).length > 0) return false;
-    this.#table.grant(holder.number, node, ATTRIBUTES);
+    const isDirectory = this.#state.nodes.get(node)?.isDirectory === true;
+    this.#table.grant(holder.number, node, isDirectory ? ATTRIBUTES : ATTRIBUTES | DATA);
     return true;
   }
 
@@ -136,10 +139,12 @@ export class Coherence {
    */
   defer(session: number, node: number): boolean {
     const holder = this.#ofSession.get(session);
-    if (holder === undefined) return false;
+    // Whoever is being asked would not be asked again.
+    if (holder === undefined || this.#asking.has(node)) return false;
     let others = false;
     this.#table.update(node, (one, kinds) => {
-      if (one !== holder.number && (kinds & ATTRIBUTES) !== 0 && this.#holders.has(one)) others = true;
+      if (one !== holder.number && (kinds & (ATTRIBUTES | DATA)) !== 0 && this.#holders.has(one))
+        others = true;
       return kinds;
     });
     if (others) return false;
@@ -202,7 +207,7 @@ export class Coherence {
 
   /** Those who tell lengths late have to hear of a cut as well. */
   #breakData(node: number, isCut: boolean, own: Holder | undefined, waits: Set<Promise<void>>): void {
-    const kinds = isCut ? ATTRIBUTES | DEFERRED : ATTRIBUTES;
+    const kinds = ATTRIBUTES | DATA | (isCut ? DEFERRED : 0);
     this.#break(node, kinds, own, waits, (holder) => holder.breakData(node, isCut));
   }
 
@@ -258,7 +263,7 @@ export class Coherence {
     if (holder === undefined) return;
     this.#brokenCount++;
     const waits: Promise<unknown>[] = [];
-    if ((kinds & ATTRIBUTES) !== 0) waits.push(holder.breakData(node, false));
+    if ((kinds & (ATTRIBUTES | DATA)) !== 0) waits.push(holder.breakData(node, false));
     if ((kinds & ENTRIES) !== 0) waits.push(holder.breakDirectory(node));
     if ((kinds & DEFERRED) !== 0) waits.push(this.#askLengths(holder, [node]));
     const before = this.#evicting.get(node);
@@ -285,9 +290,13 @@ export class Coherence {
   }
 
   async #askLengths(holder: Holder, ids: number[]): Promise<void> {
+    for (const id of ids) this.#asking.set(id, (this.#asking.get(id) ?? 0) + 1);
     // Who cannot tell is silent, or dead with what it had not told.
     await holder.peer.call(ReportLengths, { ids }, { deadlineMs: REPORT_DEADLINE_MS }).catch(() => undefined);
     for (const id of ids) {
+      const asking = (this.#asking.get(id) as number) - 1;
+      if (asking === 0) this.#asking.delete(id);
+      else this.#asking.set(id, asking);
       this.#table.update(id, (number, kinds) => {
         if (number !== holder.number || (kinds & DEFERRED) === 0) return kinds;
         this.#deferredCount--;

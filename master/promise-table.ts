@@ -5,12 +5,14 @@
 
 /** What is remembered of one client and one node. */
 export const PromiseKind = {
-  /** Attributes; of a file its data, its chunks' locations and its extended attributes too. */
+  /** Attributes, extended ones too. */
   ATTRIBUTES: 1,
   /** The names in a directory: those told, and those told not to be there. */
   ENTRIES: 2,
   /** Not the client's to believe but ours to ask: it appends to the file, and tells the length late. */
   DEFERRED: 4,
+  /** A file's data and its chunks' locations: stays when an attribute changes. */
+  DATA: 8,
 } as const;
 
 const FIRST_CAPACITY = 1024;

@@ -164,6 +164,46 @@ t.test('promises: who removes a name that it never looked up is told when there 
   t.equal((await b.lookup(ROOT, 'f'))?.id, again.id);
 });
 
+t.test('promises: a change of attributes leaves the promise of data', async (t) => {
+  const { world, clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const { id } = await a.make(ROOT, 'f');
+  await b.lookup(ROOT, 'f');
+  await a.chmod(id, 0o600);
+  b.broken.length = 0;
+  await world.until(a.gfs.setAttributes(id, { size: 10 }, {}));
+  t.same(
+    b.broken.map(({ attributes, data, cut }) => ({ attributes, data, cut })),
+    [{ attributes: [], data: [id], cut: [id] }],
+    'it may keep pages and locations, and is told when they are old',
+  );
+  b.broken.length = 0;
+  await world.until(a.gfs.setAttributes(id, { size: 5 }, {}));
+  t.same(b.broken, [], 'once');
+});
+
+t.test('promises: who is asked for a length may not defer the next meanwhile', async (t) => {
+  const { world, clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const { id } = await a.make(ROOT, 'f');
+  const extend = (size: number) => world.until(a.gfs.master.mutate(m.ExtendFile, { id, size, defer: true }));
+  t.equal((await extend(1)).deferred, true);
+  let during: boolean | undefined;
+  const file = await world.until(a.gfs.open(id, {}));
+  file.report = async () => {
+    during = (await a.gfs.master.mutate(m.ExtendFile, { id, size: 2, defer: true })).deferred;
+  };
+  t.equal((await b.stat(id)).size, 2);
+  t.equal(during, false);
+  b.broken.length = 0;
+  t.equal((await extend(3)).deferred, true, 'and may again afterwards');
+  t.same(
+    b.broken.map(({ data }) => data),
+    [[id]],
+    'once the other was told',
+  );
+});
+
 t.test('promises: nobody waits for one who holds none', async (t) => {
   const { clients } = await started(['a', 'b']);
   const [a, b] = clients as [CachingClient, CachingClient];

@@ -61,6 +61,48 @@ const closeToOpen: MountsCase = {
   },
 };
 
+const dataAfterAttributes: MountsCase = {
+  name: 'mounts: data that changes after an attribute did is seen, in files that are open and in those opened again',
+  async run(t, mounts, scale) {
+    let wrong = 0;
+    for (let round = 0; round < 5 * scale; round++) {
+      for (const [a, b] of pairs(mounts)) {
+        await writeFile(join(b, 'file'), 'first');
+        const file = await open(join(b, 'file'));
+        const read = async (): Promise<string> => {
+          const { buffer, bytesRead } = await file.read(Buffer.alloc(16), 0, 16, 0);
+          return buffer.toString('latin1', 0, bytesRead);
+        };
+        try {
+          if ((await read()) !== 'first') wrong++;
+          await chmod(join(a, 'file'), 0o600 + (round % 8));
+          await writeInPlace(join(a, 'file'), 'other');
+          if ((await read()) !== 'other') wrong++;
+          await chmod(join(a, 'file'), 0o640);
+          // Another chunk of the same length.
+          await writeFile(join(a, 'file'), 'third');
+          if ((await read()) !== 'third') wrong++;
+        } finally {
+          await file.close();
+        }
+        await chmod(join(a, 'file'), 0o644);
+        await writeFile(join(a, 'file'), 'fifth');
+        if ((await readFile(join(b, 'file'))).toString() !== 'fifth') wrong++;
+      }
+    }
+    t.equal(wrong, 0);
+  },
+};
+
+async function writeInPlace(path: string, text: string): Promise<void> {
+  const file = await open(path, 'r+');
+  try {
+    await file.write(text, 0);
+  } finally {
+    await file.close();
+  }
+}
+
 const attributes: MountsCase = {
   name: 'mounts: attributes, links and names are seen at once, also those that are not there',
   async run(t, mounts, scale) {
@@ -350,6 +392,7 @@ const following: MountsCase = {
 export const cases: readonly MountsCase[] = [
   ...[
     closeToOpen,
+    dataAfterAttributes,
     attributes,
     listing,
     races,
