@@ -5,36 +5,29 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import Table from 'cli-table3';
 import { Command } from 'commander';
+import { asMarkdown, asText, daemonTable, type Figure, figureTable } from './report.js';
 import { GfsSystem, LocalDisk, MooseFs, repositoryRoot, type System } from './systems.js';
 
 const SECTIONS = ['seq', 'rand', 'small', 'meta', 'append', 'tree', 'snap'];
 /** Ten times the large file, by 64 processes at once: for the daemons' memory. Asked for by name. */
 const MEMORY_SECTION = 'mem';
 const SECTION_TIMEOUT_MS = 900_000;
-/** Seconds are better when small; everything else that is compared is a rate. */
-const COMPARED_UNITS = new Set(['MB/s', 'ops/s', 's']);
 const PEER = 'moosefs';
-
-interface Figure {
-  readonly name: string;
-  readonly unit: string;
-  /** One value a round, by system. */
-  readonly values: Map<string, number[]>;
-}
 
 const program = new Command('bench')
   .description('Compares a GFS mount with MooseFS, both with three replicas on this machine')
-  .option('--rounds <n>', 'rounds; the table shows medians', '1')
+  .option('--rounds <n>', 'rounds, in turn; the table shows medians', '5')
   .option('--sections <names>', `any of ${SECTIONS.join(',')},${MEMORY_SECTION}`, SECTIONS.join(','))
   .option('--systems <names>', 'any of gfs, gfs-relaxed, moosefs, local', 'gfs,gfs-relaxed,moosefs')
   .option('--mb <n>', 'MiB of the large file', '1024')
   .option('--files <n>', 'files of the small-file figures', '2000')
   .option('--dir <directory>', 'where the clusters keep their data', '/var/tmp/gfs-peers')
   .option('--json <file>', 'also write every value there')
+  .option('--markdown', 'print the tables as docs/performance.md has them', false)
   .parse();
 const options = program.opts<Record<string, string>>();
+const { markdown } = program.opts<{ markdown: boolean }>();
 
 function makeSystem(name: string): System {
   const base = join(options['dir'] as string, name);
@@ -83,56 +76,6 @@ function runSection(system: System, section: string, figures: Map<string, Figure
   }
 }
 
-function median(values: readonly number[] | undefined): number | undefined {
-  if (values === undefined || values.length === 0) return undefined;
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)];
-}
-
-function show(figures: Map<string, Figure>, systems: readonly System[]): string {
-  const names = systems.map((system) => system.name);
-  const ours = names.filter((name) => name !== PEER && name !== 'local');
-  const hasPeer = names.includes(PEER);
-  const ratios = hasPeer ? ours.map((name) => `${name} ÷ ${PEER}`) : [];
-  const table = new Table({ head: ['figure', 'unit', ...names, ...ratios], style: { head: [], border: [] } });
-  for (const { name, unit, values } of figures.values()) {
-    if (!COMPARED_UNITS.has(unit) || name.startsWith('cpu')) continue;
-    const peer = median(values.get(PEER));
-    const cells = names.map((system) => String(median(values.get(system)) ?? '–'));
-    const ratio = (system: string) => {
-      const own = median(values.get(system));
-      if (own === undefined || peer === undefined || own === 0 || peer === 0) return '–';
-      return `${(unit === 's' ? peer / own : own / peer).toFixed(2)} ×`;
-    };
-    table.push([name, unit, ...cells, ...(hasPeer ? ours.map(ratio) : [])]);
-  }
-  return table.toString();
-}
-
-/** Of each daemon, in each section: CPU seconds, and the most memory that it has had resident since it began. */
-function showDaemons(figures: Map<string, Figure>, systems: readonly System[]): string {
-  const table = new Table({
-    head: ['CPU seconds, peak MiB', ...systems.map(({ name }) => name)],
-    style: { head: [], border: [] },
-  });
-  const sections = new Map<string, Map<string, string[]>>();
-  for (const { name, values } of figures.values()) {
-    const [, section, daemon] = /^cpu\.([a-z]+)\.(.+)$/.exec(name) ?? [];
-    if (section === undefined) continue;
-    const row = sections.get(section) ?? new Map<string, string[]>();
-    sections.set(section, row);
-    const peaks = figures.get(`rss.${section}.${daemon}`)?.values;
-    for (const [system, seconds] of values) {
-      const peakMib = Math.max(...(peaks?.get(system) ?? [0]));
-      row.set(system, [...(row.get(system) ?? []), `${daemon} ${median(seconds)}, ${peakMib}`]);
-    }
-  }
-  for (const [section, row] of sections) {
-    table.push([section, ...systems.map(({ name }) => (row.get(name) ?? []).join('\n'))]);
-  }
-  return table.toString();
-}
-
 async function main(): Promise<void> {
   if (process.getuid?.() !== 0) program.error('the benchmark mounts and drops caches: run it as root');
   if (!existsSync(join(repositoryRoot(), 'dist/cli/main.js'))) program.error('build first: npm run build');
@@ -163,7 +106,14 @@ async function main(): Promise<void> {
         .catch((error: unknown) => process.stderr.write(`${system.name}: ${String(error)}\n`));
     }
   }
-  process.stdout.write(`${show(figures, systems)}\n${showDaemons(figures, systems)}\n`);
+  const names = systems.map(({ name }) => name);
+  const peer = names.includes(PEER) ? PEER : undefined;
+  const print = markdown ? asMarkdown : asText;
+  const tables = [
+    figureTable([...figures.values()], names, peer),
+    daemonTable([...figures.values()], names, Number(options['mb'])),
+  ];
+  process.stdout.write(`${tables.map(print).join('\n')}\n`);
   const json = options['json'];
   if (json !== undefined) {
     mkdirSync(dirname(json), { recursive: true });
