@@ -72,7 +72,7 @@ export class DataService {
         return { body: { found: this.#find(handles) } };
       })
       .on(ReadChunk, (body) => this.#read(body))
-      .on(PushData, (body, request) => this.#push(body, request))
+      .on(PushData, (body, request) => this.#c.activity.during(this.#push(body, request)))
       .on(WriteChunk, async (body, request) => {
         const verifiers = await this.#watched(
           body.handle,
@@ -90,12 +90,13 @@ export class DataService {
         return { body: reply };
       })
       .on(ApplyMutation, async (body, request) => {
-        await this.#watched(body.handle, this.#c.secondary.apply(body, request));
-        if (body.sync) await this.#flush(body.handle);
+        await this.#watched(body.handle, this.#apply(body, request));
         this.#writtenBytes.add(body.length);
         return { body: { verifier: this.#c.bootId } };
       })
-      .on(SyncChunk, async (body) => ({ body: { verifiers: await this.#sync(body) } }))
+      .on(SyncChunk, async (body) => ({
+        body: { verifiers: await this.#c.activity.during(this.#sync(body)) },
+      }))
       .on(GetChunkLength, ({ handle, version }) => {
         const chunk = this.#atLeast(handle, version);
         return { body: { lengthBytes: chunk.state.length } };
@@ -138,7 +139,6 @@ export class DataService {
     { dataId, chain }: ValueOf<typeof PushData.request>,
     request: IncomingRequest,
   ): Promise<Outcome<object>> {
-    this.#c.activity.note();
     if (request.payload === undefined) throw new GfsError('INVALID', 'a push of nothing');
     const data = new SharedPayload(request.payload, request.payloadCrc);
     const [next, ...rest] = chain;
@@ -165,7 +165,12 @@ export class DataService {
     return { body: {} };
   }
 
-  #sync(body: ValueOf<typeof SyncChunk.request>): Promise<number[]> {
+  async #apply(body: ValueOf<typeof ApplyMutation.request>, request: IncomingRequest): Promise<void> {
+    await this.#c.secondary.apply(body, request);
+    if (body.sync) await this.#flush(body.handle);
+  }
+
+  async #sync(body: ValueOf<typeof SyncChunk.request>): Promise<number[]> {
     this.#exactly(body.handle, body.version);
     return this.#c.primary.sync(body, () => this.#flush(body.handle));
   }
@@ -212,9 +217,8 @@ export class DataService {
   }
 
   async #watched<T>(handle: number, work: Promise<T>): Promise<T> {
-    this.#c.activity.note();
     try {
-      return await work;
+      return await this.#c.activity.during(work);
     } catch (error) {
       if (error instanceof GfsError && error.code === 'CHUNK_CORRUPT') this.#c.onDamage(handle);
       if (!isDeviceError(error) && !isDeviceError((error as Error).cause)) throw error;

@@ -18,7 +18,7 @@ import {
 import { BufferPool } from '../../protocol/payload.js';
 import { Peer, type PeerOptions } from '../../protocol/peer.js';
 import { Service } from '../../protocol/rpc.js';
-import { SimulatedWorld } from '../fakes/index.js';
+import { type FakeProcess, SimulatedWorld } from '../fakes/index.js';
 import { contextOf, ROOT } from './store-model.js';
 import {
   CHUNK_BYTES,
@@ -195,9 +195,11 @@ const CLONED_BYTES = 4 * MIB;
 class CloningWorld {
   readonly #world = new SimulatedWorld(1);
   readonly #stores = new Map<string, Store>();
+  readonly #processes = new Map<string, FakeProcess>();
 
   async start(name: string): Promise<void> {
     const process = this.#world.process(name);
+    this.#processes.set(name, process);
     const { environment } = process;
     const { clock, timers, network } = environment;
     const context = contextOf(process, 'memory');
@@ -225,30 +227,63 @@ class CloningWorld {
     }
   }
 
-  /** @returns how many seconds it takes until all of them are there */
-  async clone(
-    clones: readonly { handle: number; from: string; to: string }[],
-    rates: { rateBps: number; serverRateBps: number },
-  ): Promise<number> {
+  /** As the master orders it. @returns how many bytes were fetched */
+  async order({ handle, from, to }: Ordered, rates: Rates): Promise<number> {
     const { environment } = this.#world.process('master');
-    const { clock, network } = environment;
     const options: PeerOptions = {
       ...{ ...environment, role: 'master', id: 'master', pool: new BufferPool(), service: new Service() },
       ...{ term: () => 1, clusterId: () => '' },
     };
+    const peer = new Peer(await environment.network.connect(to, CLONE_PORT, 1_000), options);
+    await peer.ready();
+    const source = { serverId: from, host: from, port: CLONE_PORT };
+    const body = { handle, version: 1, source, ...rates };
+    return (await peer.call(CloneChunk, body, { deadlineMs: 60_000 })).body.fetchedBytes;
+  }
+
+  /** @returns how many seconds it takes until all of them are there */
+  async clone(clones: readonly Ordered[], rates: Rates): Promise<number> {
+    const { clock } = this.#world.process('master').environment;
     const startMs = clock.monotonicMs();
-    const done = clones.map(async ({ handle, from, to }) => {
-      const peer = new Peer(await network.connect(to, CLONE_PORT, 1_000), options);
-      await peer.ready();
-      const source = { serverId: from, host: from, port: CLONE_PORT };
-      const body = { handle, version: 1, source, ...rates };
-      return (await peer.call(CloneChunk, body, { deadlineMs: 60_000 })).body.fetchedBytes;
-    });
-    for (const fetchedBytes of await this.#world.until(Promise.all(done)))
+    const done = clones.map((each) => this.order(each, rates));
+    for (const fetchedBytes of await this.until(Promise.all(done)))
       if (fetchedBytes !== CLONED_BYTES) throw new Error(`${fetchedBytes} bytes were fetched`);
     return (clock.monotonicMs() - startMs) / 1000;
   }
+
+  until<T>(work: Promise<T>): Promise<T> {
+    return this.#world.until(work);
+  }
+
+  async killAfter(name: string, delayMs: number): Promise<void> {
+    await this.#world.runFor(delayMs);
+    this.#processes.get(name)?.crash();
+  }
 }
+
+interface Ordered {
+  readonly handle: number;
+  readonly from: string;
+  readonly to: string;
+}
+
+interface Rates {
+  readonly rateBps: number;
+  readonly serverRateBps: number;
+}
+
+t.test('clone: resumes: what came before its source was killed is not fetched again', async (t) => {
+  const world = new CloningWorld();
+  for (const name of ['a', 'b', 'c']) await world.start(name);
+  for (const name of ['a', 'b']) await world.fill(name, 1);
+  const rates = { rateBps: MIB, serverRateBps: 0 };
+  const interrupted = world.order({ handle: 1, from: 'a', to: 'c' }, rates);
+  const refused = t.rejects(interrupted, { code: 'UNREACHABLE' });
+  await world.killAfter('a', 1_500);
+  await world.until(refused);
+  const fetchedBytes = await world.until(world.order({ handle: 1, from: 'b', to: 'c' }, rates));
+  t.equal(fetchedBytes, CLONED_BYTES - 2 * SEGMENT_BYTES, 'two segments of four had come');
+});
 
 t.test('clone: bytes per second are limited, per clone and per server', async (t) => {
   // The first segment goes at once, so 4 MiB at 1 MiB/s take three seconds, less the burst.

@@ -1,4 +1,7 @@
 import t, { type Test } from 'tap';
+import { PushBuffer } from '../../chunkserver/push-buffer.js';
+import { Secondary } from '../../chunkserver/secondary.js';
+import type { Store } from '../../chunkserver/store/store.js';
 import type { Disk, Environment } from '../../environment/ports/index.js';
 import {
   AppendChunk,
@@ -15,9 +18,12 @@ import {
   WriteChunk,
 } from '../../protocol/messages/index.js';
 import type { Peer } from '../../protocol/peer.js';
-import type { CallOptions } from '../../protocol/rpc.js';
+import type { CallOptions, IncomingRequest } from '../../protocol/rpc.js';
+import { SimulatedWorld } from '../fakes/index.js';
+import { openStore } from './store-model.js';
 import {
   CHUNK_BYTES,
+  CLUSTER,
   type Cluster,
   pattern,
   quietEnvironment,
@@ -202,6 +208,28 @@ t.test('serial order: a secondary applies mutations in the order of their serial
   await apply(2, Buffer.from('xx'));
   t.equal((await read(secondary, 1)).toString(), 'ccca', 'a duplicate is acknowledged and changes nothing');
   await t.rejects(apply(9, Buffer.from('late')), { code: 'REPLICA_FAILED' }, 'one before it never comes');
+});
+
+t.test('serial order: reordered within a bound; a secondary that cannot follow refuses', async (t) => {
+  const world = new SimulatedWorld(1);
+  const process = world.process('secondary');
+  const store: Store = await world.until(openStore(process));
+  await world.until(store.adopt(CLUSTER, CHUNK_BYTES));
+  const chunk = await world.until(store.create(1, 1));
+  const secondary = new Secondary(process.environment.timers, store, new PushBuffer());
+  const apply = (number: number) => {
+    const place = { handle: 1, version: 1, serial: 2 ** 24 + number, offset: 1_000 * number, length: 0 };
+    const body = { ...place, kind: 'pad' as const, session: 0, sequence: 0 };
+    return secondary.apply(body, { payload: undefined } as IncomingRequest);
+  };
+  const held = Array.from({ length: 256 }, (_, i) => apply(2 + i));
+  await t.rejects(world.until(apply(258)), { code: 'OVERLOADED' }, 'no more of them than that');
+  await world.runFor(1_000);
+  await world.until(Promise.all([apply(1), ...held]));
+  t.equal(chunk.state.length, 257_000, 'each in its turn');
+  const late = t.rejects(apply(259), { code: 'REPLICA_FAILED' }, 'one before it does not come');
+  await world.runFor(3_000);
+  await late;
 });
 
 t.test('once: a retry gets the first result, a delayed duplicate changes nothing', async (t) => {

@@ -89,6 +89,12 @@ t.test('scrub: stops at once when clients come, and goes on when they are quiet'
   takeReads();
   await world.runFor(900);
   t.strictSame(takeReads(), []);
+  let finish: () => void = () => undefined;
+  const slow = activity.during(new Promise<void>((resolve) => (finish = resolve)));
+  await world.runFor(30_000);
+  t.strictSame(takeReads(), [], 'a client waits for something that takes long');
+  finish();
+  await slow;
   await world.runFor(60_000);
   t.equal(scrubber.progress.passes, 1);
 });

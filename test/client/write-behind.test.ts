@@ -146,6 +146,16 @@ t.test(
   },
 );
 
+t.test('write-behind: several segments of a file are in flight at once, within a bound', async (t) => {
+  const { world, replicas, writes } = setUp();
+  for (let at = 0; at < 20 * MIB; at += MIB) await writes.write(at, Buffer.alloc(MIB));
+  await world.until(writes.drain());
+  t.equal(replicas.mostInFlight, 8);
+  for (let at = 0; at < 100; at++) await writes.write(2 * at * MIB, Buffer.alloc(5_000));
+  await world.until(writes.drain());
+  t.equal(replicas.mostInFlight, 64, 'small ones');
+});
+
 t.test('write-behind: a flush waits for what was written before it, not for what comes after', async (t) => {
   const { world, writes } = setUp();
   await writes.write(0, Buffer.alloc(MIB));

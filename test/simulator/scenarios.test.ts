@@ -154,6 +154,30 @@ scenario(
   },
 );
 
+scenario('errors: of data on its way surface at the next write, at fsync, or at close', async (t, scene) => {
+  const client = await scene.client('a');
+  const files = [await create(client, 'f'), await create(client, 'g'), await create(client, 'h')] as const;
+  for (const file of files) {
+    await file.write(0, bytes('kept'));
+    await file.sync({});
+  }
+  for (const { host } of scene.cluster.chunkservers) host.disk.limitBytes = 0;
+  for (const file of files) await file.write(4, bytes('lost', 1_000));
+  await scene.sleep(3_000);
+  const [written, synced, closed] = files;
+  await t.rejects(written.write(8_000, bytes('more')), { code: 'NO_SPACE' });
+  await t.rejects(synced.sync({}), { code: 'NO_SPACE' });
+  await t.rejects(closed.flush({}), { code: 'NO_SPACE' });
+  for (const { host } of scene.cluster.chunkservers) host.disk.limitBytes = undefined;
+  await scene.sleep(3_000);
+  for (const file of files) {
+    await file.flush({}).catch(() => undefined);
+    await file.write(4, bytes('again'));
+    await file.sync({});
+    t.match(await textOf(client, file.id), /^keptagain/, 'told once, and good from then on');
+  }
+});
+
 scenario('truncate: cuts what the master has not heard of yet', async (t, scene) => {
   const client = await scene.client('a');
   const file = await create(client, 'f');
