@@ -66,7 +66,14 @@ export class MetadataCache {
   #generation = 0;
   /** Tickets below it are too old: what was touched since is no longer remembered. */
   #floor = 0;
-  readonly #touched = new Map<Key, number>();
+  /**
+   * When a key was touched last. Two maps, the older one thrown away as a whole: a Map from which a busy
+   * directory's key were removed each time it is touched would look for it along all the gaps left behind.
+   */
+  #touched = new Map<Key, number>();
+  #touchedBefore = new Map<Key, number>();
+  /** Nothing in the older map was touched after it. */
+  #newerFrom = 0;
   #nameCount = 0;
   readonly #attributes = new LRUCache<number, KnownAttributes>({ max: MAX_ATTRIBUTES });
   readonly #xattrs = new LRUCache<number, KnownXattrs>({ max: MAX_XATTRS });
@@ -106,6 +113,7 @@ export class MetadataCache {
   clear(): void {
     this.#floor = ++this.#generation;
     this.#touched.clear();
+    this.#touchedBefore.clear();
     this.#attributes.clear();
     this.#xattrs.clear();
     this.#directories.clear();
@@ -261,15 +269,16 @@ export class MetadataCache {
   }
 
   #note(key: Key): void {
-    this.#touched.delete(key);
     this.#touched.set(key, ++this.#generation);
-    if (this.#touched.size <= MAX_TOUCHED) return;
-    const [oldest, generation] = this.#touched.entries().next().value as [Key, number];
-    this.#touched.delete(oldest);
-    this.#floor = Math.max(this.#floor, generation);
+    if (this.#touched.size <= MAX_TOUCHED / 2) return;
+    this.#floor = Math.max(this.#floor, this.#newerFrom);
+    this.#newerFrom = this.#generation;
+    this.#touchedBefore = this.#touched;
+    this.#touched = new Map();
   }
 
   #isTouchedSince(key: Key, ticket: number): boolean {
-    return ticket < this.#floor || (this.#touched.get(key) ?? 0) > ticket;
+    if (ticket < this.#floor) return true;
+    return (this.#touched.get(key) ?? this.#touchedBefore.get(key) ?? 0) > ticket;
   }
 }
