@@ -3,6 +3,7 @@ import { GfsError } from '../protocol/errors.js';
 import {
   CopyChunk,
   DeleteChunks,
+  MakeChunks,
   PrepareVersion,
   RepairReplicas,
   RevokeLease,
@@ -21,6 +22,8 @@ import { MAX_VERSION } from './store/serial.js';
 import type { ReplicaState, Store } from './store/store.js';
 
 const DELETE_CONCURRENCY = 8;
+/** Of a chunk that is made. */
+const FIRST_VERSION = 1;
 
 export interface MasterServiceComponents {
   readonly store: Store;
@@ -42,6 +45,11 @@ export class MasterService {
   register(service: Service): void {
     service
       .on(PrepareVersion, (body, request) => this.#prepare(body, request))
+      .on(MakeChunks, async (body, request) => {
+        this.#checkMaster(request);
+        await this.#make(body);
+        return { body: {} };
+      })
       .on(CopyChunk, (body, request) => this.#copy(body, request))
       .on(RepairReplicas, async ({ handle, version, secondaries }, request) => {
         this.#checkMaster(request);
@@ -84,9 +92,7 @@ export class MasterService {
     let chunk = store.find(handle);
     if (chunk === undefined && create) {
       chunk = await store.create(handle, version);
-      const { context, journal } = chunk.directory;
-      // The master is about to log it: a file whose chunk is logged and nowhere can be neither read nor written.
-      if (context.sync === 'disk') await journal.sync(chunk.state.lsn);
+      await flushMade(chunk);
     }
     if (chunk === undefined) chunk = store.get(handle);
     if (chunk.state.version > version) throw staleVersion(chunk);
@@ -101,6 +107,14 @@ export class MasterService {
     if (chunk.state.version !== version) throw staleVersion(chunk);
     if (lease !== undefined) leases.grant(chunk, version, lease);
     return { body: described };
+  }
+
+  async #make({ handles, leased, terms }: ValueOf<typeof MakeChunks.request>): Promise<void> {
+    const { store, leases } = this.#c;
+    const made = await Promise.all(handles.map((handle) => store.create(handle, FIRST_VERSION)));
+    await Promise.all(made.map(flushMade));
+    for (const chunk of made) if (chunk.state.version !== FIRST_VERSION) throw staleVersion(chunk);
+    for (const handle of leased) leases.grant(store.get(handle), FIRST_VERSION, terms);
   }
 
   async #copy(
@@ -135,6 +149,11 @@ export function checkMaster({ from, header }: IncomingRequest, newestTerm: numbe
   if (from.role !== 'master')
     throw new GfsError('NOT_PERMITTED', `a ${from.role} asked what only a master may`);
   if (header.term < newestTerm) throw new GfsError('STALE_TERM', `term ${header.term} is over`);
+}
+
+/** The master is about to log it: a file whose chunk is logged and nowhere can be neither read nor written. */
+async function flushMade({ directory: { context, journal }, state }: Chunk): Promise<void> {
+  if (context.sync === 'disk') await journal.sync(state.lsn);
 }
 
 function staleVersion(chunk: Chunk): GfsError {

@@ -17,17 +17,17 @@ export interface ReplicaAnswer {
   readonly suspect: boolean;
 }
 
-export interface Answers {
-  readonly acknowledged: ReadonlyMap<Chunkserver, ReplicaAnswer>;
+export interface Answers<Answer = ReplicaAnswer> {
+  readonly acknowledged: ReadonlyMap<Chunkserver, Answer>;
   readonly failed: ReadonlyMap<Chunkserver, GfsError>;
 }
 
 /** Never rejects: who does not answer is among the failed. */
-export async function askAll(
+export async function askAll<Answer = ReplicaAnswer>(
   chunkservers: readonly Chunkserver[],
-  ask: (chunkserver: Chunkserver) => Promise<{ readonly body: ReplicaAnswer }>,
-): Promise<Answers> {
-  const acknowledged = new Map<Chunkserver, ReplicaAnswer>();
+  ask: (chunkserver: Chunkserver) => Promise<{ readonly body: Answer }>,
+): Promise<Answers<Answer>> {
+  const acknowledged = new Map<Chunkserver, Answer>();
   const failed = new Map<Chunkserver, GfsError>();
   await Promise.all(
     chunkservers.map(async (chunkserver) => {

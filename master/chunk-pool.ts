@@ -5,16 +5,16 @@
  */
 import type { Clock, Logger } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
-import { type Location, PrepareVersion } from '../protocol/messages/index.js';
+import { MAX_CHUNKS_AHEAD } from '../protocol/limits.js';
+import { type Location, MakeChunks, PrepareVersion } from '../protocol/messages/index.js';
 import type { Allocator } from './allocator.js';
-import { ASK_DEADLINE_MS, askAll, termsFor } from './asking.js';
+import { ASK_DEADLINE_MS, askAll, serversOf, termsFor } from './asking.js';
 import type { ChunkserverTable } from './chunkservers.js';
 import type { MasterOptions } from './options.js';
 import { chooseServers } from './placement.js';
 import type { Chunkserver } from './replicas.js';
 import type { LoggedState } from './state.js';
 
-const MAX_AHEAD = 32;
 /** How much of the demand of the last second is made ahead. */
 const AHEAD_SHARE = 0.25;
 const FADE_PER_SWEEP = 0.8;
@@ -80,17 +80,9 @@ export class ChunkPool {
     exclude: ReadonlySet<Chunkserver>,
     goal = this.#options.goal,
   ): Promise<Made> {
-    const { chunkBytes, leaseDurationMs } = this.#options;
-    const { drains } = this.#state;
-    const active = this.#chunkservers.active.filter(({ server }) => !drains.has(server.serverId));
-    const request = { count: goal, near, exclude, chunkBytes };
-    const members = chooseServers(
-      active.length > 0 ? active : this.#chunkservers.active,
-      this.#chunkservers.priority,
-      request,
-    );
-    const primary = members[0];
-    if (primary === undefined) throw new GfsError('NO_CHUNKSERVERS', 'no chunkserver takes a new chunk');
+    const { leaseDurationMs } = this.#options;
+    const members = this.#choose(near, exclude, goal);
+    const primary = members[0] as Chunkserver;
     for (const chunkserver of members) chunkserver.recentCreations++;
     primary.recentLeases++;
     const handle = await this.#allocator.handle();
@@ -132,7 +124,7 @@ export class ChunkPool {
   }
 
   #wanted(): number {
-    return Math.min(MAX_AHEAD, Math.ceil(this.#demand * AHEAD_SHARE));
+    return Math.min(MAX_CHUNKS_AHEAD, Math.ceil(this.#demand * AHEAD_SHARE));
   }
 
   #isGood({ members, sentAtMs }: FreshChunk): boolean {
@@ -145,17 +137,55 @@ export class ChunkPool {
     );
   }
 
+  /** @returns at least one server, the one that is best as primary first @throws NO_CHUNKSERVERS */
+  #choose(near: Location | undefined, exclude: ReadonlySet<Chunkserver>, count: number): Chunkserver[] {
+    const { active, priority } = this.#chunkservers;
+    const staying = active.filter(({ server }) => !this.#state.drains.has(server.serverId));
+    const request = { count, near, exclude, chunkBytes: this.#options.chunkBytes };
+    const members = chooseServers(staying.length > 0 ? staying : active, priority, request);
+    if (members.length === 0) throw new GfsError('NO_CHUNKSERVERS', 'no chunkserver takes a new chunk');
+    return members;
+  }
+
+  /** Waits until half of them are gone: then one message and one flush of each server make the next. */
   #fill(): void {
-    while (this.#ahead.length + this.#filling < this.#wanted()) {
-      this.#filling++;
-      this.make(undefined, new Set())
-        .then(({ made }) => {
-          if (made !== undefined) this.#ahead.push(made);
-        })
-        .catch((err) => this.#logger.debug({ err }, 'no chunk made ahead'))
-        .finally(() => {
-          this.#filling--;
-        });
+    const wanted = this.#wanted();
+    const coming = this.#ahead.length + this.#filling;
+    const count = wanted - coming;
+    if (count <= 0 || coming > wanted / 2) return;
+    this.#filling += count;
+    this.#makeAhead(count)
+      .catch((err) => this.#logger.debug({ err }, 'no chunks made ahead'))
+      .finally(() => {
+        this.#filling -= count;
+      });
+  }
+
+  async #makeAhead(count: number): Promise<void> {
+    const members = this.#choose(undefined, new Set(), this.#options.goal);
+    const chunks: { handle: number; primary: Chunkserver }[] = [];
+    while (chunks.length < count) {
+      const primary = members[chunks.length % members.length] as Chunkserver;
+      chunks.push({ handle: await this.#allocator.handle(), primary });
+      for (const chunkserver of members) chunkserver.recentCreations++;
+      primary.recentLeases++;
+    }
+    const handles = chunks.map(({ handle }) => handle);
+    for (const handle of handles) this.reserve(handle, members);
+    const sentAtMs = this.#clock.monotonicMs();
+    const { failed } = await askAll(members, (chunkserver) => {
+      const leased = chunks.flatMap(({ handle, primary }) => (primary === chunkserver ? [handle] : []));
+      const terms = {
+        secondaries: serversOf(members, chunkserver),
+        durationMs: this.#options.leaseDurationMs,
+      };
+      const body = { handles, leased, terms };
+      return chunkserver.peer.call(MakeChunks, body, { deadlineMs: ASK_DEADLINE_MS });
+    });
+    for (const { handle, primary } of chunks) {
+      if (failed.size === 0) this.#ahead.push({ handle, version: 1, primary, members, sentAtMs });
+      // As in make().
+      else this.settled(handle);
     }
   }
 }

@@ -45,6 +45,8 @@ export const MAX_CHUNKS_PER_REPLY = 64;
 /** Nodes, and names, that one message breaks promises of; what is above goes in the next. */
 export const MAX_BROKEN_NODES = 16_384;
 export const MAX_BROKEN_NAMES = 1_024;
+/** Chunks that the master has made before any file needs them. */
+export const MAX_CHUNKS_AHEAD = 32;
 /** Chunks in one page of a chunkserver's report. */
 export const MAX_REPORT_PAGE = 16_384;
 

@@ -1,5 +1,5 @@
 /** What a chunkserver tells the master, and what the master asks of a chunkserver, over one connection. */
-import { MAX_REPLICAS, MAX_REPORT_PAGE } from '../limits.js';
+import { MAX_CHUNKS_AHEAD, MAX_REPLICAS, MAX_REPORT_PAGE } from '../limits.js';
 import { method } from '../rpc.js';
 import { bool, list, optional, struct, text, u32, u53, type ValueOf } from '../schema.js';
 import { healthCodec } from './scrub.js';
@@ -136,6 +136,22 @@ export const PrepareVersion = method(
     appliedSerial: u53,
     suspect: bool,
   }),
+);
+
+/**
+ * Makes empty chunks of version 1, durably, before any file has one of them. Of those in `leased` the receiver
+ * is the primary. Where a server fails, the master gives all of them up: their handles are never used.
+ * @throws NO_SPACE
+ */
+export const MakeChunks = method(
+  205,
+  'makeChunks',
+  struct({
+    handles: list(chunkHandleCodec, MAX_CHUNKS_AHEAD),
+    leased: list(chunkHandleCodec, MAX_CHUNKS_AHEAD),
+    terms: leaseTerms,
+  }),
+  empty,
 );
 
 /**

@@ -9,6 +9,7 @@ import {
   CopyChunk,
   GetChecksums,
   GetChunkLength,
+  MakeChunks,
   PrepareVersion,
   PushData,
   ReadChunk,
@@ -543,6 +544,25 @@ t.test('revoke: a primary of which a mutation failed does not vouch for the repl
   const { body } = await master.call(ids[0] as string, RevokeLease, { handle: 1, version: 1 });
   t.notOk(body.agreed);
   chunkservers.pop();
+});
+
+t.test('chunks made ahead: many in one message, each with its primary, there after a restart', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  const handles = [7, 8, 9];
+  const make = (id: string) => {
+    const secondaries = ids.filter((other) => other !== id).map((other) => master.server(other));
+    const leased = [handles[ids.indexOf(id)] as number];
+    return { handles, leased, terms: { secondaries, durationMs: 60_000 } };
+  };
+  await t.rejects(primary.call(MakeChunks, make(ids[0] as string)), { code: 'NOT_PERMITTED' });
+  for (const id of ids) await master.call(id, MakeChunks, make(id));
+  await write(primary, 7, 1, 0, Buffer.from('written'));
+  await t.rejects(write(primary, 8, 1, 0, Buffer.from('x')), { code: 'NOT_PRIMARY' });
+  await assertReplicas(t, cluster, 7, Buffer.from('written'), 1);
+  for (const index of ids.keys()) await cluster.restart(index);
+  await assertReplicas(t, cluster, 7, Buffer.from('written'), 1);
+  await assertReplicas(t, cluster, 9, Buffer.alloc(0), 1);
 });
 
 t.test('versions: raised durably, never lowered, truncation carried out on the way', async (t) => {

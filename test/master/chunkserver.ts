@@ -147,6 +147,20 @@ export class TestChunkserver {
             : { secondaries: lease.secondaries.map(({ serverId }) => serverId) };
         return { body: answer(chunk) };
       })
+      .on(m.MakeChunks, ({ handles, leased, terms }) => {
+        this.#note('make', handles.length, leased.length);
+        const secondaries = terms.secondaries.map(({ serverId }) => serverId);
+        for (const handle of handles) {
+          this.#note('prepare', handle, 1);
+          if (this.chunks.has(handle)) throw new GfsError('INVALID', 'it is there');
+          const lease = leased.includes(handle) ? { secondaries } : undefined;
+          this.chunks.set(handle, {
+            ...{ version: 1, lengthBytes: 0, digest: 0, appliedSerial: 0, suspect: false },
+            lease,
+          });
+        }
+        return { body: {} };
+      })
       .on(m.CopyChunk, ({ source, sourceVersion, handle, version, truncateTo, lease }) => {
         this.#note('copy', source, sourceVersion);
         const from = this.chunks.get(source);

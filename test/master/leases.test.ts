@@ -448,6 +448,49 @@ t.test(
   },
 );
 
+t.test(
+  'lease: chunks are made ahead many in one message, their leases spread over the servers',
+  async (t) => {
+    const { world, client, chunkservers, byId, lease } = await cluster();
+    const leases: m.Lease[] = [];
+    for (let at = 0; at < 60; at++) {
+      leases.push(await lease(await client.create(m.ROOT_ID, `f${at}`)));
+      await world.runFor(2);
+    }
+    for (const chunkserver of chunkservers) {
+      const messages = chunkserver.asked.filter((line) => /^(make|prepare)/.test(line));
+      const made = messages.filter((line) => line.startsWith('make')).length;
+      t.ok(made > 0 && made <= leases.length / 2, `${made} messages for more than ${leases.length} chunks`);
+    }
+    t.equal(new Set(leases.map(({ handle }) => handle)).size, 60, 'no two files have the same');
+    for (const { handle, primary, secondaries } of leases) {
+      t.strictSame(
+        held(byId(primary.serverId), handle).lease?.secondaries.sort(),
+        secondaries.map(({ serverId }) => serverId).sort(),
+      );
+      for (const { serverId } of secondaries) t.notOk(held(byId(serverId), handle).lease);
+    }
+    for (const { serverId } of chunkservers)
+      t.ok(
+        leases.some(({ primary }) => primary.serverId === serverId),
+        `${serverId} is primary of some`,
+      );
+  },
+);
+
+t.test('lease: of chunks made ahead none is used when one server failed to make them', async (t) => {
+  const { world, client, byId, lease } = await cluster(4);
+  byId('cs1').failing.set('make', new GfsError('NO_SPACE'));
+  const leases: m.Lease[] = [];
+  for (let at = 0; at < 30; at++) {
+    leases.push(await lease(await client.create(m.ROOT_ID, `f${at}`)));
+    await world.runFor(2);
+  }
+  for (const each of leases)
+    for (const serverId of members(each))
+      t.ok(byId(serverId).chunks.has(each.handle), 'it is on each member');
+});
+
 t.test('chunkserver: after a restart of the master nothing is garbage before all are back', async (t) => {
   const { world, host, client, chunkservers, lease } = await cluster();
   const file = await client.create(m.ROOT_ID, 'f');

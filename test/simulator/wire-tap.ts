@@ -5,9 +5,10 @@ import { DEFAULT_MAX_REQUESTS } from '../../protocol/limits.js';
 import * as messages from '../../protocol/messages/index.js';
 import { BufferPool } from '../../protocol/payload.js';
 import { type Method, requestHeaderCodec, responseHeaderCodec } from '../../protocol/rpc.js';
+import type { ValueOf } from '../../protocol/schema.js';
 import type { FakeNetwork, FakeProcess } from '../fakes/index.js';
 
-const { AppendChunk, ApplyMutation, GetLease, PrepareVersion, WriteChunk } = messages;
+const { AppendChunk, ApplyMutation, GetLease, MakeChunks, PrepareVersion, WriteChunk } = messages;
 
 /** What is granted in the hello, and those that keep sessions alive. */
 const MAX_OUTSTANDING = DEFAULT_MAX_REQUESTS + 8;
@@ -104,6 +105,10 @@ export class WireTap {
       this.#only(this.#granted, lease, lease.primary.host, 'the lease is told to be held by');
     }
     if (method.number === PrepareVersion.number) this.#onRaised(body as Versioned, server);
+    if (method.number === MakeChunks.number) {
+      const { handles } = body as ValueOf<typeof MakeChunks.request>;
+      for (const handle of handles) this.#onRaised({ handle, version: 1 }, server);
+    }
     if (method.number === ApplyMutation.number) this.#fence(body as Versioned, server);
     if (method.number === WriteChunk.number || method.number === AppendChunk.number) {
       this.acknowledgedCount++;
