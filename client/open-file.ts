@@ -73,6 +73,8 @@ export class OpenFile {
   #changedAt = 0;
   /** When it was last written to from here, as users count time. */
   #writtenAt = { sec: 0, nsec: 0 };
+  /** And somebody was shown that time, which the master has not heard of. */
+  #timeIsShown = false;
   #extendTimer: Timer | undefined;
   /** The master will ask for the length before it tells it to anybody. */
   #mayDefer = false;
@@ -123,6 +125,7 @@ export class OpenFile {
     const size = Math.max(this.#size, attributes.size);
     if (!this.#changed) return size === attributes.size ? attributes : { ...attributes, size };
     const { sec, nsec } = this.#writtenAt;
+    this.#timeIsShown = true;
     return {
       ...attributes,
       size,
@@ -297,13 +300,14 @@ export class OpenFile {
   }
 
   /**
-   * {@link flush}, and on every replica's disk.
-   * @param dataOnly times may be told later (fdatasync(2)); the length is told where it grew
+   * {@link flush}, and on every replica's disk. The length is told where it grew. The time of a change may be
+   * told {@link EXTEND_DELAY_MS} later while nobody has seen it (docs/decisions/0027-times-that-nobody-has-seen.md).
+   * @param dataOnly also where somebody has (fdatasync(2))
    */
   async sync(context: CallContext, dataOnly = false): Promise<void> {
     // Nobody else knows the file's state without our having been asked: so it may be told before the data is there.
     const isOurs = this.#mayDefer && this.#isTrusted && this.#size <= this.#toldBytes;
-    const isTimeLater = isOurs && dataOnly;
+    const isTimeLater = isOurs && (dataOnly || !this.#timeIsShown);
     const tell = () => (this.#changed && !isTimeLater ? this.#tellLength(context, true) : undefined);
     const early = isOurs ? tell() : undefined;
     // It is waited for below, unless the data fails first.
@@ -460,7 +464,10 @@ export class OpenFile {
     const attributes = await tell({ size: this.arrivedBytes, mtimeSec: sec, mtimeNsec: nsec });
     this.#noteTold(attributes);
     // A write that came meanwhile has to be told too.
-    if (this.#changedAt === changedAt) this.#changed = false;
+    if (this.#changedAt === changedAt) {
+      this.#changed = false;
+      this.#timeIsShown = false;
+    }
     this.#changedAt = this.#parts.moments.next();
     return this.#size > attributes.size ? { ...attributes, size: this.#size } : attributes;
   }

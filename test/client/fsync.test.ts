@@ -1,0 +1,103 @@
+/** What an fsync tells the master, and when (docs/decisions/0027). */
+import t from 'tap';
+import { clientDefaults, GfsClient } from '../../client/index.js';
+import type { OpenFile } from '../../client/open-file.js';
+import * as m from '../../protocol/messages/index.js';
+import { SimulatedWorld } from '../fakes/index.js';
+import { clusterDefaults, SimulatedCluster } from '../simulator/cluster.js';
+
+t.setTimeout(120_000);
+
+let seed = 8400;
+const BYTES = 4096;
+
+async function setUp() {
+  const world = new SimulatedWorld(seed++);
+  const cluster = new SimulatedCluster(world, { ...clusterDefaults, clients: 0 }, async () => undefined);
+  cluster.start();
+  const masters = [{ host: 'master', port: 5000 }];
+  const client = (name: string): Promise<GfsClient> =>
+    world.until(
+      GfsClient.connect(world.process(name).environment, { ...clientDefaults, masters, caches: true }),
+    );
+  const sleep = (ms: number) =>
+    world.until(new Promise<void>((resolve) => world.scheduler.after(ms, resolve)));
+  const a = await client('a');
+  const b = await client('b');
+  let told = 0;
+  const mutate = a.master.mutate.bind(a.master);
+  a.master.mutate = ((...words: Parameters<typeof mutate>) => {
+    if ((words[0] as { name: string }).name === m.ExtendFile.name) told++;
+    return mutate(...words);
+  }) as typeof a.master.mutate;
+  const request = { parent: m.ROOT_ID, name: 'file', mode: 0o100644, rdev: 0, exclusive: true };
+  const { attributes } = await world.until(a.master.mutate(m.Create, request));
+  const file: OpenFile = await world.until(a.open(attributes.id, {}));
+  await world.until(file.write(0, Buffer.alloc(8 * BYTES, 1)));
+  await world.until(file.sync({}));
+  const writeAndSync = async (i: number) => {
+    await world.until(file.write((i % 8) * BYTES, Buffer.alloc(BYTES, i)));
+    await world.until(file.sync({}));
+  };
+  return {
+    ...{ world, a, b, id: attributes.id, sleep, file, writeAndSync },
+    kill: () => {
+      for (const process of [...world.host('a').processes]) process.crash();
+    },
+    told: () => told,
+    timeSeenBy: async (gfs: GfsClient) => {
+      const { attributes: seen } = await world.until(gfs.metadata.attributes(attributes.id, {}));
+      return seen.mtimeSec * 1e9 + seen.mtimeNsec;
+    },
+  };
+}
+
+t.test('fsync: of what nobody has looked at in between, the master hears once in a while', async (t) => {
+  const { world, writeAndSync, told, sleep, timeSeenBy, b } = await setUp();
+  await writeAndSync(1);
+  const before = told();
+  const startMs = world.scheduler.nowMs;
+  for (let i = 0; i < 40; i++) await writeAndSync(i);
+  await sleep(25);
+  const inTime = (world.scheduler.nowMs - startMs) / 20;
+  t.ok(inTime < 30, 'the syncs came quickly after one another');
+  t.ok(told() > before, 'soon after');
+  t.ok(told() - before <= inTime, 'and not with each');
+  const seen = await timeSeenBy(b);
+  await writeAndSync(6);
+  t.ok((await timeSeenBy(b)) > seen, 'and whoever looks sees the newest');
+});
+
+t.test('fsync: a time that somebody elsewhere saw is not the time of what was synced later', async (t) => {
+  const { writeAndSync, timeSeenBy, sleep, kill, b } = await setUp();
+  for (let i = 0; i < 4; i++) await writeAndSync(i);
+  const seen = await timeSeenBy(b);
+  await sleep(1);
+  for (let i = 0; i < 4; i++) await writeAndSync(i);
+  kill();
+  await sleep(10_000);
+  t.ok((await timeSeenBy(b)) > seen);
+});
+
+t.test('fsync: nor is one that was seen here', async (t) => {
+  const { world, a, id, writeAndSync, timeSeenBy, sleep, kill, b } = await setUp();
+  for (let i = 0; i < 4; i++) await writeAndSync(i);
+  const { attributes, moment } = await world.until(a.metadata.attributes(id, {}));
+  const shown = a.withLocalChanges(attributes, moment);
+  const seen = shown.mtimeSec * 1e9 + shown.mtimeNsec;
+  await sleep(1);
+  await writeAndSync(5);
+  kill();
+  await sleep(10_000);
+  t.ok((await timeSeenBy(b)) > seen);
+});
+
+t.test('fsync: a length is told before it returns', async (t) => {
+  const { world, file, sleep, kill, b, id } = await setUp();
+  await world.until(file.write(8 * BYTES, Buffer.alloc(BYTES, 2)));
+  await world.until(file.sync({}));
+  kill();
+  await sleep(10_000);
+  const { attributes } = await world.until(b.metadata.attributes(id, {}));
+  t.equal(attributes.size, 9 * BYTES);
+});
