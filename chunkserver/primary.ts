@@ -389,7 +389,11 @@ export class Primary {
     body: ValueOf<typeof ApplyMutation.request>,
     data: SharedPayload | undefined,
   ): Promise<number> {
-    const options: CallOptions = { deadlineMs: body.sync ? SECONDARY_SYNC_TIMEOUT_MS : SECONDARY_TIMEOUT_MS };
+    const { sync } = body;
+    // Somebody waits for it: the others work on it while this server does.
+    const options: CallOptions = sync
+      ? { deadlineMs: SECONDARY_SYNC_TIMEOUT_MS, atOnce: true }
+      : { deadlineMs: SECONDARY_TIMEOUT_MS };
     if (data === undefined)
       return (await this.#c.peers.call(secondary, ApplyMutation, body, options)).body.verifier;
     data.retain();

@@ -48,7 +48,7 @@ export interface CallLink {
   readonly remote: string;
   readonly clock: Clock;
   readonly term: () => number;
-  write(frame: Uint8Array[], onSent?: () => void): boolean;
+  write(frame: Uint8Array[], onSent?: () => void, now?: boolean): boolean;
 }
 
 export class OutgoingCalls {
@@ -215,7 +215,7 @@ export class OutgoingCalls {
     call.sentAtMs = this.#link.clock.monotonicMs();
     this.#pending.set(id, call);
     this.#outstandingBytes += call.payloadBytes;
-    this.#link.write(frame, options.onSent);
+    this.#link.write(frame, options.onSent, options.atOnce);
   }
 
   #header(id: number, method: number, deadlineMs: number, options: CallOptions): RequestHeader {

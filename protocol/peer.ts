@@ -83,7 +83,8 @@ export class Peer implements Caller {
     this.#options = options;
     this.#reader = new FrameReader(options.pool);
     const { service, clock, logger, term } = options;
-    const write = (frame: Uint8Array[], onSent?: () => void) => socket.write(frame, onSent);
+    const write = (frame: Uint8Array[], onSent?: () => void, now?: boolean) =>
+      socket.write(frame, onSent, now);
     this.#calls = new OutgoingCalls({ remote: this.remote, clock, term, write });
     this.#requests = new IncomingRequests({
       ...{ peer: this, remote: this.remote, service, clock, logger, term, write },

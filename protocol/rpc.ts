@@ -108,6 +108,8 @@ export interface CallOptions {
   readonly priority?: Priority;
   /** Goes ahead of all that wait for credit: small and rare, such as a session's renewal. */
   readonly urgent?: boolean;
+  /** Leaves before the caller goes on, rather than with what else is sent in the same turn. */
+  readonly atOnce?: boolean;
   readonly uid?: number;
   readonly gids?: readonly number[];
 }

@@ -115,9 +115,9 @@ class WatchedFile implements DiskFile {
     }
   }
 
-  async sync(): Promise<void> {
+  async sync(nothingElse?: boolean): Promise<void> {
     try {
-      await this.#file.sync();
+      await this.#file.sync(nothingElse);
     } catch (error) {
       this.#disk.noteWriteError(error);
       throw error;

@@ -62,7 +62,7 @@ class NodeSocket implements Socket {
     this.#events?.onClose(this.#error);
   }
 
-  write(buffers: readonly Uint8Array[], onWritten?: () => void): boolean {
+  write(buffers: readonly Uint8Array[], onWritten?: () => void, now = false): boolean {
     if (this.#ended || this.#socket.destroyed) {
       if (onWritten !== undefined) process.nextTick(onWritten);
       return true;
@@ -71,17 +71,21 @@ class NodeSocket implements Socket {
       // Until all callbacks and promises of this turn have run: what they write leaves in one writev(2).
       this.#corked = true;
       this.#socket.cork();
-      process.nextTick(() => {
-        this.#corked = false;
-        this.#socket.uncork();
-      });
+      process.nextTick(() => this.#uncork());
     }
     const last = buffers.length - 1;
     let belowHighWaterMark = true;
     for (let i = 0; i < last; i++) this.#socket.write(buffers[i] as Uint8Array);
     if (last >= 0) belowHighWaterMark = this.#socket.write(buffers[last] as Uint8Array, onWritten);
     else if (onWritten !== undefined) process.nextTick(onWritten);
+    if (now) this.#uncork();
     return belowHighWaterMark;
+  }
+
+  #uncork(): void {
+    if (!this.#corked) return;
+    this.#corked = false;
+    this.#socket.uncork();
   }
 
   pause(): void {

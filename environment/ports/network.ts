@@ -18,8 +18,9 @@ export interface Socket {
    * Queues the buffers in order and gathers what is written in one turn of the event loop into one
    * system call. Their memory must not change until `onWritten` (called also when the socket closes).
    * Returns false when the queue is above its high-water mark: wait for `onDrain`.
+   * @param now not at the end of this turn, with what follows, but before the caller goes on
    */
-  write(buffers: readonly Uint8Array[], onWritten?: () => void): boolean;
+  write(buffers: readonly Uint8Array[], onWritten?: () => void, now?: boolean): boolean;
   /** Stops `onData` until {@link resume}; TCP then slows the sender. */
   pause(): void;
   resume(): void;
