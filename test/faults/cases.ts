@@ -1,6 +1,7 @@
 /** Each fault of the table in docs/performance.md that is one of a chunkserver, the master or a disk. */
-import { open, readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { spawn } from 'node:child_process';
+import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { eventually } from '../real/cluster.js';
 import { runCommand } from '../real/processes.js';
@@ -282,6 +283,70 @@ const oneDamaged: FaultCase = {
     }),
 };
 
+/** Flips a byte of some chunk file each moment, of each chunk at one server alone: its other replicas stay good. */
+function startFlipping(cluster: HostCluster): () => Promise<number> {
+  const victims = new Map<string, number>();
+  const random = (bound: number) => Math.floor(Math.random() * bound);
+  let stopped = false;
+  let flipped = 0;
+  const flipOne = async (): Promise<void> => {
+    const server = random(cluster.options.servers);
+    const paths = await chunkFilesOf(cluster, server);
+    const path = paths[random(paths.length)];
+    if (path === undefined) return;
+    const victim = victims.get(basename(path)) ?? server;
+    victims.set(basename(path), victim);
+    const { size } = await stat(path);
+    if (victim !== server || size === 0) return;
+    await flipByte(path, random(size));
+    flipped++;
+  };
+  const flipping = (async () => {
+    while (!stopped) {
+      // A chunk may go while it is looked at.
+      await flipOne().catch(() => undefined);
+      await delay(FLIP_PAUSE_MS);
+    }
+  })();
+  return async () => {
+    stopped = true;
+    await flipping;
+    return flipped;
+  };
+}
+
+const FLIP_PAUSE_MS = 50;
+const FLIP_FILES = 4;
+
+const flippedMeanwhile: FaultCase = {
+  name: 'bytes of chunk files are flipped while writers run',
+  aim: 'no error, never read, all healed',
+  run: ({ fileMib }) =>
+    onCluster({ mounts: 2 }, async (cluster) => {
+      const mib = Math.max(8, Math.ceil(fileMib / FLIP_FILES));
+      const at = (mount: number, seed: number) => join(cluster.mountPoint(mount), `file-${seed}`);
+      const stop = startFlipping(cluster);
+      // Each is read elsewhere while the next is written.
+      for (let seed = 20; seed < 20 + FLIP_FILES; seed++) {
+        const writer = startFile('write', at(0, seed), mib, seed, 300_000);
+        if (seed > 20) await verifyFile(at(1, seed - 1), mib, seed - 1);
+        mustSucceed('a writer', await writer.done);
+      }
+      const flipped = await stop();
+      if (flipped === 0) throw new Error('nothing was flipped');
+      const beganMs = performance.now();
+      await eventually(async () => {
+        const { status, stdout } = await cluster.gfs(['scrub', '--all', '--now', '--wait']);
+        return status === 0 || stdout;
+      }, 180_000);
+      await cluster.healed(30_000);
+      const tookS = (performance.now() - beganMs) / 1000;
+      await cluster.startMount(1).catch(() => undefined);
+      for (let seed = 20; seed < 20 + FLIP_FILES; seed++) await verifyFile(at(1, seed), mib, seed);
+      return { told: `${flipped} flipped; scrubbed until nothing was found in ${tookS.toFixed(1)} s` };
+    }),
+};
+
 const allDamaged: FaultCase = {
   name: 'all replicas of a chunk are damaged',
   aim: 'EIO at once, the chunk named in the log',
@@ -358,6 +423,46 @@ const mountKilled: FaultCase = {
     }),
 };
 
+const mountHung: FaultCase = {
+  name: 'a mount hangs (SIGSTOP) while it writes and holds a lock, and goes on',
+  aim: 'others wait ≤ 3 s, then have its lock; when it is back it is right',
+  run: ({ fileMib }) =>
+    onCluster({ mounts: 2 }, async (cluster) => {
+      const [first, second] = [cluster.mountPoint(0), cluster.mountPoint(1)];
+      mustSucceed('the writer', await writeFile(join(first, 'news'), 1, 11));
+      await verifyFile(join(first, 'news'), 1, 11);
+      const lock = (...words: string[]) =>
+        runCommand(['flock', ...words, 'lock', 'true'], { cwd: second, timeoutMs: 60_000 });
+      const holder = spawn('flock', ['lock', 'sleep', '600'], { cwd: first, stdio: 'ignore' });
+      try {
+        await eventually(async () => (await lock('--nonblock')).status === 1 || 'not held yet', 10_000);
+        const job = startFile('write', join(first, 'under way'), fileMib, 12, 300_000);
+        await job.reached(Math.ceil(fileMib / 4));
+        cluster.mounts[0]?.pause();
+        const beganMs = performance.now();
+        const [change, lockMs] = await Promise.all([
+          writeFile(join(second, 'news'), 1, 13),
+          lock().then(({ status }) => (status === 0 ? performance.now() - beganMs : Number.NaN)),
+        ]);
+        mustSucceed('another writer', change);
+        if (Number.isNaN(lockMs)) throw new Broken('nobody gets the lock of a mount that hangs');
+        cluster.mounts[0]?.resume();
+        await verifyFile(join(first, 'news'), 1, 13);
+        const { error } = await job.done;
+        if (error === undefined) await verifyFile(join(second, 'under way'), fileMib, 12);
+        else if (error !== 'EIO') throw new Broken(`its writer was told ${error}`);
+        mustSucceed('its next writer', await writeFile(join(first, 'next'), 8, 14));
+        await verifyFile(join(second, 'next'), 8, 14);
+        const seconds = (ms: number) => `${(ms / 1000).toFixed(2)} s`;
+        const told = `a change waits ${seconds(change.longestMs)}, the lock ${seconds(lockMs)}; its writer ${error ?? 'loses nothing'}`;
+        return { told, isWithinAim: Math.max(change.longestMs, lockMs) <= 3_000 };
+      } finally {
+        cluster.mounts[0]?.resume();
+        holder.kill('SIGKILL');
+      }
+    }),
+};
+
 const everythingKilled: FaultCase = {
   name: 'everything is killed, and started again',
   aim: 'just starts; everything fsynced is there',
@@ -392,8 +497,10 @@ export const cases: readonly FaultCase[] = [
   healing,
   oneDamaged,
   allDamaged,
+  flippedMeanwhile,
   full,
   stressed,
   mountKilled,
+  mountHung,
   everythingKilled,
 ];
