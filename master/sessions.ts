@@ -314,6 +314,8 @@ export class ClientSessions {
       if (client.peer !== undefined && silentMs > this.#timeoutMs) {
         const { peer } = client;
         this.#lapse(client, 'it is silent');
+        // Its session is over by its own clock too: nobody waits for the locks a second time.
+        this.#loseLocks(client);
         peer.close();
       } else if (client.peer === undefined && silentMs > this.#timeoutMs && !client.locksLost) {
         this.#loseLocks(client);

@@ -158,7 +158,10 @@ t.test('locks: of a mount that was away for too long are lost, and it knows', as
   const [a, b] = clients;
   await done(a, lock('write', 'x'));
   world.network.cut('master', 'a');
+  const cutAtMs = world.scheduler.nowMs;
   await world.until(set(b, lock('write', 'x'), true));
+  const waitedMs = world.scheduler.nowMs - cutAtMs;
+  t.ok(waitedMs < 2_500, `others wait for its session, and no longer: ${waitedMs} ms`);
   await done(b, lock('unlock', 'x'));
   world.network.healAll();
   await world.runFor(5_000);
