@@ -2,6 +2,7 @@
 import type { GfsClient } from '../../client/index.js';
 import { toGfsError } from '../../protocol/errors.js';
 import type { FakeProcess, FakeRandom } from '../fakes/index.js';
+import type { Pages } from './guest.js';
 import { type Ledger, Violation } from './ledger.js';
 
 /** Failures that the contracts allow while something is broken. Reactions other than `never` end in these. */
@@ -15,6 +16,8 @@ export interface ClientContext {
   readonly ledger: Ledger;
   /** Files of others that are being read here: one reader at a time, so that each opens it anew. */
   readonly reading: Set<number>;
+  /** What its kernel keeps of files of others, where it caches. */
+  readonly pages?: Pages;
 }
 
 export type Attempt = <T>(what: string, run: () => Promise<T>) => Promise<T | undefined>;

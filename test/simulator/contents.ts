@@ -1,25 +1,39 @@
 /** What one worker does with the bytes of files: its own, those of others, and those that all append to. */
 import type { OpenFile } from '../../client/open-file.js';
 import type { Actor } from './actor.js';
-import type { AppendFile, TrackedFile } from './ledger.js';
-import { checkAppends, checkFile, readWhole } from './reading.js';
+import type { Guest } from './guest.js';
+import { type AppendFile, release, type TrackedFile, take } from './ledger.js';
+import { checkAppends, readWhole } from './reading.js';
 
 const MAX_FILE_BYTES = 700_000;
 
 export class Contents {
   readonly #actor: Actor;
+  readonly #guest: Guest;
 
-  constructor(actor: Actor) {
+  constructor(actor: Actor, guest: Guest) {
     this.#actor = actor;
+    this.#guest = guest;
   }
 
-  /** Opens a file of this worker's, writes and reads it for a while, and closes it. */
+  /** Opens a file, writes and reads it for a while, and closes it. */
   async edit(tracked: TrackedFile): Promise<void> {
-    if (tracked.frozen) return;
+    if (tracked.frozen || tracked.seal !== undefined) return;
+    const { name, pages } = this.#actor.context;
+    if (!take(tracked, name)) return;
+    pages?.drop(tracked.id);
+    await this.#edit(tracked);
+    pages?.drop(tracked.id);
+    release(tracked);
+  }
+
+  async #edit(tracked: TrackedFile): Promise<void> {
     const { client } = this.#actor;
+    // One that is open here already is not asked for anew before it is read.
+    const isOpen = client.openFile(tracked.id) !== undefined;
     const file = await this.#actor.attempt(`open ${tracked.path}`, () => client.open(tracked.id, {}));
     if (file === undefined) return;
-    if (file.size !== tracked.model.size) {
+    if (!isOpen && file.size !== tracked.model.size) {
       this.#actor.wrong(
         `open ${tracked.path}`,
         `${file.size} bytes long, ${tracked.model.size} were written`,
@@ -141,21 +155,6 @@ export class Contents {
     tracked.model.truncated(size);
   }
 
-  async readOther(): Promise<void> {
-    const { ledger, name, reading } = this.#actor.context;
-    const candidates = ledger.files.filter(
-      (file) => file.client !== name && !file.gone && !reading.has(file.id),
-    );
-    if (candidates.length === 0) return;
-    const tracked = this.#actor.random.pick(candidates);
-    reading.add(tracked.id);
-    try {
-      await checkFile(this.#actor.context, tracked, this.#actor.attempt);
-    } finally {
-      reading.delete(tracked.id);
-    }
-  }
-
   async append(): Promise<void> {
     const { client, ledger, reading } = this.#actor.context;
     const target = this.#actor.random.pick(ledger.appendFiles);
@@ -193,6 +192,7 @@ export class Contents {
   async readAppended(): Promise<void> {
     const { client, ledger, reading } = this.#actor.context;
     const target = this.#actor.random.pick(ledger.appendFiles);
+    if (client.master.caches && this.#actor.random.chance(0.6)) return this.#guest.readAppended(target);
     if (reading.has(target.id) || client.openFile(target.id) !== undefined) return;
     reading.add(target.id);
     try {

@@ -31,7 +31,7 @@ export class FileModel {
   #lost: Layer[] = [];
   #lowSize = 0;
   #highSize = 0;
-  /** Made by a snapshot of what was not on disk: a sync of this file need not reach that. */
+  /** Made of what was not on disk, by a snapshot or another client: a sync of this file need not reach that. */
   #inheritsUnsynced = false;
   readonly #watches = new Set<Watch>();
 
@@ -80,6 +80,11 @@ export class FileModel {
   /** The writer was told that what it had written may be lost. */
   syncFailed(): void {
     this.#failed.push(...this.#unflushed.splice(0), ...this.#unsynced.splice(0), ...this.#lost.splice(0));
+  }
+
+  /** Another client writes it from now on: its sync need not reach what the one before it wrote. */
+  handOver(): void {
+    this.#inheritsUnsynced ||= this.#unsynced.length + this.#lost.length > 0;
   }
 
   /** After {@link flushed}. */
@@ -147,11 +152,13 @@ export class FileModel {
   /** The read is over. @returns what is wrong with what it gave, if anything is */
   check(watch: Watch, seen: Uint8Array): string | undefined {
     this.#watches.delete(watch);
-    const { lowSize, highSize } = watch;
-    if (seen.byteLength < lowSize || seen.byteLength > highSize) {
-      return `${seen.byteLength} bytes long, where ${lowSize} to ${highSize} are possible`;
-    }
-    return firstWrong(watch, seen);
+    return sizeProblem(watch, seen.byteLength) ?? firstWrong(watch, seen);
+  }
+
+  /** As {@link check}, of its length alone. */
+  checkSize(watch: Watch, size: number): string | undefined {
+    this.#watches.delete(watch);
+    return sizeProblem(watch, size);
   }
 
   forget(watch: Watch): void {
@@ -180,6 +187,11 @@ export class FileModel {
     this.#content.copy(next, 0, 0, Math.min(size, this.size));
     this.#content = next;
   }
+}
+
+function sizeProblem({ lowSize, highSize }: Watch, size: number): string | undefined {
+  if (size >= lowSize && size <= highSize) return undefined;
+  return `${size} bytes long, where ${lowSize} to ${highSize} are possible`;
 }
 
 /** Takes a range out of the layers. @returns what was in it */

@@ -1,6 +1,7 @@
 /** What all workers did, for whoever checks it: files and what they may contain, directories and their names. */
 import type { AppendModel } from './append-model.js';
 import type { FileModel } from './file-model.js';
+import type { Register } from './register.js';
 
 /** A contract is broken. */
 export class Violation extends Error {
@@ -31,7 +32,7 @@ export class Seal {
 export interface TrackedFile {
   readonly id: number;
   readonly path: string;
-  /** The client whose worker writes it. */
+  /** The client whose worker gave it its name. */
   readonly client: string;
   readonly model: FileModel;
   /** Extended attributes; one whose change had no answer is not here. */
@@ -39,10 +40,30 @@ export interface TrackedFile {
   readonly seal: Seal | undefined;
   /** Names that it has for certain. */
   names: number;
+  /** Its permissions. */
+  readonly mode: Register<number>;
+  isChangingMode: boolean;
+  /** The client that is writing it, or taking a snapshot of it: one at a time, also where they are several. */
+  editor: string | undefined;
+  /** The client that wrote it last. */
+  lastEditor: string;
   /** Nobody writes it any more: its length is uncertain, or its writer is dead. */
   frozen: boolean;
   /** It was, or is being, unlinked. */
   gone: boolean;
+}
+
+/** Has a client be the only one that writes a file, until {@link release}. @returns whether it is */
+export function take(file: TrackedFile, client: string): boolean {
+  if (file.editor !== undefined) return false;
+  file.editor = client;
+  if (file.lastEditor !== client) file.model.handOver();
+  file.lastEditor = client;
+  return true;
+}
+
+export function release(file: TrackedFile): void {
+  file.editor = undefined;
 }
 
 export interface TrackedDirectory {
@@ -78,8 +99,15 @@ export class Ledger {
   /** Chunks of which one replica was damaged on its disk. */
   readonly flipped = new Set<number>();
 
+  #modes = 0;
+
   constructor(calm: boolean) {
     this.calm = calm;
+  }
+
+  /** Another one each time, as long as there are any. */
+  nextMode(): number {
+    return 1 + (this.#modes++ % 0o777);
   }
 
   hostCrashed(): void {

@@ -69,7 +69,8 @@ class Search<State, Call> {
   /** @param first no operation before this index is left */
   #orders(states: readonly State[], first: number): boolean {
     if (this.#left === 0) return true;
-    if (this.#stepsLeft-- <= 0) return false;
+    if (this.isExhausted) return false;
+    this.#stepsLeft -= states.length;
     let from = first;
     while (this.#isDone[from] === 1) from++;
     const candidates = this.#candidates(from);

@@ -4,8 +4,11 @@ import { toGfsError } from '../../protocol/errors.js';
 import type { Attempt, ClientContext } from './actor.js';
 import { type AppendFile, type TrackedFile, Violation } from './ledger.js';
 
+/** More than any file has. */
+const ALL_BYTES = 2 ** 30;
+
 export async function readWhole(file: OpenFile): Promise<Buffer> {
-  const { buffers, release } = await file.read(0, file.size, {});
+  const { buffers, release } = await file.read(0, ALL_BYTES, {});
   const bytes = Buffer.concat(buffers);
   release();
   return bytes;

@@ -15,6 +15,7 @@ import {
   SimulatedCluster,
 } from './cluster.js';
 import { FAULTS, type Fault, Faults } from './faults.js';
+import { Pages } from './guest.js';
 import { Ledger, Violation } from './ledger.js';
 import { ReplicaAudit } from './replica-audit.js';
 import { Shared, SharedWorker } from './shared.js';
@@ -198,6 +199,7 @@ class Simulation {
       process: member.process as NonNullable<typeof member.process>,
       ledger: this.#ledger,
       reading: new Set(),
+      ...(client.master.caches ? { pages: new Pages(client) } : {}),
     };
     const randomOf = (name: string) => this.#world.random.fork(`worker ${name}`);
     const workers: { run(): Promise<void> }[] = Array.from({ length: WORKERS_PER_CLIENT }, (_, i) => {
@@ -209,7 +211,8 @@ class Simulation {
     this.#active++;
     context.process.onEnd(() => {
       this.#active--;
-      for (const file of this.#ledger.files) if (file.client === context.name) file.frozen = true;
+      for (const file of this.#ledger.files)
+        if (file.client === context.name || file.editor === context.name) file.frozen = true;
     });
     await Promise.all(workers.map((worker) => worker.run()));
     await client.shutdown();

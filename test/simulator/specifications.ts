@@ -11,8 +11,8 @@ export type BlockCall =
 
 interface Block {
   readonly value: number;
-  /** What a power cut may bring back, in the order in which it was written. */
-  readonly earlier: readonly number[];
+  /** It and what a power cut may bring back instead, in the order in which it was written. */
+  readonly written: readonly number[];
 }
 
 /** Where no host loses its memory: nothing comes back. */
@@ -26,18 +26,20 @@ export const blockSpecification: Specification<number, BlockCall> = {
 };
 
 export const volatileBlockSpecification: Specification<Block, BlockCall> = {
-  initial: { value: 0, earlier: [] },
-  keyOf: ({ value, earlier }) => `${value}<${earlier.join()}`,
-  step: ({ value, earlier }, call) => {
-    if (call.kind === 'write') return [{ value: call.value, earlier: [...earlier, value] }];
-    if (call.kind === 'read') return call.value === value ? [{ value, earlier }] : [];
-    if (call.kind === 'sync') {
-      if (value === call.value) return [{ value, earlier: [] }];
-      const at = earlier.lastIndexOf(call.value);
-      return [{ value, earlier: at < 0 ? earlier : earlier.slice(at) }];
+  initial: { value: 0, written: [0] },
+  keyOf: ({ value, written }) => `${value}<${written.join()}`,
+  step: ({ value, written }, call) => {
+    if (call.kind === 'write') {
+      const others = written.filter((other) => other !== value);
+      return [{ value: call.value, written: [...others, value, call.value] }];
     }
-    const others = earlier.map((back) => ({ value: back, earlier: [...earlier, value] }));
-    return [{ value, earlier }, ...others];
+    if (call.kind === 'read') return call.value === value ? [{ value, written }] : [];
+    if (call.kind === 'powerCut') return written.map((back) => ({ value: back, written }));
+    if (value === call.value) return [{ value, written: [value] }];
+    const at = written.indexOf(call.value);
+    if (at < 0) return [{ value, written }];
+    const still = written.slice(at);
+    return [{ value, written: still.includes(value) ? still : [value, ...still] }];
   },
 };
 

@@ -16,7 +16,9 @@ import type { FakeRandom } from '../fakes/index.js';
 import { Actor, type ClientContext } from './actor.js';
 import { Contents } from './contents.js';
 import { FileModel } from './file-model.js';
-import { Seal, type TrackedDirectory, type TrackedFile, Violation } from './ledger.js';
+import { Guest } from './guest.js';
+import { release, Seal, type TrackedDirectory, type TrackedFile, take, Violation } from './ledger.js';
+import { Register } from './register.js';
 
 const DIRECTORY_MODE = 0o040755;
 const FILE_MODE = 0o100644;
@@ -26,12 +28,14 @@ const XATTRS = ['user.one', 'user.two'] as const;
 export class Worker {
   readonly #actor: Actor;
   readonly #contents: Contents;
+  readonly #guest: Guest;
   #directory!: TrackedDirectory;
   #nextName = 1;
 
   constructor(context: ClientContext, name: string, random: FakeRandom) {
     this.#actor = new Actor(context, name, random);
-    this.#contents = new Contents(this.#actor);
+    this.#guest = new Guest(this.#actor);
+    this.#contents = new Contents(this.#actor, this.#guest);
   }
 
   async run(): Promise<void> {
@@ -41,7 +45,8 @@ export class Worker {
     const steps: readonly [weight: number, step: () => Promise<void>][] = [
       [10, () => this.#create()],
       [40, () => this.#edit()],
-      [20, () => contents.readOther()],
+      [8, () => this.#editOther()],
+      [24, () => this.#guest.look()],
       [12, () => contents.append()],
       [6, () => contents.readAppended()],
       [5, () => this.#rename()],
@@ -115,6 +120,10 @@ export class Worker {
       xattrs: new Map(),
       seal: undefined,
       names: 1,
+      mode: new Register(FILE_MODE & 0o777),
+      isChangingMode: false,
+      editor: undefined,
+      lastEditor: this.#actor.context.name,
       frozen: false,
       gone: false,
       ...file,
@@ -157,9 +166,16 @@ export class Worker {
     if (file !== undefined) await this.#contents.edit(file);
   }
 
+  /** What another client made and wrote before is written on here. */
+  async #editOther(): Promise<void> {
+    const file = this.#guest.pick();
+    if (file !== undefined) await this.#contents.edit(file);
+  }
+
   /** Opened before its name goes, now and then: it stays what it is for whoever has it open. */
   async #openSometimes(file: TrackedFile): Promise<OpenFile | undefined> {
-    if (file.frozen || file.names > 1 || !this.#actor.random.chance(0.4)) return undefined;
+    if (file.frozen || file.editor !== undefined || file.names > 1 || !this.#actor.random.chance(0.4))
+      return undefined;
     return this.#actor.attempt(`open ${file.path}`, () => this.#actor.client.open(file.id, {}));
   }
 
@@ -315,10 +331,30 @@ export class Worker {
     const directory = this.#directory;
     const source = this.#pickFile();
     if (source === undefined || source.frozen || directory.names.size >= MAX_FILES) return;
+    if (!this.#takeAll([source])) return;
     const isOpen = this.#actor.random.chance(0.4);
     const open = isOpen ? await this.#contents.begin(source) : undefined;
     if (!source.frozen) await this.#takeSnapshot(directory, source);
     if (open !== undefined) await this.#contents.goOn(source, open);
+    this.#releaseAll([source]);
+  }
+
+  /** So that what is in them is known at the moment of a snapshot. @returns whether nobody changes them now */
+  #takeAll(files: readonly TrackedFile[]): boolean {
+    const { name } = this.#actor.context;
+    if (files.some((file) => file.editor !== undefined || file.isChangingMode)) return false;
+    for (const file of files) {
+      take(file, name);
+      file.isChangingMode = true;
+    }
+    return true;
+  }
+
+  #releaseAll(files: readonly TrackedFile[]): void {
+    for (const file of files) {
+      release(file);
+      file.isChangingMode = false;
+    }
   }
 
   async #takeSnapshot(directory: TrackedDirectory, source: TrackedFile): Promise<void> {
@@ -337,6 +373,7 @@ export class Worker {
       id,
       model: source.model.clone(),
       xattrs: new Map(source.xattrs),
+      mode: source.mode.clone(),
       seal: isSealed ? new Seal() : undefined,
       frozen: isSealed,
     });
@@ -347,10 +384,13 @@ export class Worker {
     const source = this.#directory;
     const root = `${this.#actor.name.replaceAll('.', '-')}-tree${this.#nextName++}`;
     const body = { id: source.id, parent: ROOT_ID, name: root };
+    const files = filesIn(source);
+    if (!this.#takeAll(files)) return;
     const reply = await this.#actor.attempt(`snapshot ${source.path} as ${root}`, () => {
       return this.#actor.client.master.mutate(Snapshot, body);
     });
     if (reply !== undefined) await this.#trackTree(reply.attributes.id, `/${root}`, source);
+    this.#releaseAll(files);
   }
 
   async #trackTree(id: number, path: string, source: TrackedDirectory): Promise<void> {
@@ -384,4 +424,9 @@ export class Worker {
       else copy.uncertain.add(name);
     }
   }
+}
+
+function filesIn(directory: TrackedDirectory): TrackedFile[] {
+  const below = [...directory.directories.values()].flatMap(filesIn);
+  return [...new Set([...directory.names.values(), ...below])];
 }
