@@ -4,10 +4,12 @@
  */
 import { LRUCache } from 'lru-cache';
 
-const MAX_FILES = 65_536;
-
 export class DataVersions {
-  readonly #seen = new LRUCache<number, number>({ max: MAX_FILES });
+  readonly #seen: LRUCache<number, number>;
+
+  constructor(maxFiles: number) {
+    this.#seen = new LRUCache({ max: maxFiles });
+  }
 
   /** Whether this is the version seen last. */
   isSeen(id: number, version: number): boolean {

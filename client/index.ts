@@ -6,6 +6,7 @@ import type { Environment } from '../environment/ports/index.js';
 import { type AttributeChanges, type Attributes, Create, SetAttributes } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import type { ValueOf } from '../protocol/schema.js';
+import { defaultCacheLimits } from './cache-limits.js';
 import { ChunkserverConnections } from './connections.js';
 import { Creations } from './creations.js';
 import { DataVersions } from './data-versions.js';
@@ -22,6 +23,7 @@ import { SharedChunks } from './shared-chunks.js';
 import { coversAll, UnsyncedChunks } from './unsynced.js';
 import { WriteBudget } from './write-behind.js';
 
+export { type CacheLimits, defaultCacheLimits } from './cache-limits.js';
 export { copyRange, punchHole } from './chunk-changes.js';
 export { checkTree, type TreeCheck, type TreeSummary } from './inspection.js';
 export { type Broken, Metadata } from './metadata.js';
@@ -55,13 +57,14 @@ export class GfsClient {
 
   private constructor(environment: Environment, options: ClientOptions, master: MasterSession) {
     const { clock } = environment;
+    const { cacheLimits: limits = defaultCacheLimits } = options;
     this.#environment = environment;
     this.master = master;
-    this.locations = new Locations(master, clock, options.locationTtlMs);
+    this.locations = new Locations(master, clock, options.locationTtlMs, limits);
     this.#connections = new ChunkserverConnections(environment, master.clientId, () => master.clusterId);
     const reader = new Reader(environment, master, this.locations, this.#connections);
     const replicas = new Replicas(environment, master, this.locations, this.#connections);
-    this.#unsynced = new UnsyncedChunks((id, index, verifiers) => {
+    this.#unsynced = new UnsyncedChunks(limits.unsyncedChunks, (id, index, verifiers) => {
       replicas.sync({ id, index }, {}, master.deadline()).then(
         (flushedBy) => {
           if (coversAll(verifiers, flushedBy)) this.#unsynced.forget(id, index, verifiers);
@@ -71,7 +74,7 @@ export class GfsClient {
     });
     this.locks = new FileLocks(master, () => new Deadline(clock, Number.POSITIVE_INFINITY));
     const moments = new Moments();
-    this.metadata = new Metadata(master, clock, () => moments.now);
+    this.metadata = new Metadata(master, clock, () => moments.now, limits);
     this.metadata.listen({
       onBroken: ({ data, cut }) => {
         for (const id of data) this.#changedElsewhere(id);
@@ -92,7 +95,7 @@ export class GfsClient {
       replicas,
       moments,
       metadata: this.metadata,
-      dataVersions: new DataVersions(),
+      dataVersions: new DataVersions(limits.dataVersions),
       sharedChunks: new SharedChunks(environment, master, this.locations, this.#connections),
       writeBehind: {
         environment,

@@ -15,11 +15,10 @@ import {
   type Server,
 } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
+import type { CacheLimits } from './cache-limits.js';
 import type { CallContext, Deadline } from './retry.js';
 import type { MasterSession } from './session.js';
 
-const MAX_FILES = 16_384;
-const MAX_CHUNKS_PER_FILE = 4_096;
 /** Asked for at once; the master adds those that follow. */
 const PREFETCH_CHUNKS = 8;
 /** A lease is not used in its last moments: the request would arrive after its end. */
@@ -44,14 +43,26 @@ export class Locations {
   readonly #session: MasterSession;
   readonly #clock: Clock;
   readonly #files: LRUCache<number, FileLocations>;
-  readonly #changed = new LRUCache<number, number>({ max: MAX_FILES });
+  readonly #maxChunks: number;
+  /** Files that changed elsewhere, the last ones, and when on the count of such changes. */
+  readonly #changed: LRUCache<number, number>;
+  #changes = 0;
+  /** Of files that are no longer among them: none changed later. */
+  #changesForgotten = 0;
 
-  constructor(session: MasterSession, clock: Clock, ttlMs: number) {
+  constructor(session: MasterSession, clock: Clock, ttlMs: number, limits: CacheLimits) {
     this.#session = session;
     this.#clock = clock;
+    this.#maxChunks = limits.chunksOfFile;
+    this.#changed = new LRUCache({
+      max: limits.locatedFiles,
+      dispose: (change, _id, reason) => {
+        if (reason === 'evict') this.#changesForgotten = Math.max(this.#changesForgotten, change);
+      },
+    });
     // Without a resolution: with one it would read the clock only as often as a timer of its own lets it.
     const perf = { now: () => clock.monotonicMs() };
-    this.#files = new LRUCache({ max: MAX_FILES, ttl: ttlMs, ttlResolution: 0, perf });
+    this.#files = new LRUCache({ max: limits.locatedFiles, ttl: ttlMs, ttlResolution: 0, perf });
   }
 
   /** Where chunk `index` of file `id` is; handle 0 where the file has none. */
@@ -94,13 +105,13 @@ export class Locations {
 
   /** Its chunks have changed elsewhere. Leases are good as long as their version is. */
   noteChangedElsewhere(id: number): void {
-    this.#changed.set(id, this.#generationOf(id) + 1);
+    this.#changed.set(id, ++this.#changes);
     this.#files.get(id)?.chunks.clear();
   }
 
-  /** Counts the changes made elsewhere, so that an answer is known to be older than one. */
+  /** When it last changed elsewhere, so that an answer is known to be older than that. */
   #generationOf(id: number): number {
-    return this.#changed.get(id) ?? 0;
+    return this.#changed.get(id) ?? this.#changesForgotten;
   }
 
   /** Keeps locations, unless they are old already or nobody would tell when they are. */
@@ -108,7 +119,7 @@ export class Locations {
     if (this.#generationOf(id) !== generation) return;
     if (this.#session.caches && (promised & Promised.ATTRIBUTES) === 0) return;
     const file = this.#of(id);
-    for (const chunk of chunks) if (chunk.handle !== 0) remember(file.chunks, chunk.index, chunk);
+    for (const chunk of chunks) if (chunk.handle !== 0) this.#remember(file.chunks, chunk.index, chunk);
   }
 
   /**
@@ -146,8 +157,8 @@ export class Locations {
     // Counted from before the question, so that ours ends first.
     const expiresAtMs = askedAtMs + lease.remainingMs - LEASE_MARGIN_MS;
     const file = this.#of(id);
-    remember(file.leases, lease.index, { lease, expiresAtMs });
-    remember(file.chunks, lease.index, {
+    this.#remember(file.leases, lease.index, { lease, expiresAtMs });
+    this.#remember(file.chunks, lease.index, {
       index: lease.index,
       handle: lease.handle,
       version: lease.version,
@@ -203,6 +214,13 @@ export class Locations {
     return file;
   }
 
+  /** Keeps the map within its bound by forgetting what was learnt first. */
+  #remember<V>(map: Map<number, V>, index: number, value: V): void {
+    map.delete(index);
+    map.set(index, value);
+    if (map.size > this.#maxChunks) map.delete(map.keys().next().value as number);
+  }
+
   async #ask(id: number, index: number, context: CallContext, deadline: Deadline): Promise<Chunk> {
     const request = { id, index, count: PREFETCH_CHUNKS };
     // Shared by all who wait for it: one caller's interruption must not fail the others.
@@ -235,11 +253,4 @@ export class Locations {
 
 function names(servers: readonly Server[], serverId: string): boolean {
   return servers.some((server) => server.serverId === serverId);
-}
-
-/** Keeps the map within its bound by forgetting what was learnt first. */
-function remember<V>(map: Map<number, V>, index: number, value: V): void {
-  map.delete(index);
-  map.set(index, value);
-  if (map.size > MAX_CHUNKS_PER_FILE) map.delete(map.keys().next().value as number);
 }

@@ -7,14 +7,7 @@
  */
 import { LRUCache } from 'lru-cache';
 import type { Attributes, DirectoryEntry } from '../protocol/messages/index.js';
-
-const MAX_ATTRIBUTES = 262_144;
-const MAX_DIRECTORIES = 65_536;
-/** Names of all directories together; then directories that were not used lately are forgotten. */
-const MAX_NAMES = 1_048_576;
-const MAX_XATTRS = 65_536;
-/** Changes remembered for answers that are on their way; older answers are not kept. */
-const MAX_TOUCHED = 65_536;
+import type { CacheLimits } from './cache-limits.js';
 
 /** The number of a node for its attributes; for names a string, see {@link entryKey}. */
 export type Key = number | string;
@@ -75,14 +68,22 @@ export class MetadataCache {
   /** Nothing in the older map was touched after it. */
   #newerFrom = 0;
   #nameCount = 0;
-  readonly #attributes = new LRUCache<number, KnownAttributes>({ max: MAX_ATTRIBUTES });
-  readonly #xattrs = new LRUCache<number, KnownXattrs>({ max: MAX_XATTRS });
-  readonly #directories = new LRUCache<number, KnownDirectory>({
-    max: MAX_DIRECTORIES,
-    dispose: ({ names }) => {
-      this.#nameCount -= names.size;
-    },
-  });
+  readonly #limits: CacheLimits;
+  readonly #attributes: LRUCache<number, KnownAttributes>;
+  readonly #xattrs: LRUCache<number, KnownXattrs>;
+  readonly #directories: LRUCache<number, KnownDirectory>;
+
+  constructor(limits: CacheLimits) {
+    this.#limits = limits;
+    this.#attributes = new LRUCache({ max: limits.attributes });
+    this.#xattrs = new LRUCache({ max: limits.xattrs });
+    this.#directories = new LRUCache({
+      max: limits.directories,
+      dispose: ({ names }) => {
+        this.#nameCount -= names.size;
+      },
+    });
+  }
 
   /** To be taken before a question, and given with its answer. */
   get ticket(): number {
@@ -245,7 +246,7 @@ export class MetadataCache {
   #setName(directory: KnownDirectory, name: string, node: number): void {
     if (!directory.names.has(name)) this.#nameCount++;
     directory.names.set(name, node);
-    while (this.#nameCount > MAX_NAMES && this.#directories.size > 1) this.#directories.pop();
+    while (this.#nameCount > this.#limits.names && this.#directories.size > 1) this.#directories.pop();
   }
 
   #removeName(directory: KnownDirectory, name: string): void {
@@ -270,7 +271,7 @@ export class MetadataCache {
 
   #note(key: Key): void {
     this.#touched.set(key, ++this.#generation);
-    if (this.#touched.size <= MAX_TOUCHED / 2) return;
+    if (this.#touched.size <= this.#limits.changes / 2) return;
     this.#floor = Math.max(this.#floor, this.#newerFrom);
     this.#newerFrom = this.#generation;
     this.#touchedBefore = this.#touched;

@@ -7,6 +7,7 @@ import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
 import * as m from '../protocol/messages/index.js';
 import type { Method } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
+import type { CacheLimits } from './cache-limits.js';
 import { ABSENT, type Change, type Key, MetadataCache } from './metadata-cache.js';
 import { type Keeper, ownChangeOf } from './own-changes.js';
 import type { CallContext } from './retry.js';
@@ -45,12 +46,13 @@ export class Metadata {
   readonly #session: MasterSession;
   readonly #clock: Clock;
   readonly #moment: () => number;
-  readonly #cache = new MetadataCache();
+  readonly #cache: MetadataCache;
   readonly #listeners: Listener[] = [];
   readonly #readings = new Map<number, Reading>();
 
   /** @param moment now, on the client's count of its own changes */
-  constructor(session: MasterSession, clock: Clock, moment: () => number) {
+  constructor(session: MasterSession, clock: Clock, moment: () => number, limits: CacheLimits) {
+    this.#cache = new MetadataCache(limits);
     this.#session = session;
     this.#clock = clock;
     this.#moment = moment;

@@ -1,5 +1,6 @@
 import { MIB } from '../protocol/limits.js';
 import type { Location } from '../protocol/messages/index.js';
+import type { CacheLimits } from './cache-limits.js';
 
 export interface HostPort {
   readonly host: string;
@@ -23,6 +24,8 @@ export interface ClientOptions {
   readonly writeBehindBytes: number;
   /** Keep names and attributes as long as the master promises them. */
   readonly caches: boolean;
+  /** What it keeps at most, of everything that was told. */
+  readonly cacheLimits?: CacheLimits;
 }
 
 export const clientDefaults = {

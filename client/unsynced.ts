@@ -3,9 +3,6 @@
  * when their file was closed and opened again in between.
  */
 
-/** Chunks that are remembered; above it the oldest are flushed without being asked for. */
-const MAX_CHUNKS = 65_536;
-
 /**
  * Of the writes the boot ids of the replicas that took each (as NFS write verifiers). A write is safe once a
  * replica that is still of the same boot has flushed. INVARIANT: a new array for every change, so that
@@ -15,11 +12,16 @@ export type Verifiers = readonly ReadonlySet<number>[];
 
 export class UnsyncedChunks {
   readonly #files = new Map<number, Map<number, Verifiers>>();
+  readonly #maxCount: number;
   readonly #flush: (id: number, index: number, verifiers: Verifiers) => void;
   #count = 0;
 
-  /** @param flush called with a chunk that no longer fits: it has to be flushed, and {@link forget} called then */
-  constructor(flush: (id: number, index: number, verifiers: Verifiers) => void) {
+  /**
+   * @param maxCount chunks that are remembered
+   * @param flush called with a chunk that no longer fits: it has to be flushed, and {@link forget} called then
+   */
+  constructor(maxCount: number, flush: (id: number, index: number, verifiers: Verifiers) => void) {
+    this.#maxCount = maxCount;
     this.#flush = flush;
   }
 
@@ -30,7 +32,7 @@ export class UnsyncedChunks {
     const known = chunks.get(index);
     if (known === undefined) this.#count++;
     chunks.set(index, withWrite(known ?? [], new Set(verifiers)));
-    if (known === undefined && this.#count > MAX_CHUNKS) this.#flushOldest();
+    if (known === undefined && this.#count > this.#maxCount) this.#flushOldest();
   }
 
   /** The chunks of a file, as they are now. */

@@ -1,4 +1,5 @@
 import t from 'tap';
+import { type CacheLimits, defaultCacheLimits } from '../../client/cache-limits.js';
 import { Locations } from '../../client/locations.js';
 import { Deadline } from '../../client/retry.js';
 import type { MasterSession } from '../../client/session.js';
@@ -45,12 +46,15 @@ class CountingMaster {
   }
 }
 
-function setUp(caches = false) {
+function setUp(caches = false, limits: Partial<CacheLimits> = {}) {
   const world = new SimulatedWorld();
   const { environment } = world.process('client');
   const master = new CountingMaster();
   master.caches = caches;
-  const locations = new Locations(master as unknown as MasterSession, environment.clock, TTL_MS);
+  const locations = new Locations(master as unknown as MasterSession, environment.clock, TTL_MS, {
+    ...defaultCacheLimits,
+    ...limits,
+  });
   const deadline = () => new Deadline(environment.clock, 1_000);
   const chunk = (index: number) => locations.chunk(1, index, {}, deadline());
   const lease = (index: number) => locations.lease(1, index, {}, deadline());

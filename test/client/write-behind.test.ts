@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { defaultCacheLimits } from '../../client/cache-limits.js';
 import { Deadline } from '../../client/retry.js';
 import { coversAll, UnsyncedChunks } from '../../client/unsynced.js';
 import { WriteBehind, WriteBudget } from '../../client/write-behind.js';
@@ -45,7 +46,7 @@ function setUp(seed = 1, budgetBytes = 64 * MIB) {
   const { environment } = world.process('client');
   const replicas = new MemoryReplicas(world);
   const budget = new WriteBudget(budgetBytes);
-  const unsynced = new UnsyncedChunks(() => undefined);
+  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, () => undefined);
   const writes = new WriteBehind(1, {
     environment,
     replicas,
@@ -215,7 +216,7 @@ t.test('fsync: one small write goes out together with its flush, and several do 
 });
 
 t.test('unsynced: a flush covers a write only by a replica that took it', async (t) => {
-  const unsynced = new UnsyncedChunks(() => undefined);
+  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, () => undefined);
   const verifiers = () => unsynced.of(1).flatMap(([, sets]) => sets);
   unsynced.note(1, 0, [1, 2, 3]);
   t.ok(coversAll(verifiers(), [4, 5, 3]), 'one that has not booted since is enough');
@@ -233,7 +234,7 @@ t.test('unsynced: a flush covers a write only by a replica that took it', async 
 
 t.test('unsynced: above the bound the oldest is flushed unasked', async (t) => {
   const flushed: number[] = [];
-  const unsynced = new UnsyncedChunks((id, index, verifiers) => {
+  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, (id, index, verifiers) => {
     flushed.push(index);
     unsynced.forget(id, index, verifiers);
   });

@@ -1,7 +1,7 @@
 /** One master, chunkservers and clients in a simulated world, each on a host of its own. */
 import { Chunkserver } from '../../chunkserver/chunkserver.js';
 import { chunkserverDefaults } from '../../chunkserver/options.js';
-import { clientDefaults, GfsClient } from '../../client/index.js';
+import { type CacheLimits, clientDefaults, GfsClient } from '../../client/index.js';
 import { Master } from '../../master/master.js';
 import { type MasterOptions, masterDefaults } from '../../master/options.js';
 import { Shadow } from '../../master/shadow.js';
@@ -19,6 +19,21 @@ const CLOCK_RATES = [1, 1.01, 0.99, 1.005, 0.995] as const;
 /** Some chunkservers make checkpoints all the time, others none. */
 const CHECKPOINT_BYTES = [200 * KIB, 2 * MIB, 64 * MIB] as const;
 
+/** A client that keeps so many of everything: of one, nearly all is forgotten before it is used again. */
+function cachesOf(count: number): CacheLimits {
+  return {
+    locatedFiles: count,
+    chunksOfFile: count,
+    attributes: count,
+    xattrs: count,
+    directories: count,
+    names: count,
+    changes: count,
+    dataVersions: count,
+    unsyncedChunks: count,
+  };
+}
+
 export interface ClusterOptions {
   readonly chunkservers: number;
   readonly clients: number;
@@ -31,6 +46,9 @@ export interface ClusterOptions {
   readonly writeBehindBytes: number;
   /** Whether clients keep names and attributes by promise. */
   readonly caches: boolean;
+  readonly cacheLimits: CacheLimits;
+  /** Promises that the master remembers. */
+  readonly maxPromises: number;
   /** How long a server that is gone is waited for before its chunks are cloned. */
   readonly replicationWaitMs: number;
   readonly logSegmentBytes: number;
@@ -47,6 +65,8 @@ export const clusterDefaults: ClusterOptions = {
   locationTtlMs: 60_000,
   writeBehindBytes: 2 * MIB,
   caches: false,
+  cacheLimits: cachesOf(1_000),
+  maxPromises: 4_096,
   logSegmentBytes: 64 * KIB,
   retentionMs: masterDefaults.retentionMs,
   replicationWaitMs: masterDefaults.replication.waitMs,
@@ -63,6 +83,8 @@ export function drawCluster(random: FakeRandom): Partial<ClusterOptions> {
     locationTtlMs: random.pick([1, 500, 60_000]),
     writeBehindBytes: random.pick([64 * KIB, 2 * MIB]),
     caches: random.chance(0.6),
+    cacheLimits: cachesOf(random.pick([1, 3, 20, 1_000])),
+    maxPromises: random.pick([2, 16, 4_096]),
     logSegmentBytes: random.pick([4 * KIB, 64 * KIB, MIB]),
     retentionMs: random.pick([2_000, masterDefaults.retentionMs]),
     replicationWaitMs: random.pick([0, 300, 2_000]),
@@ -143,8 +165,8 @@ export class ShadowMember implements Member {
 }
 
 function masterOptions(host: FakeHost, options: ClusterOptions): MasterOptions {
-  const { chunkBytes, leaseDurationMs, logSegmentBytes, retentionMs, replicationWaitMs, parentLock } =
-    options;
+  const { chunkBytes, leaseDurationMs, logSegmentBytes, retentionMs } = options;
+  const { replicationWaitMs, parentLock, maxPromises } = options;
   return {
     ...masterDefaults,
     dataDirectory: MASTER_DIRECTORY,
@@ -156,6 +178,7 @@ function masterOptions(host: FakeHost, options: ClusterOptions): MasterOptions {
     retentionMs,
     replication: { ...masterDefaults.replication, waitMs: replicationWaitMs },
     parentLock,
+    maxPromises,
     logReserveBytes: Math.min(8 * KIB, logSegmentBytes),
     checkpointBytes: 2 * logSegmentBytes,
   };
@@ -233,7 +256,7 @@ export async function connectClient(
   process: FakeProcess,
   options: Partial<ClusterOptions> = {},
 ): Promise<GfsClient> {
-  const { locationTtlMs, writeBehindBytes, caches } = { ...clusterDefaults, ...options };
+  const { locationTtlMs, writeBehindBytes, caches, cacheLimits } = { ...clusterDefaults, ...options };
   for (;;) {
     try {
       return await GfsClient.connect(process.environment, {
@@ -243,6 +266,7 @@ export async function connectClient(
         locationTtlMs,
         writeBehindBytes,
         caches,
+        cacheLimits,
       });
     } catch (thrown) {
       if ((thrown as { code?: unknown }).code !== 'UNREACHABLE') throw thrown;
