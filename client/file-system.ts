@@ -67,9 +67,8 @@ export class FileSystem {
 
   /** @throws NOT_FOUND, NOT_DIRECTORY */
   async stat(path: string): Promise<FileStat> {
-    const askedAt = this.#client.moment;
     const attributes = await this.#lookup(path);
-    return statOf(this.#client.withLocalChanges(attributes, askedAt));
+    return statOf(this.#client.withLocalChanges(attributes));
   }
 
   /** The entries of a directory, in the order in which they were made, page by page. */

@@ -13,7 +13,7 @@ import { DataVersions } from './data-versions.js';
 import { FileLocks } from './file-locks.js';
 import { Locations } from './locations.js';
 import { Metadata } from './metadata.js';
-import { Moments, OpenFile, type OpenFileParts } from './open-file.js';
+import { OpenFile, type OpenFileParts } from './open-file.js';
 import type { ClientOptions } from './options.js';
 import { Reader } from './reader.js';
 import { Replicas } from './replicas.js';
@@ -73,8 +73,7 @@ export class GfsClient {
       );
     });
     this.locks = new FileLocks(master, () => new Deadline(clock, Number.POSITIVE_INFINITY));
-    const moments = new Moments();
-    this.metadata = new Metadata(master, clock, () => moments.now, limits);
+    this.metadata = new Metadata(master, clock, limits);
     this.metadata.listen({
       onBroken: ({ data, cut }) => {
         for (const id of data) this.#changedElsewhere(id);
@@ -93,7 +92,6 @@ export class GfsClient {
       locations: this.locations,
       reader,
       replicas,
-      moments,
       metadata: this.metadata,
       dataVersions: new DataVersions(limits.dataVersions),
       sharedChunks: new SharedChunks(environment, master, this.locations, this.#connections),
@@ -169,15 +167,14 @@ export class GfsClient {
   async #stateOf(id: number, context: CallContext): Promise<{ size: number; dataVersion: number }> {
     const known = this.metadata.known(id);
     if (known !== undefined) {
-      const { size, dataVersion = 0 } = known.attributes;
+      const { size, dataVersion = 0 } = known;
       // Locations that came with a lease were not promised.
       if (!this.#parts.dataVersions.isSeen(id, dataVersion)) this.locations.noteChangedElsewhere(id);
       return { size, dataVersion };
     }
     const { ticket } = this.metadata;
-    const { moment } = this;
     const told = await this.locations.reopen(id, context, this.master.deadline());
-    if (told.attributes !== undefined) this.metadata.keep(told.attributes, told.promised, ticket, moment);
+    if (told.attributes !== undefined) this.metadata.keep(told.attributes, told.promised, ticket);
     return told;
   }
 
@@ -237,17 +234,9 @@ export class GfsClient {
     this.#connections.close();
   }
 
-  /** Now, on this client's count of the changes that it made; see {@link withLocalChanges}. */
-  get moment(): number {
-    return this.#parts.moments.now;
-  }
-
-  /**
-   * What the master says of a file, corrected by what was written here and has not reached it.
-   * @param askedAt the {@link moment} before the master was asked
-   */
-  withLocalChanges(attributes: Attributes, askedAt: number): Attributes {
-    return this.#files.get(attributes.id)?.noteAttributes(attributes, askedAt) ?? attributes;
+  /** What the master says of a file, corrected by what was written here and has not reached it. */
+  withLocalChanges(attributes: Attributes): Attributes {
+    return this.#files.get(attributes.id)?.noteAttributes(attributes) ?? attributes;
   }
 
   /** setattr. Data on its way is sent first, so that times set now stay. */

@@ -27,12 +27,6 @@ export interface Change {
   readonly keys: readonly Key[];
 }
 
-interface KnownAttributes {
-  readonly attributes: Attributes;
-  /** On the client's count of its own changes, when they were asked for. */
-  readonly moment: number;
-}
-
 /** A name that a directory does not have. */
 export const ABSENT = 0;
 
@@ -69,7 +63,7 @@ export class MetadataCache {
   #newerFrom = 0;
   #nameCount = 0;
   readonly #limits: CacheLimits;
-  readonly #attributes: LRUCache<number, KnownAttributes>;
+  readonly #attributes: LRUCache<number, Attributes>;
   readonly #xattrs: LRUCache<number, KnownXattrs>;
   readonly #directories: LRUCache<number, KnownDirectory>;
 
@@ -145,7 +139,7 @@ export class MetadataCache {
 
   // Attributes.
 
-  attributes(id: number): KnownAttributes | undefined {
+  attributes(id: number): Attributes | undefined {
     return this.#attributes.get(id);
   }
 
@@ -153,9 +147,8 @@ export class MetadataCache {
     return this.#attributes.has(id);
   }
 
-  keepAttributes(attributes: Attributes, ticket: number, moment: number): void {
-    if (!this.#isTouchedSince(attributes.id, ticket))
-      this.#attributes.set(attributes.id, { attributes, moment });
+  keepAttributes(attributes: Attributes, ticket: number): void {
+    if (!this.#isTouchedSince(attributes.id, ticket)) this.#attributes.set(attributes.id, attributes);
   }
 
   xattr(id: number, name: string): { readonly value: Uint8Array | undefined } | undefined {
@@ -216,7 +209,7 @@ export class MetadataCache {
     if (known?.listing === undefined) return undefined;
     const entries: DirectoryEntry[] = [];
     for (const { name, cookie, node } of known.listing) {
-      const attributes = this.#attributes.get(node)?.attributes;
+      const attributes = this.#attributes.get(node);
       if (attributes === undefined) return undefined;
       entries.push({ name, cookie, attributes });
     }

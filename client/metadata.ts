@@ -45,17 +45,14 @@ const MAX_READINGS = 64;
 export class Metadata {
   readonly #session: MasterSession;
   readonly #clock: Clock;
-  readonly #moment: () => number;
   readonly #cache: MetadataCache;
   readonly #listeners: Listener[] = [];
   readonly #readings = new Map<number, Reading>();
 
-  /** @param moment now, on the client's count of its own changes */
-  constructor(session: MasterSession, clock: Clock, moment: () => number, limits: CacheLimits) {
+  constructor(session: MasterSession, clock: Clock, limits: CacheLimits) {
     this.#cache = new MetadataCache(limits);
     this.#session = session;
     this.#clock = clock;
-    this.#moment = moment;
     session.observe({
       onBreak: (broken) => this.#onBreak(broken),
       onLost: () => this.#onLost(),
@@ -93,40 +90,37 @@ export class Metadata {
         return undefined;
       }
       const known = node === undefined ? undefined : this.#cache.attributes(node);
-      if (known !== undefined) return known.attributes;
+      if (known !== undefined) return known;
     }
-    const [ticket, moment] = [this.#cache.ticket, this.#moment()];
+    const { ticket } = this.#cache;
     const { attributes, promised = 0 } = await this.#session
       .query(m.Lookup, { parent, name }, context)
       .catch(noneIfNotFound);
     if (attributes !== undefined && (promised & Promised.ATTRIBUTES) !== 0)
-      this.#cache.keepAttributes(attributes, ticket, moment);
+      this.#cache.keepAttributes(attributes, ticket);
     if ((promised & Promised.ENTRIES) !== 0)
       this.#cache.keepEntry(parent, name, attributes?.id ?? ABSENT, ticket);
     return attributes;
   }
 
-  /** @returns also the client's moment to which the attributes belong @throws STALE_NODE */
-  async attributes(
-    id: number,
-    context: CallContext,
-  ): Promise<{ readonly attributes: m.Attributes; readonly moment: number }> {
+  /** @throws STALE_NODE */
+  async attributes(id: number, context: CallContext): Promise<m.Attributes> {
     const known = this.known(id);
     if (known !== undefined) return known;
-    const [ticket, moment] = [this.#cache.ticket, this.#moment()];
+    const { ticket } = this.#cache;
     const { attributes, promised = 0 } = await this.#session.query(m.GetAttributes, { id }, context);
-    if ((promised & Promised.ATTRIBUTES) !== 0) this.#cache.keepAttributes(attributes, ticket, moment);
-    return { attributes, moment };
+    if ((promised & Promised.ATTRIBUTES) !== 0) this.#cache.keepAttributes(attributes, ticket);
+    return attributes;
   }
 
   /** The attributes that are promised now, without asking. */
-  known(id: number): { readonly attributes: m.Attributes; readonly moment: number } | undefined {
+  known(id: number): m.Attributes | undefined {
     return this.#trustMs > 0 ? this.#cache.attributes(id) : undefined;
   }
 
   /** Keeps attributes that came with another answer. */
-  keep(attributes: m.Attributes, promised: number, ticket: number, moment: number): void {
-    if ((promised & Promised.ATTRIBUTES) !== 0) this.#cache.keepAttributes(attributes, ticket, moment);
+  keep(attributes: m.Attributes, promised: number, ticket: number): void {
+    if ((promised & Promised.ATTRIBUTES) !== 0) this.#cache.keepAttributes(attributes, ticket);
   }
 
   /** To be taken before a question whose answer is given to {@link keep}. */
@@ -154,7 +148,7 @@ export class Metadata {
   /** Whether it is known to have no extended attributes at all. */
   hasNoXattrs(id: number): boolean {
     const known = this.known(id);
-    return known !== undefined && known.attributes.hasXattrs !== true;
+    return known !== undefined && known.hasXattrs !== true;
   }
 
   /** Entries from after `cookie`; all that follow where the listing is known. */
@@ -164,27 +158,21 @@ export class Metadata {
       const from = cookie === 0 ? 0 : firstAfter(known.entries, cookie);
       return { entries: known.entries.slice(from), end: true, parent: known.parent };
     }
-    const [ticket, moment] = [this.#cache.ticket, this.#moment()];
+    const { ticket } = this.#cache;
     const page = await this.#session.query(
       m.ReadDirectory,
       { id, cookie, limit: MAX_DIRECTORY_PAGE },
       context,
     );
-    if (((page.promised ?? 0) & Promised.ENTRIES) !== 0) this.#keepPage(id, cookie, page, ticket, moment);
+    if (((page.promised ?? 0) & Promised.ENTRIES) !== 0) this.#keepPage(id, cookie, page, ticket);
     return page;
   }
 
-  #keepPage(
-    id: number,
-    cookie: number,
-    page: ValueOf<typeof m.ReadDirectory.reply>,
-    ticket: number,
-    moment: number,
-  ): void {
+  #keepPage(id: number, cookie: number, page: ValueOf<typeof m.ReadDirectory.reply>, ticket: number): void {
     const unpromised = new Set(page.unpromised);
     for (const { name, attributes } of page.entries) {
       this.#cache.keepEntry(id, name, attributes.id, ticket);
-      if (!unpromised.has(attributes.id)) this.#cache.keepAttributes(attributes, ticket, moment);
+      if (!unpromised.has(attributes.id)) this.#cache.keepAttributes(attributes, ticket);
     }
     let reading = this.#readings.get(id);
     if (cookie === 0) reading = { ticket, nextCookie: 0, names: [] };
@@ -235,26 +223,25 @@ export class Metadata {
     }
     const keys = change.keys(body, this.#cache);
     if (keys.length === 0) return undefined;
-    const moment = this.#moment();
     const begun: Change = this.#cache.begin(keys);
     return ({ reply, isKnown }) => {
       const isOwn = this.#cache.end(begun);
       // The master tells its author of a change only by the answer.
       if (!isKnown) this.#cache.clear();
       if (change.behindKernel === true) void this.#tell(brokenBy(keys));
-      if (reply !== undefined) change.keep?.(this.#keeper(isOwn, begun.ticket, moment), body, reply);
+      if (reply !== undefined) change.keep?.(this.#keeper(isOwn, begun.ticket), body, reply);
     };
   }
 
-  #keeper(isOwn: (key: Key) => boolean, asked: number, moment: number): Keeper {
+  #keeper(isOwn: (key: Key) => boolean, asked: number): Keeper {
     const cache = this.#cache;
     const { ticket } = cache;
     return {
       attributes: (attributes, isPromised) => {
         if (attributes === undefined || !isPromised) return;
         // A node that was not known before the change was not among its keys: then nothing may have touched it since.
-        if (isOwn(attributes.id)) cache.keepAttributes(attributes, ticket, moment);
-        else cache.keepAttributes(attributes, asked, moment);
+        if (isOwn(attributes.id)) cache.keepAttributes(attributes, ticket);
+        else cache.keepAttributes(attributes, asked);
       },
       entry: (directory, name, node) => {
         if (isOwn(`${directory}/${name}`)) cache.keepEntry(directory, name, node, ticket);

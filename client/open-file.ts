@@ -11,6 +11,7 @@ import {
 } from '../protocol/messages/index.js';
 import { Appender } from './append.js';
 import type { DataVersions } from './data-versions.js';
+import { FileLength } from './file-length.js';
 import type { Locations } from './locations.js';
 import type { Metadata } from './metadata.js';
 import type { Reader, ReadResult } from './reader.js';
@@ -25,19 +26,6 @@ import { WriteBehind, type WriteBehindParts } from './write-behind.js';
 const EXTEND_DELAY_MS = 20;
 const SYNCS_IN_FLIGHT = 8;
 
-/** Counts the changes made from here, so that an answer can be told to be older than a change. */
-export class Moments {
-  #count = 0;
-
-  get now(): number {
-    return this.#count;
-  }
-
-  next(): number {
-    return ++this.#count;
-  }
-}
-
 export interface OpenFileParts {
   readonly environment: Environment;
   readonly session: MasterSession;
@@ -45,7 +33,6 @@ export interface OpenFileParts {
   readonly reader: Reader;
   readonly replicas: Replicas;
   readonly writeBehind: WriteBehindParts;
-  readonly moments: Moments;
   readonly dataVersions: DataVersions;
   readonly metadata: Metadata;
   readonly sharedChunks: SharedChunks;
@@ -64,13 +51,13 @@ export class OpenFile {
   readonly #parts: OpenFileParts;
   readonly #writes: WriteBehind;
   readonly #appender: Appender;
-  #size: number;
+  readonly #length: FileLength;
   /** The length that the master has, as far as we know: others may have made it longer since. */
   #toldBytes: number;
   /** Written to since the master last heard of it. */
   #changed = false;
-  /** When it was last changed from here, on the client's count of such moments. */
-  #changedAt = 0;
+  /** How often it was changed from here. */
+  #changes = 0;
   /** When it was last written to from here, as users count time. */
   #writtenAt = { sec: 0, nsec: 0 };
   /** And somebody was shown that time, which the master has not heard of. */
@@ -91,7 +78,7 @@ export class OpenFile {
   constructor(id: number, size: number, dataVersion: number, parts: OpenFileParts) {
     this.id = id;
     this.dataVersion = dataVersion;
-    this.#size = size;
+    this.#length = new FileLength(size, dataVersion);
     this.#toldBytes = size;
     this.#parts = parts;
     this.#writes = new WriteBehind(id, parts.writeBehind);
@@ -103,7 +90,7 @@ export class OpenFile {
   }
 
   get size(): number {
-    return this.#size;
+    return this.#length.bytes;
   }
 
   /** It was changed elsewhere, or may be without our hearing of it: its length has to be asked for. */
@@ -111,18 +98,20 @@ export class OpenFile {
     return this.#isDoubtful;
   }
 
-  /** @internal for the appender */
-  get arrivedBytes(): number {
-    return Math.max(0, this.#size - this.#appender.aheadBytes);
+  /** Appends that were acknowledged are on their way. */
+  get #isAhead(): boolean {
+    return this.#appender.aheadBytes > 0;
   }
 
-  /**
-   * Takes over the length that the master told, unless we know better: something was changed from here
-   * that the master had not heard of when it was asked, at the moment `askedAt`.
-   */
-  noteAttributes(attributes: Attributes, askedAt: number): Attributes {
-    if (!this.#changed && this.#changedAt <= askedAt) this.#size = attributes.size;
-    const size = Math.max(this.#size, attributes.size);
+  /** @internal for the appender */
+  get arrivedBytes(): number {
+    return Math.max(0, this.size - this.#appender.aheadBytes);
+  }
+
+  /** Takes over what the master told. @returns it with what was changed from here and the master does not know */
+  noteAttributes(attributes: Attributes): Attributes {
+    this.#length.heard(attributes, this.#isAhead);
+    const { size } = this;
     if (!this.#changed) return size === attributes.size ? attributes : { ...attributes, size };
     const { sec, nsec } = this.#writtenAt;
     this.#timeIsShown = true;
@@ -139,7 +128,7 @@ export class OpenFile {
     if (this.#writes.overlaps(offset, length)) await this.#writes.settle();
     if (offset + length > this.arrivedBytes) await this.#appender.settle();
     if (this.#isDoubtful) await this.#askAgain(context);
-    const count = Math.min(length, this.#size - offset);
+    const count = Math.min(length, this.size - offset);
     if (count <= 0) return { buffers: [], release: () => undefined };
     return this.#parts.reader.read(this.id, offset, count, context);
   }
@@ -148,12 +137,12 @@ export class OpenFile {
   write(offset: number, data: Uint8Array): Promise<void> {
     const end = offset + data.byteLength;
     if (end > MAX_FILE_BYTES) return Promise.reject(new GfsError('FILE_TOO_BIG'));
-    if (this.#appender.aheadBytes > 0) {
+    if (this.#isAhead) {
       const copy = Uint8Array.from(data);
       return this.#appender.settle().then(() => this.write(offset, copy));
     }
     this.#noteWrite();
-    this.#size = Math.max(this.#size, end);
+    this.#length.wrote(end);
     return this.#writes.write(offset, data);
   }
 
@@ -177,9 +166,9 @@ export class OpenFile {
 
   /** INVARIANT: whoever looks has to ask the master first, who asks us. */
   async #appendAhead(data: Uint8Array): Promise<number> {
-    const offset = this.#size;
+    const offset = this.size;
     this.#noteWrite();
-    this.#size += data.byteLength;
+    this.#length.wrote(offset + data.byteLength);
     await this.#appender.ahead(data);
     return offset;
   }
@@ -227,8 +216,8 @@ export class OpenFile {
     const { metadata, session, locations } = this.#parts;
     this.#isDoubtful = false;
     try {
-      const { attributes, moment } = await metadata.attributes(this.id, context);
-      this.noteAttributes(attributes, moment);
+      const attributes = await metadata.attributes(this.id, context);
+      this.noteAttributes(attributes);
       this.#isCut = false;
       const { dataVersion = 0 } = attributes;
       if (dataVersion > this.dataVersion) {
@@ -260,7 +249,7 @@ export class OpenFile {
   ): void {
     // Its time is when it was written, not when it arrived.
     this.#noteChange();
-    this.#size = Math.max(this.#size, end);
+    this.#length.wrote(end);
     const { unsynced } = this.#parts.writeBehind;
     for (const { index, verifiers } of took) {
       unsynced.note(this.id, index, verifiers);
@@ -271,7 +260,7 @@ export class OpenFile {
 
   /** @internal for the appender */
   noteLost(bytes: number): void {
-    this.#size = Math.max(0, this.#size - bytes);
+    this.#length.lost(bytes);
     this.noteChangedElsewhere();
   }
 
@@ -306,7 +295,7 @@ export class OpenFile {
    */
   async sync(context: CallContext, dataOnly = false): Promise<void> {
     // Nobody else knows the file's state without our having been asked: so it may be told before the data is there.
-    const isOurs = this.#mayDefer && this.#isTrusted && this.#size <= this.#toldBytes;
+    const isOurs = this.#mayDefer && this.#isTrusted && this.size <= this.#toldBytes;
     const isTimeLater = isOurs && (dataOnly || !this.#timeIsShown);
     const tell = () => (this.#changed && !isTimeLater ? this.#tellLength(context, true) : undefined);
     const early = isOurs ? tell() : undefined;
@@ -347,7 +336,7 @@ export class OpenFile {
       unsynced.cut(this.id, Math.ceil(changes.size / chunkBytes));
       this.#parts.sharedChunks.cut(this.id, Math.ceil(changes.size / chunkBytes));
       this.#noteReplaced(attributes);
-      return this.#size > attributes.size ? { ...attributes, size: this.#size } : attributes;
+      return this.size > attributes.size ? { ...attributes, size: this.size } : attributes;
     });
   }
 
@@ -384,7 +373,7 @@ export class OpenFile {
     this.#parts.locations.drop(this.id);
     this.#noteTold(attributes);
     this.#noteChange();
-    this.#size = attributes.size;
+    this.#length.replaced(attributes);
     this.#changed = false;
   }
 
@@ -429,7 +418,7 @@ export class OpenFile {
   #noteChange(): void {
     this.wasWritten = true;
     this.#changed = true;
-    this.#changedAt = this.#parts.moments.next();
+    this.#changes++;
   }
 
   #tellLength(context: CallContext, defer = false): Promise<void> {
@@ -459,17 +448,21 @@ export class OpenFile {
   async #telling(tell: (written: Written) => Promise<Attributes>): Promise<Attributes> {
     this.#extendTimer?.cancel();
     this.#extendTimer = undefined;
-    const changedAt = this.#changedAt;
+    const changes = this.#changes;
     const { sec, nsec } = this.#writtenAt;
-    const attributes = await tell({ size: this.arrivedBytes, mtimeSec: sec, mtimeNsec: nsec });
+    const size = this.#length.tell(this.arrivedBytes);
+    const attributes = await tell({ size, mtimeSec: sec, mtimeNsec: nsec }).catch((error) => {
+      this.#length.notTold();
+      throw error;
+    });
     this.#noteTold(attributes);
+    this.#length.told(attributes, this.#isAhead);
     // A write that came meanwhile has to be told too.
-    if (this.#changedAt === changedAt) {
+    if (this.#changes === changes) {
       this.#changed = false;
       this.#timeIsShown = false;
     }
-    this.#changedAt = this.#parts.moments.next();
-    return this.#size > attributes.size ? { ...attributes, size: this.#size } : attributes;
+    return this.size > attributes.size ? { ...attributes, size: this.size } : attributes;
   }
 
   #inLane<T>(work: () => Promise<T>): Promise<T> {

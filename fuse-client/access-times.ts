@@ -40,7 +40,7 @@ export class AccessTimes {
   note(id: number): boolean {
     if (this.#policy === 'noatime') return false;
     const time = this.#environment.clock.wallTime();
-    const known = this.#client.metadata.known(id)?.attributes;
+    const known = this.#client.metadata.known(id);
     if (this.#policy === 'relatime' && !this.#isDue(id, known, time)) return false;
     this.#shown.set(id, { time, ctime: undefined });
     this.#pending.set(id, time);
@@ -94,7 +94,7 @@ export class AccessTimes {
       this.#environment.logger.warn({ err, files: items.length }, 'times of access are lost');
     }
     for (const [id, time] of told) {
-      const known = this.#client.metadata.known(id)?.attributes;
+      const known = this.#client.metadata.known(id);
       if (this.#shown.get(id)?.time !== time) continue;
       if (known === undefined) continue;
       this.#shown.set(id, { time, ctime: { sec: known.ctimeSec, nsec: known.ctimeNsec } });

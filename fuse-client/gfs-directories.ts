@@ -14,13 +14,13 @@ const FIRST_COOKIE = 2;
 export class GfsDirectories {
   readonly #client: GfsClient;
   readonly #inodes: InodeMap;
-  readonly #entryOf: (directory: number, entry: DirectoryEntry, askedAt: number) => Entry;
+  readonly #entryOf: (directory: number, entry: DirectoryEntry) => Entry;
   readonly #handles = new HandleTable<DirectoryHandle>();
 
   constructor(
     client: GfsClient,
     inodes: InodeMap,
-    entryOf: (directory: number, entry: DirectoryEntry, askedAt: number) => Entry,
+    entryOf: (directory: number, entry: DirectoryEntry) => Entry,
   ) {
     this.#client = client;
     this.#inodes = inodes;
@@ -44,7 +44,6 @@ export class GfsDirectories {
   ): Promise<readonly DirectoryEntryReply[]> {
     const directory = this.#handles.get(handle);
     const replies: DirectoryEntryReply[] = [];
-    const askedAt = this.#client.moment;
     const entries = await this.#entriesAfter(context, directory, Math.max(0, cookie - FIRST_COOKIE));
     const mode = FileType.DIRECTORY;
     if (cookie < DOT) {
@@ -60,7 +59,7 @@ export class GfsDirectories {
         cookie: entry.cookie + FIRST_COOKIE,
         inode: this.#inodes.toInode(attributes.id),
         mode: attributes.mode,
-        ...(plus ? { entry: this.#entryOf(directory.id, entry, askedAt) } : {}),
+        ...(plus ? { entry: this.#entryOf(directory.id, entry) } : {}),
       });
     }
     return replies;

@@ -88,8 +88,8 @@ export class GfsHandler implements FuseHandler {
     this.#directoryAccessTimes = options.directoryAccessTimes;
     this.#locks = new GfsLocks(client, this.#files);
     this.#copies = new KernelCopies(client.metadata, this.#inodes, options);
-    this.#directories = new GfsDirectories(client, this.#inodes, (parent, { name, attributes }, askedAt) =>
-      this.#entry(parent, name, attributes, askedAt),
+    this.#directories = new GfsDirectories(client, this.#inodes, (parent, { name, attributes }) =>
+      this.#entry(parent, name, attributes),
     );
   }
 
@@ -113,11 +113,10 @@ export class GfsHandler implements FuseHandler {
   }
 
   async lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry> {
-    const askedAt = this.#client.moment;
     const directory = this.#inodes.toNode(parent);
     const attributes = await this.#client.metadata.lookup(directory, checked(name), callContext(context));
     if (attributes === undefined) throw new NoSuchName(this.#copies.entryTtlMs(directory, name, ABSENT));
-    return this.#entry(directory, name, attributes, askedAt);
+    return this.#entry(directory, name, attributes);
   }
 
   /** Before the end: what the master has not heard of is told. */
@@ -177,9 +176,8 @@ export class GfsHandler implements FuseHandler {
       parent: this.#inodes.toNode(newParent),
       name: checked(newName),
     };
-    const askedAt = this.#client.moment;
     const { attributes } = await this.#client.master.mutate(Link, request, callContext(context));
-    return this.#entry(request.parent, newName, attributes, askedAt);
+    return this.#entry(request.parent, newName, attributes);
   }
 
   async unlink(context: Context, parent: Inode, name: ByteString): Promise<void> {
@@ -373,7 +371,7 @@ export class GfsHandler implements FuseHandler {
     requireStored(name, this.#acls);
     // The kernel asks for the ACL of everything that is somebody else's, and ls(1) of everything.
     if (isAclName(name)) {
-      const { attributes } = await this.#client.metadata.attributes(id, callContext(context));
+      const attributes = await this.#client.metadata.attributes(id, callContext(context));
       if (attributes.hasAcl !== true) throw new GfsError('NO_ATTRIBUTE');
     }
     const value = await this.#client.metadata.xattr(id, name, callContext(context));
@@ -429,20 +427,19 @@ export class GfsHandler implements FuseHandler {
   }
 
   #made({ parent, name }: { parent: number; name: ByteString }, attributes: Attributes): Entry {
-    return this.#entry(parent, name, attributes, this.#client.moment);
+    return this.#entry(parent, name, attributes);
   }
 
-  #entry(parent: number, name: ByteString, attributes: Attributes, askedAt: number): Entry {
+  #entry(parent: number, name: ByteString, attributes: Attributes): Entry {
     const known = this.#client.metadata.known(attributes.id);
-    const local = this.#client.withLocalChanges(known?.attributes ?? attributes, known?.moment ?? askedAt);
+    const local = this.#client.withLocalChanges(known ?? attributes);
     return this.#copies.entry(parent, name, attributes.id, this.#shown(local));
   }
 
   #attributeReply(attributes: Attributes): AttributeReply {
     // Where something is promised, that is what holds: the answer may have been overtaken.
     const known = this.#client.metadata.known(attributes.id);
-    const now =
-      known === undefined ? attributes : this.#client.withLocalChanges(known.attributes, known.moment);
+    const now = known === undefined ? attributes : this.#client.withLocalChanges(known);
     return { attributes: this.#shown(now), attributeTtlMs: this.#copies.attributeTtlMs(attributes.id) };
   }
 

@@ -96,8 +96,7 @@ export class Powers {
   }
 
   async attributes(id: number, call: CallContext): Promise<Attributes> {
-    const { attributes, moment } = await this.#client.metadata.attributes(id, call);
-    return this.#client.withLocalChanges(attributes, moment);
+    return this.#client.withLocalChanges(await this.#client.metadata.attributes(id, call));
   }
 
   /** The path in the cluster that a user means. @throws CROSS_DEVICE when it is not on this mount */

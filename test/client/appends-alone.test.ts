@@ -62,7 +62,7 @@ t.test('alone: whoever looks sees every append that was acknowledged', async (t)
       await append(world, log, `${i}.${k}\n`);
       expected += `${i}.${k}\n`;
     }
-    const { attributes } = await world.until(b.metadata.attributes(id, {}));
+    const attributes = await world.until(b.metadata.attributes(id, {}));
     t.equal(attributes.size, expected.length, 'by stat');
     if (i % 5 !== 0) continue;
     const reader = i % 10 === 0 ? seen : await open(b);

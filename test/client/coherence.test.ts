@@ -81,7 +81,7 @@ class CachingClient {
   }
 
   async stat(id: number): Promise<m.Attributes> {
-    return (await this.world.until(this.gfs.metadata.attributes(id, {}))).attributes;
+    return this.world.until(this.gfs.metadata.attributes(id, {}));
   }
 
   async names(id: number): Promise<string[]> {

@@ -46,7 +46,7 @@ async function setUp() {
     },
     told: () => told,
     timeSeenBy: async (gfs: GfsClient) => {
-      const { attributes: seen } = await world.until(gfs.metadata.attributes(attributes.id, {}));
+      const seen = await world.until(gfs.metadata.attributes(attributes.id, {}));
       return seen.mtimeSec * 1e9 + seen.mtimeNsec;
     },
   };
@@ -82,8 +82,8 @@ t.test('fsync: a time that somebody elsewhere saw is not the time of what was sy
 t.test('fsync: nor is one that was seen here', async (t) => {
   const { world, a, id, writeAndSync, timeSeenBy, sleep, kill, b } = await setUp();
   for (let i = 0; i < 4; i++) await writeAndSync(i);
-  const { attributes, moment } = await world.until(a.metadata.attributes(id, {}));
-  const shown = a.withLocalChanges(attributes, moment);
+  const attributes = await world.until(a.metadata.attributes(id, {}));
+  const shown = a.withLocalChanges(attributes);
   const seen = shown.mtimeSec * 1e9 + shown.mtimeNsec;
   await sleep(1);
   await writeAndSync(5);
@@ -98,6 +98,6 @@ t.test('fsync: a length is told before it returns', async (t) => {
   await world.until(file.sync({}));
   kill();
   await sleep(10_000);
-  const { attributes } = await world.until(b.metadata.attributes(id, {}));
+  const attributes = await world.until(b.metadata.attributes(id, {}));
   t.equal(attributes.size, 9 * BYTES);
 });

@@ -177,7 +177,7 @@ export class Guest {
     const stat = () => unlessGone(tracked, () => client.metadata.attributes(tracked.id, {}));
     const told = (await attempt(what, stat))?.value;
     if (told === undefined || tracked.gone) return tracked.model.forget(watch);
-    const { size, mode } = client.withLocalChanges(told.attributes, told.moment);
+    const { size, mode } = client.withLocalChanges(told);
     wrong(what, tracked.model.checkSize(watch, size));
     if (!mayBe(mode & PERMISSIONS)) wrong(what, `its mode is ${mode.toString(8)}`);
   }

@@ -40,8 +40,8 @@ class Scene {
     );
   }
 
-  client(name: string): Promise<GfsClient> {
-    return connectClient(this.world.process(name));
+  client(name: string, options: { readonly caches?: boolean } = {}): Promise<GfsClient> {
+    return connectClient(this.world.process(name), options);
   }
 
   serverAt(host: string): Member {
@@ -409,6 +409,50 @@ scenario(
     await client.close(file);
   },
 );
+
+/** Two clients that keep what they are promised, and a file that both hold open. */
+async function heldByTwo(scene: Scene, text: string): Promise<readonly [OpenFile, OpenFile, GfsClient]> {
+  const a = await scene.client('a', { caches: true });
+  const b = await scene.client('b', { caches: true });
+  const ofA = await create(a, 'f');
+  await ofA.write(0, bytes(text));
+  await ofA.flush({});
+  return [ofA, await b.open(ofA.id, {}), b];
+}
+
+scenario(
+  'length: a write to a file that another client made longer hides nothing of it',
+  async (t, scene) => {
+    const [ofA, ofB] = await heldByTwo(scene, 'short');
+    await ofB.write(0, bytes('longer than before'));
+    await ofB.flush({});
+    await ofA.write(0, bytes('L'));
+    await ofA.flush({});
+    t.equal((await readWhole(ofA)).toString('latin1'), 'Longer than before');
+    t.equal((await readWhole(ofB)).toString('latin1'), 'Longer than before');
+  },
+);
+
+scenario(
+  'length: a write to a file that another client cut does not bring its old length back',
+  async (t, scene) => {
+    const [ofA, ofB, b] = await heldByTwo(scene, 'a line that will not stay');
+    await b.setAttributes(ofB.id, { size: 2 }, {});
+    await ofA.write(1, bytes('new'));
+    t.equal((await readWhole(ofA)).toString('latin1'), 'anew', 'before it is told');
+    await ofA.flush({});
+    t.equal((await readWhole(ofA)).toString('latin1'), 'anew');
+    t.equal(await textOf(b, ofB.id), 'anew');
+  },
+);
+
+scenario('promises: who was told of a chmod is told of what is cut after it', async (t, scene) => {
+  const [ofA, ofB, b] = await heldByTwo(scene, 'a line that will not stay');
+  t.equal((await readWhole(ofA)).byteLength, 25);
+  await b.setAttributes(ofB.id, { mode: 0o100600 }, {});
+  await b.setAttributes(ofB.id, { size: 6 }, {});
+  t.equal((await readWhole(ofA)).toString('latin1'), 'a line');
+});
 
 function damageChunks({ host }: Member): void {
   for (const shard of host.disk.namesIn('/data/chunks')) {
