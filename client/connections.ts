@@ -71,10 +71,14 @@ export class ChunkserverConnections {
     return [...servers.filter((server) => !avoided(server)), ...servers.filter(avoided)];
   }
 
-  /** A server that let a request time out: the next requests go elsewhere for a while. */
+  /**
+   * A server that let a request time out: the next requests go elsewhere for a while. That they were refused
+   * meanwhile does not make it longer: readers that take turns would keep each other from ever trying it.
+   */
   avoid(server: Server): void {
     const key = `${server.host}:${server.port}`;
-    this.#avoidUntilMs.set(key, this.#environment.clock.monotonicMs() + AVOID_MS);
+    const nowMs = this.#environment.clock.monotonicMs();
+    if ((this.#avoidUntilMs.get(key) ?? 0) <= nowMs) this.#avoidUntilMs.set(key, nowMs + AVOID_MS);
   }
 
   close(): void {
