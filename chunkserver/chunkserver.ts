@@ -154,7 +154,7 @@ export class Chunkserver {
     const masterService = new MasterService({ store, leases, secondary, peers, cloner, term });
     masterService.register(service);
     const { sync, scrubIntervalMs: intervalMs } = this.#options;
-    const shared = { store, primary, secondary, peers, pushed };
+    const shared = { store, primary, secondary, peers, pushed, pool: this.#pool };
     new DataService({ ...shared, metrics, bootId, sync, mayRead, onDamage, activity }).register(service);
     const scrubber = new Scrubber({ ...environment, store, activity, onDamage, intervalMs });
     service.on(Scrub, ({ now }) => {

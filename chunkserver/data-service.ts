@@ -11,12 +11,16 @@ import {
   PushData,
   ReadChunk,
   RepairChunk,
+  StageCopy,
   SyncChunk,
   WriteChunk,
 } from '../protocol/messages/index.js';
+import type { BufferPool } from '../protocol/payload.js';
 import type { IncomingRequest, Outcome, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Activity } from './activity.js';
+import { DataCopier } from './data-copier.js';
+import { failureOfHop, hopDeadlineMs } from './hops.js';
 import type { Peers } from './peers.js';
 import type { Primary } from './primary.js';
 import type { PushBuffer } from './push-buffer.js';
@@ -29,19 +33,13 @@ import type { Store } from './store/store.js';
 import { readVerified } from './store/verified-read.js';
 import { isDeviceError } from './store/watched-disk.js';
 
-/**
- * How long the last hop of a chain has to take pushed data, and how much longer each hop before it: so
- * that the hop before the one that hangs is the first to know, and can name it.
- */
-const LAST_HOP_MS = 1_500;
-const EACH_HOP_MS = 500;
-
 export interface DataComponents {
   readonly store: Store;
   readonly primary: Primary;
   readonly secondary: Secondary;
   readonly peers: Peers;
   readonly pushed: PushBuffer;
+  readonly pool: BufferPool;
   readonly metrics: Metrics;
   readonly bootId: number;
   readonly sync: 'disk' | 'memory';
@@ -56,12 +54,19 @@ export class DataService {
   readonly #c: DataComponents;
   readonly #readBytes;
   readonly #writtenBytes;
+  readonly #copier: DataCopier;
 
   constructor(components: DataComponents) {
     this.#c = components;
     const { metrics } = components;
     this.#readBytes = metrics.counter('gfs_chunkserver_read_bytes_total', 'Bytes read by clients');
     this.#writtenBytes = metrics.counter('gfs_chunkserver_written_bytes_total', 'Bytes of mutations applied');
+    this.#copier = new DataCopier({
+      ...components,
+      serverId: components.store.serverId,
+      read: async (handle, version, offset, length) =>
+        this.#watched(handle, readVerified(this.#readable(handle, version), offset, length)),
+    });
   }
 
   register(service: Service): void {
@@ -73,6 +78,9 @@ export class DataService {
       })
       .on(ReadChunk, (body) => this.#read(body))
       .on(PushData, (body, request) => this.#c.activity.during(this.#push(body, request)))
+      .on(StageCopy, async (body) => ({
+        body: { crc: await this.#c.activity.during(this.#copier.stage(body)) },
+      }))
       .on(WriteChunk, async (body, request) => {
         const verifiers = await this.#watched(
           body.handle,
@@ -124,14 +132,18 @@ export class DataService {
     offset,
     length,
   }: ValueOf<typeof ReadChunk.request>): Promise<Outcome<ValueOf<typeof ReadChunk.reply>>> {
-    if (!this.#c.mayRead()) throw new GfsError('UNREACHABLE', 'this chunkserver is cut off from its master');
     if (length > MAX_PAYLOAD_BYTES) throw new GfsError('INVALID', `a read of ${length} bytes`);
-    const chunk = this.#atLeast(handle, version);
+    const chunk = this.#readable(handle, version);
     const read = await this.#watched(handle, readVerified(chunk, offset, length));
     this.#readBytes.add(read.bytes.byteLength);
     const body = { chunkLength: chunk.state.length };
     if (read.bytes.byteLength === 0) return { body };
     return { body, payload: { buffers: [read.bytes] }, onSent: read.release };
+  }
+
+  #readable(handle: number, version: number): Chunk {
+    if (!this.#c.mayRead()) throw new GfsError('UNREACHABLE', 'this chunkserver is cut off from its master');
+    return this.#atLeast(handle, version);
   }
 
   /** Keeps the data and passes it on at the same time (paper §3.2). */
@@ -149,18 +161,14 @@ export class DataService {
       passedOn = this.#c.peers.call(next, PushData, body, {
         payload: data.outgoing,
         onSent: () => data.release(),
-        deadlineMs: LAST_HOP_MS + EACH_HOP_MS * rest.length,
+        deadlineMs: hopDeadlineMs(rest.length),
       });
     }
     this.#c.pushed.put(dataId, data);
     try {
       await passedOn;
     } catch (error) {
-      // The one after it has found out who it is.
-      if (error instanceof GfsError && error.code === 'REPLICA_FAILED') throw error;
-      throw new GfsError('REPLICA_FAILED', `${next?.serverId}: ${(error as Error).message}`, {
-        cause: error,
-      });
+      throw failureOfHop(next, error);
     }
     return { body: {} };
   }

@@ -1,15 +1,16 @@
-/** copy_file_range(2) and hole punching: whole chunks by metadata alone, ragged ends by reading and writing. */
+/** copy_file_range(2) and hole punching: whole chunks by metadata alone, ragged ends by copies on the chunkservers. */
 import { GfsError } from '../protocol/errors.js';
-import { MAX_FILE_BYTES } from '../protocol/limits.js';
+import { INLINE_WRITE_BYTES, MAX_FILE_BYTES, SEGMENT_BYTES } from '../protocol/limits.js';
 import { PunchHole, ShareChunks } from '../protocol/messages/index.js';
 import type { GfsClient } from './index.js';
 import type { OpenFile } from './open-file.js';
+import { CannotCopy } from './replicas.js';
 import type { CallContext } from './retry.js';
 
-/** Read and written at once where bytes are copied; and the most that one call copies so. */
-const COPY_STEP_BYTES = 1024 * 1024;
-const COPY_BYTES = 16 * COPY_STEP_BYTES;
-const ZEROS = Buffer.alloc(COPY_STEP_BYTES);
+/** The most that one call copies where bytes are copied; and how many segments of it at once. */
+const COPY_BYTES = 16 * SEGMENT_BYTES;
+const COPIES_IN_FLIGHT = 4;
+const ZEROS = Buffer.alloc(SEGMENT_BYTES);
 
 export interface FilePosition {
   readonly file: OpenFile;
@@ -29,15 +30,16 @@ export async function copyRange(
   context: CallContext,
 ): Promise<number> {
   await from.file.flush(context);
+  await from.file.revalidate(context);
   const wanted = Math.min(length, from.file.size - from.offset);
   if (wanted <= 0) return 0;
   if (to.offset + wanted > MAX_FILE_BYTES) throw new GfsError('FILE_TOO_BIG');
   const { chunkBytes } = client;
   const within = from.offset % chunkBytes;
-  if (within !== to.offset % chunkBytes) return copyBytes(from, to, wanted, context);
-  if (within !== 0) return copyBytes(from, to, Math.min(wanted, chunkBytes - within), context);
+  if (within !== to.offset % chunkBytes) return copyBytes(client, from, to, wanted, context);
+  if (within !== 0) return copyBytes(client, from, to, Math.min(wanted, chunkBytes - within), context);
   const shared = await shareChunks(client, from, to, wanted, context);
-  return shared > 0 ? shared : copyBytes(from, to, wanted, context);
+  return shared > 0 ? shared : copyBytes(client, from, to, wanted, context);
 }
 
 /** Both offsets are at the beginning of a chunk. @returns the bytes shared */
@@ -70,31 +72,82 @@ async function shareChunks(
 }
 
 async function copyBytes(
+  client: GfsClient,
   from: FilePosition,
   to: FilePosition,
   length: number,
   context: CallContext,
 ): Promise<number> {
-  const wanted = Math.min(length, COPY_BYTES);
+  const pieces = piecesOf(client.chunkBytes, from, to, Math.min(length, COPY_BYTES));
   let copied = 0;
-  while (copied < wanted && context.signal?.aborted !== true) {
-    const step = Math.min(COPY_STEP_BYTES, wanted - copied);
-    const { buffers, release } = await from.file.read(from.offset + copied, step, context);
-    try {
-      let bytes = 0;
-      for (const buffer of buffers) {
-        await to.file.write(to.offset + copied + bytes, buffer);
-        bytes += buffer.byteLength;
-      }
-      if (bytes === 0) break;
-      copied += bytes;
-    } finally {
-      release();
+  while (pieces.length > 0 && context.signal?.aborted !== true) {
+    const some = pieces.splice(0, COPIES_IN_FLIGHT);
+    const counts = await Promise.all(some.map((piece) => copyPiece(client, piece, context)));
+    for (const [at, count] of counts.entries()) {
+      copied += count;
+      // The source ends here now.
+      if (count < (some[at] as Piece).length) return copied;
     }
   }
   // Zero would mean the end of the file.
   if (copied === 0 && context.signal?.aborted === true) throw new GfsError('CANCELLED');
   return copied;
+}
+
+/** A part of what is copied: within one segment of the target and one chunk of the source. */
+interface Piece {
+  readonly from: FilePosition;
+  readonly to: FilePosition;
+  readonly length: number;
+}
+
+function piecesOf(chunkBytes: number, from: FilePosition, to: FilePosition, length: number): Piece[] {
+  const pieces: Piece[] = [];
+  for (let at = 0; at < length; at += (pieces.at(-1) as Piece).length) {
+    const source = { ...from, offset: from.offset + at };
+    const target = { ...to, offset: to.offset + at };
+    const left = [
+      length - at,
+      chunkBytes - (source.offset % chunkBytes),
+      chunkBytes - (target.offset % chunkBytes),
+      SEGMENT_BYTES - (target.offset % SEGMENT_BYTES),
+    ];
+    pieces.push({ from: source, to: target, length: Math.min(...left) });
+  }
+  return pieces;
+}
+
+/** @returns the bytes copied: fewer where the source has become shorter */
+async function copyPiece(client: GfsClient, piece: Piece, context: CallContext): Promise<number> {
+  const { from, to, length } = piece;
+  // Less than that is written with one message, and gathered with what follows.
+  if (length <= INLINE_WRITE_BYTES) return readAndWrite(piece, context);
+  const { chunkBytes, locations, master } = client;
+  const index = Math.floor(from.offset / chunkBytes);
+  const chunk = await locations.chunk(from.file.id, index, context, master.deadline());
+  if (chunk.handle === 0) return readAndWrite(piece, context);
+  try {
+    await to.file.copyFrom({ chunk, offset: from.offset % chunkBytes, length }, to.offset, context);
+    return length;
+  } catch (error) {
+    if (!(error instanceof CannotCopy)) throw error;
+    locations.dropChunk(from.file.id, index);
+    return readAndWrite(piece, context);
+  }
+}
+
+async function readAndWrite({ from, to, length }: Piece, context: CallContext): Promise<number> {
+  const { buffers, release } = await from.file.read(from.offset, length, context);
+  let bytes = 0;
+  try {
+    for (const buffer of buffers) {
+      await to.file.write(to.offset + bytes, buffer);
+      bytes += buffer.byteLength;
+    }
+  } finally {
+    release();
+  }
+  return bytes;
 }
 
 /** Zeros from `offset` to `end`, which is at most the file's length: whole chunks leave the file. */

@@ -15,7 +15,7 @@ import { FileLength } from './file-length.js';
 import type { Locations } from './locations.js';
 import type { Metadata } from './metadata.js';
 import type { Reader, ReadResult } from './reader.js';
-import type { Replicas } from './replicas.js';
+import type { CopySource, Replicas } from './replicas.js';
 import type { CallContext } from './retry.js';
 import type { MasterSession } from './session.js';
 import type { SharedChunks } from './shared-chunks.js';
@@ -127,7 +127,7 @@ export class OpenFile {
   async read(offset: number, length: number, context: CallContext): Promise<ReadResult> {
     if (this.#writes.overlaps(offset, length)) await this.#writes.settle();
     if (offset + length > this.arrivedBytes) await this.#appender.settle();
-    if (this.#isDoubtful) await this.#askAgain(context);
+    await this.revalidate(context);
     const count = Math.min(length, this.size - offset);
     if (count <= 0) return { buffers: [], release: () => undefined };
     return this.#parts.reader.read(this.id, offset, count, context);
@@ -144,6 +144,20 @@ export class OpenFile {
     this.#noteWrite();
     this.#length.wrote(end);
     return this.#writes.write(offset, data);
+  }
+
+  /** As {@link write}, of bytes that the chunkservers copy, to within one chunk. @throws CannotCopy */
+  async copyFrom(source: CopySource, offset: number, context: CallContext): Promise<void> {
+    await this.#appender.settle();
+    if (this.#writes.overlaps(offset, source.length)) await this.#writes.settle();
+    const { replicas, session, writeBehind } = this.#parts;
+    const { chunkBytes, unsynced } = writeBehind;
+    const index = Math.floor(offset / chunkBytes);
+    const place = { id: this.id, index };
+    const took = await replicas.copy(place, offset % chunkBytes, source, context, session.deadline());
+    this.#noteWrite();
+    this.#length.wrote(offset + source.length);
+    unsynced.note(this.id, index, took);
   }
 
   /** As {@link write}, and resolves when everybody sees it (O_DIRECT). */
@@ -210,6 +224,11 @@ export class OpenFile {
   /** Another client may have made it shorter. */
   noteCut(): void {
     this.#isCut = true;
+  }
+
+  /** Asks for its length where that is in doubt. */
+  async revalidate(context: CallContext): Promise<void> {
+    if (this.#isDoubtful) await this.#askAgain(context);
   }
 
   async #askAgain(context: CallContext): Promise<void> {

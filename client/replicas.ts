@@ -8,12 +8,15 @@ import { GfsError, toGfsError } from '../protocol/errors.js';
 import { INLINE_WRITE_BYTES } from '../protocol/limits.js';
 import {
   AppendChunk,
+  type Chunk,
   type Lease,
   PushData,
   type Server,
+  StageCopy,
   SyncChunk,
   WriteChunk,
 } from '../protocol/messages/index.js';
+import type { ValueOf } from '../protocol/schema.js';
 import type { ChunkserverConnections } from './connections.js';
 import type { Locations } from './locations.js';
 import { type CallContext, type Deadline, retrying } from './retry.js';
@@ -35,6 +38,21 @@ export interface Written {
   readonly verifiers: readonly number[];
   /** Nothing reads the data's memory any more: no earlier attempt waits in a socket. */
   readonly memoryIsFree: boolean;
+}
+
+/** Bytes that chunkservers have. */
+export interface CopySource {
+  readonly chunk: Chunk;
+  /** Within the chunk. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** The chunkservers cannot copy these bytes now: read and write them. */
+export class CannotCopy extends GfsError {
+  constructor(cause: GfsError) {
+    super('INTERNAL', cause.message, { cause });
+  }
 }
 
 export interface Appended {
@@ -121,6 +139,52 @@ export class Replicas {
       return body.verifiers;
     });
     return { verifiers, memoryIsFree: sending === 0 };
+  }
+
+  /**
+   * Writes at `offset` of the chunk what the chunkservers take from another one.
+   * @returns the boot id of every replica that took it
+   * @throws {@link CannotCopy}
+   */
+  copy(
+    chunk: ChunkOfFile,
+    offset: number,
+    source: CopySource,
+    context: CallContext,
+    deadline: Deadline,
+  ): Promise<readonly number[]> {
+    const sequence = this.#nextSequence++;
+    return this.#underLease(chunk, context, deadline, async (lease, failing) => {
+      const { handle, version } = lease;
+      const { length } = source;
+      const session = this.#session.id;
+      // A new one for each attempt: the source may have changed, and what an earlier one left must not be taken.
+      const dataId = { session, number: this.#nextSequence++ };
+      await this.#stage(lease, source, dataId, deadline, failing);
+      const primary = await this.#peerOf(lease.primary, failing);
+      const deadlineMs = deadline.within(ATTEMPT_TIMEOUT_MS);
+      const body = { handle, version, offset, length, dataId };
+      return (await primary.call(WriteChunk, body, { session, sequence, deadlineMs })).body.verifiers;
+    });
+  }
+
+  async #stage(
+    lease: Lease,
+    { chunk, offset, length }: CopySource,
+    dataId: ValueOf<typeof StageCopy.request>['dataId'],
+    deadline: Deadline,
+    failing: Set<Server>,
+  ): Promise<void> {
+    const [first, ...chain] = chainOf(lease);
+    const peer = await this.#peerOf(first as Server, failing);
+    const options = { session: dataId.session, deadlineMs: deadline.within(ATTEMPT_TIMEOUT_MS) };
+    try {
+      await peer.call(StageCopy, { dataId, source: chunk, offset, length, chain }, options);
+    } catch (thrown) {
+      const error = toGfsError(thrown);
+      if (error.code === 'CHUNK_UNAVAILABLE' || error.code === 'UNKNOWN_MESSAGE') throw new CannotCopy(error);
+      throw error;
+    }
   }
 
   /** @throws CHUNK_FULL: go on in the next chunk */

@@ -1,8 +1,8 @@
 /** The data path: what clients and chunkservers ask of a chunkserver. Bytes travel as the frame's payload. */
-import { MAX_REPLICAS } from '../limits.js';
+import { MAX_REPLICAS, SEGMENT_BYTES } from '../limits.js';
 import { method } from '../rpc.js';
-import { bool, bytes, list, oneOf, optional, struct, u32, u53 } from '../schema.js';
-import { chunkHandleCodec, serverCodec } from './types.js';
+import { bool, bytes, list, oneOf, optional, struct, u32, u53, uint } from '../schema.js';
+import { chunkCodec, chunkHandleCodec, serverCodec } from './types.js';
 
 const empty = struct({});
 
@@ -30,6 +30,25 @@ export const PushData = method(
   'pushData',
   struct({ dataId: dataIdCodec, chain: list(serverCodec, MAX_REPLICAS) }),
   empty,
+);
+
+/**
+ * As {@link PushData}, of bytes that chunkservers have: `length` of them at `offset` of a replica of `source`.
+ * Every server of the chain takes them from its own replica, else from another's, and checks them; behind
+ * `validBytes`, and behind the chunk's end, they are zeros. `crc` of the reply: of what all of them have.
+ * @throws CHUNK_UNAVAILABLE: not everyone could get them, or not everyone the same: read and push them
+ */
+export const StageCopy = method(
+  195,
+  'stageCopy',
+  struct({
+    dataId: dataIdCodec,
+    source: chunkCodec,
+    offset: u53,
+    length: uint(SEGMENT_BYTES),
+    chain: list(serverCodec, MAX_REPLICAS),
+  }),
+  struct({ crc: u32 }),
 );
 
 /**

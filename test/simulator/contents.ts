@@ -1,8 +1,9 @@
 /** What one worker does with the bytes of files: its own, those of others, and those that all append to. */
+import { copyRange } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
 import type { Actor } from './actor.js';
 import type { Guest } from './guest.js';
-import { type AppendFile, release, type TrackedFile, take } from './ledger.js';
+import { type AppendFile, release, type TrackedFile, take, Violation } from './ledger.js';
 import { checkAppends, readWhole } from './reading.js';
 
 const MAX_FILE_BYTES = 700_000;
@@ -47,6 +48,7 @@ export class Contents {
       () => this.#sync(tracked, file),
       () => this.#readOwn(tracked, file),
       () => this.#truncate(tracked, file),
+      () => this.#copy(tracked, file),
     ];
     for (let count = 1 + this.#actor.random.below(6); count > 0 && !tracked.frozen; count--) {
       await this.#actor.random.pick(actions)();
@@ -110,6 +112,28 @@ export class Contents {
       // The library took a copy: the caller may use its buffer again.
       bytes.fill(0xee);
       await written;
+      return true;
+    });
+    if (done === undefined) tracked.model.flushFailed();
+  }
+
+  /** copy_file_range(2), from where everything is certain to another place in the same file. */
+  async #copy(tracked: TrackedFile, file: OpenFile): Promise<void> {
+    const { random, client } = this.#actor;
+    await this.#sync(tracked, file);
+    const from = random.below(Math.max(1, tracked.model.size));
+    const bytes = tracked.model.certain(from, 1 + random.below(180_000));
+    const to = random.below(tracked.model.size + 20_000);
+    if (bytes === undefined || bytes.byteLength === 0 || to + bytes.byteLength > MAX_FILE_BYTES) return;
+    if (Math.abs(from - to) < bytes.byteLength) return;
+    tracked.model.write(to, bytes);
+    const done = await this.#actor.attempt(`copy in ${tracked.path} from ${from} to ${to}`, async () => {
+      for (let at = 0; at < bytes.byteLength; ) {
+        const source = { file, offset: from + at };
+        const count = await copyRange(client, source, { file, offset: to + at }, bytes.byteLength - at, {});
+        if (count === 0) throw new Violation(`a copy from ${from + at} of ${tracked.path} found its end`);
+        at += count;
+      }
       return true;
     });
     if (done === undefined) tracked.model.flushFailed();

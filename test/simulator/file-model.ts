@@ -45,6 +45,13 @@ export class FileModel {
     return this.#lowSize === this.#highSize;
   }
 
+  /** Bytes of which it is known that they are on the disks of all replicas; undefined where not everything is. */
+  certain(offset: number, length: number): Buffer | undefined {
+    const doubts = [this.#unflushed, this.#unsynced, this.#failed, this.#lost];
+    if (this.#inheritsUnsynced || doubts.some((layers) => layers.length > 0)) return undefined;
+    return Buffer.from(this.#content.subarray(offset, offset + length));
+  }
+
   write(offset: number, bytes: Uint8Array): void {
     const end = offset + bytes.byteLength;
     this.#unflushed.push({ offset, bytes: this.#at(offset, end), crashed: false });

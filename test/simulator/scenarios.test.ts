@@ -1,7 +1,7 @@
 /** What simulations have found, each as a script: a cluster, what happened, what must hold. */
 import t, { type Test } from 'tap';
 import { ChunkserverConnections } from '../../client/connections.js';
-import type { GfsClient } from '../../client/index.js';
+import { copyRange, type GfsClient } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
 import {
   Create,
@@ -176,6 +176,19 @@ scenario('errors: of data on its way surface at the next write, at fsync, or at 
     await file.sync({});
     t.match(await textOf(client, file.id), /^keptagain/, 'told once, and good from then on');
   }
+});
+
+scenario('power failure: several chunks that are read at once are there soon after it', async (t, scene) => {
+  const client = await scene.client('a');
+  const file = await create(client, 'f');
+  const content = bytes('kept', client.chunkBytes);
+  await file.write(0, content);
+  await file.sync({});
+  await scene.blackout();
+  const other = await scene.client('b');
+  const before = scene.world.scheduler.nowMs;
+  t.ok((await readWhole(await other.open(file.id, {}))).equals(content));
+  t.ok(scene.world.scheduler.nowMs - before < 5_000, `${scene.world.scheduler.nowMs - before} ms`);
 });
 
 scenario('truncate: cuts what the master has not heard of yet', async (t, scene) => {
@@ -497,3 +510,54 @@ scenario(
     t.ok(scene.world.scheduler.nowMs - beganMs < 2_000);
   },
 );
+
+scenario('copy: ragged ends are copied by the chunkservers, past the client', async (t, scene) => {
+  const client = await scene.client('a');
+  const { chunkBytes } = client;
+  const file = await create(client, 'f');
+  const content = Buffer.from(Array.from({ length: 3 * chunkBytes }, (_, at) => (at * 7 + (at >> 9)) & 0xff));
+  await file.write(0, content);
+  await file.sync({});
+  let carriedBytes = 0;
+  scene.world.network.onSent = (_connection, from, to, { byteLength }) => {
+    if (from.host.name === 'a' || to.host.name === 'a') carriedBytes += byteLength;
+  };
+  const copy = await create(client, 'copy');
+  const [at, to, length] = [100_000, 30_000, 2 * chunkBytes];
+  for (let done = 0; done < length; ) {
+    const source = { file, offset: at + done };
+    done += await copyRange(client, source, { file: copy, offset: to + done }, length - done, {});
+  }
+  await copy.flush({});
+  // What is smaller than a message goes the ordinary way.
+  t.ok(carriedBytes < length / 4, `${carriedBytes} of ${length} bytes`);
+  scene.world.network.onSent = undefined;
+  const expected = Buffer.concat([Buffer.alloc(to), content.subarray(at, at + length)]);
+  t.ok((await readWhole(copy)).equals(expected));
+  // An fsync covers it as it covers what was written.
+  await copy.sync({});
+  await scene.blackout();
+  const other = await scene.client('b');
+  t.ok((await readWhole(await other.open(copy.id, {}))).equals(expected), 'after a power cut');
+});
+
+scenario('copy: goes on past a chunkserver that is gone, and one that lacks the source', async (t, scene) => {
+  const client = await scene.client('a');
+  const file = await create(client, 'f');
+  const content = bytes('what is copied. ', 10_000);
+  await file.write(0, content);
+  await file.sync({});
+  const copy = await create(client, 'copy');
+  const [first] = scene.cluster.chunkservers;
+  first?.process?.crash();
+  const done = await copyRange(
+    client,
+    { file, offset: 0 },
+    { file: copy, offset: 5 },
+    content.byteLength,
+    {},
+  );
+  t.equal(done, content.byteLength);
+  t.ok((await readWhole(copy)).subarray(5).equals(content));
+  first?.start();
+});
