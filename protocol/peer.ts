@@ -25,7 +25,8 @@ import type { TraceSink } from './trace.js';
 
 const HELLO_TIMEOUT_MS = 5_000;
 const SWEEP_INTERVAL_MS = 100;
-const PROBE_TIMEOUT_MS = 2_000;
+/** How long the other side may take for a sign of life, where nothing else is said. */
+const SILENCE_MS = 2_000;
 
 export interface PeerOptions {
   readonly role: Role;
@@ -47,7 +48,8 @@ export interface PeerOptions {
   /**
    * For how long the other side may say nothing at all while calls wait for it; half-way it is asked for a
    * sign of life. A process that hangs (SIGSTOP, a host that is gone) is told from one that is slow: what
-   * waits for the disk answers, what hangs does not. Undefined: calls wait for their own deadlines.
+   * waits for the disk answers, what hangs does not. Undefined: it is asked when a call's own deadline has
+   * passed without a word.
    */
   readonly silenceMs?: number;
 }
@@ -67,11 +69,11 @@ export class Peer implements Caller {
   readonly #startedAtMs: number;
   /** When something arrived last. */
   #heardMs: number;
-  /** When the probe was sent that has not been answered. */
-  #probedMs: number | undefined;
+  /** It was asked for a sign of life since. */
+  #isProbed = false;
   /**
-   * Sweeps in a row that found calls waiting and nothing said since the sweep before. Counted rather than
-   * timed, so that a pause of our own does not pass for the other side's silence.
+   * Sweeps in a row in which something was due and nothing came. Counted rather than timed, so that a pause
+   * of our own does not pass for the other side's silence.
    */
   #silentSweeps = 0;
   #closedWith: GfsError | undefined;
@@ -144,47 +146,30 @@ export class Peer implements Caller {
       this.#goodbye(new GfsError('UNREACHABLE', `no hello within ${helloTimeoutMs} ms`));
       return;
     }
-    const end = this.#reasonToEnd(nowMs);
-    if (end !== undefined) {
-      this.#shutDown(end);
+    if (this.#isSilent()) {
+      this.#shutDown(new GfsError('UNREACHABLE', `${this.remote} gives no sign of life`));
       // It would not take what is queued either.
       this.#socket.destroy();
       return;
     }
-    if (this.#calls.sweep(nowMs, this.#heardMs)) this.#probe(nowMs);
+    if (this.#calls.sweep(nowMs, this.#heardMs)) this.#probe();
     this.#requests.sweep(nowMs);
   }
 
-  #reasonToEnd(nowMs: number): GfsError | undefined {
-    if (this.#isSilent(nowMs)) return new GfsError('UNREACHABLE', `${this.remote} gives no sign of life`);
-    if (this.#isDead(nowMs))
-      return new GfsError('DISCONNECTED', `the connection to ${this.remote} carries nothing any more`);
-    return undefined;
-  }
-
-  #probe(nowMs: number): void {
-    if (this.#probedMs !== undefined) return;
-    this.#probedMs = nowMs;
-    this.#calls.probe(PROBE_TIMEOUT_MS);
-  }
-
-  #isDead(nowMs: number): boolean {
-    if (this.#probedMs === undefined) return false;
-    if (this.#heardMs >= this.#probedMs) this.#probedMs = undefined;
-    return this.#probedMs !== undefined && nowMs - this.#probedMs > PROBE_TIMEOUT_MS;
-  }
-
   /** Whether the other side has been silent for too long; on the way there it is asked for a sign of life. */
-  #isSilent(nowMs: number): boolean {
+  #isSilent(): boolean {
     const { silenceMs } = this.#options;
-    if (silenceMs === undefined || !this.#calls.areWaiting) {
-      this.#silentSweeps = 0;
-      return false;
-    }
-    this.#silentSweeps++;
-    const limit = Math.ceil(silenceMs / SWEEP_INTERVAL_MS);
-    if (this.#silentSweeps === Math.ceil(limit / 2)) this.#probe(nowMs);
+    const isDue = this.#isProbed || (silenceMs !== undefined && this.#calls.areWaiting);
+    this.#silentSweeps = isDue ? this.#silentSweeps + 1 : 0;
+    const limit = Math.ceil((silenceMs ?? SILENCE_MS) / SWEEP_INTERVAL_MS);
+    if (this.#silentSweeps === Math.ceil(limit / 2)) this.#probe();
     return this.#silentSweeps > limit;
+  }
+
+  #probe(): void {
+    if (this.#isProbed) return;
+    this.#isProbed = true;
+    this.#calls.probe(this.#options.silenceMs ?? SILENCE_MS);
   }
 
   #sendHello(): void {
@@ -205,6 +190,7 @@ export class Peer implements Caller {
     if (this.#closedWith !== undefined) return;
     this.#heardMs = this.#options.clock.monotonicMs();
     this.#silentSweeps = 0;
+    this.#isProbed = false;
     try {
       this.#reader.push(chunk, (frame) => this.#onFrame(frame));
     } catch (thrown) {

@@ -406,7 +406,7 @@ t.test('peer: a connection that carries nothing any more is found out, a slow pe
   const lost = a.peer.call(Wait, {}, { deadlineMs: 1_000 });
   waits.catch(() => undefined);
   await t.rejects(world.until(lost), { code: 'DEADLINE_EXCEEDED' });
-  await t.rejects(world.until(waits), { code: 'DISCONNECTED' });
+  await t.rejects(world.until(waits), { code: 'UNREACHABLE' });
   t.ok(a.peer.closed);
   t.ok(world.scheduler.nowMs < 5_000);
 });

@@ -375,7 +375,8 @@ export class Worker {
       xattrs: new Map(source.xattrs),
       mode: source.mode.clone(),
       seal: isSealed ? new Seal() : undefined,
-      frozen: isSealed,
+      // Of a file whose flush has failed the copy's length is not known either.
+      frozen: isSealed || !source.model.isSizeCertain,
     });
   }
 
