@@ -68,12 +68,13 @@ export class Lease {
     this.#ended ??= new GfsError('NOT_PRIMARY', `chunk ${this.chunk.handle}: ${reason}`);
   }
 
-  /** The serial of the next mutation, which is now under way. */
-  begin(nowMs: number): number {
+  /** The serial of the next mutation, which is now under way; one of several parts takes as many. */
+  begin(nowMs: number, count = 1): number {
     this.#mutations++;
     this.lastUsedMs = nowMs;
-    const serial = this.#nextSerial++;
-    if (isLastSerial(serial)) this.end('the version has no serial numbers left');
+    const serial = this.#nextSerial;
+    this.#nextSerial += count;
+    if (isLastSerial(serial + count - 1)) this.end('the version has no serial numbers left');
     return serial;
   }
 

@@ -13,6 +13,7 @@ import type { CallOptions, IncomingRequest } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Lease, LeaseTable } from './leases.js';
 import type { MasterSession } from './master-session.js';
+import { mutationsOf, type Part, partsOf } from './parts.js';
 import type { Peers } from './peers.js';
 import type { DataId, PushBuffer } from './push-buffer.js';
 import { SharedPayload } from './shared-payload.js';
@@ -39,6 +40,8 @@ interface Ordered {
   readonly data: SharedPayload | undefined;
   /** How many of the data's bytes. */
   readonly length: number;
+  /** Where they go, when it is not all to `offset`. */
+  readonly parts?: readonly Part[] | undefined;
   readonly dataId?: DataId | undefined;
   /** Flushes the chunk here; then every replica flushes. */
   readonly flush?: Flush | undefined;
@@ -85,9 +88,9 @@ export class Primary {
    * @throws NOT_PRIMARY, STALE_CHUNK_VERSION, REPLICA_FAILED, DATA_NOT_BUFFERED, NO_SPACE, INVALID
    */
   async write(body: WriteBody, request: IncomingRequest, flush?: Flush): Promise<number[]> {
-    const { handle, version, offset, length, dataId } = body;
-    if (length === 0 || offset + length > this.#c.store.chunkBytes)
-      throw new GfsError('INVALID', 'write outside the chunk');
+    const { handle, version, offset, length, dataId, parts } = body;
+    partsOf(body, this.#c.store.chunkBytes);
+    if (parts !== undefined && body.spill !== undefined) throw new GfsError('INVALID', 'a spill in parts');
     if (dataId === undefined && request.payload?.bytes.byteLength !== length)
       throw new GfsError('INVALID', 'payload');
     const lease = this.#c.leases.check(handle, version);
@@ -96,9 +99,10 @@ export class Primary {
     let isFlushed = flush === undefined;
     await this.#once(lease, request, async ({ session, sequence }) => {
       const data = dataId === undefined ? takePayload(request) : this.#takePushed(dataId, length);
-      await this.#order(lease, { kind: 'write', offset, data, length, dataId, flush, session, sequence });
+      const what = { kind: 'write', offset, data, length, parts, dataId, flush, session, sequence } as const;
+      await this.#order(lease, what);
       isFlushed = true;
-      return { offset, length };
+      return parts?.at(-1) ?? { offset, length };
     });
     if (flush !== undefined && !isFlushed)
       return this.sync({ ...body, secondaries: [...lease.secondaries] }, flush);
@@ -284,9 +288,9 @@ export class Primary {
 
   /** Gives the mutation its serial number, here and now, and has it applied everywhere. */
   async #order(lease: Lease, ordered: Ordered): Promise<void> {
-    const { offset, length } = ordered;
-    const serial = lease.begin(this.#c.clock.monotonicMs());
-    const end = offset + length;
+    const { offset, length, parts } = ordered;
+    const serial = lease.begin(this.#c.clock.monotonicMs(), parts?.length);
+    const end = parts === undefined ? offset + length : endOfAll(parts);
     lease.plannedLength = ordered.kind === 'truncate' ? offset : Math.max(lease.plannedLength, end);
     // The data's one user so far is the local application; each secondary is one more.
     const remote = lease.secondaries.map((secondary) => this.#forward(lease, secondary, serial, ordered));
@@ -338,7 +342,7 @@ export class Primary {
   }
 
   async #applyHere(lease: Lease, serial: number, ordered: Ordered): Promise<void> {
-    const { kind, offset, data, length, session, sequence } = ordered;
+    const { kind, offset, data, length, parts = [ordered], session, sequence } = ordered;
     if (kind === 'truncate') return lease.chunk.truncate(offset, serial);
     if (kind === 'pad' || data === undefined) {
       await lease.chunk.mutate({ kind: 'extend', serial, offset, session, sequence });
@@ -346,14 +350,15 @@ export class Primary {
     }
     const bytes = data.bytes.byteLength === length ? data.bytes : data.bytes.subarray(0, length);
     try {
-      if (await lease.chunk.mutate({ kind: 'write', serial, offset, bytes, session, sequence })) data.keep();
+      const mutations = mutationsOf(parts, bytes, { serial, session, sequence });
+      await lease.chunk.mutateAll(mutations, () => data.keep());
     } finally {
       data.release();
     }
   }
 
   async #forward(lease: Lease, secondary: Server, serial: number, ordered: Ordered): Promise<void> {
-    const { kind, offset, length, data, dataId, session, sequence } = ordered;
+    const { kind, offset, length, parts, data, dataId, session, sequence } = ordered;
     data?.retain();
     const body = {
       handle: lease.chunk.handle,
@@ -365,6 +370,7 @@ export class Primary {
       session,
       sequence,
       sync: ordered.flush !== undefined,
+      ...(parts === undefined ? {} : { parts: [...parts] }),
     };
     try {
       let verifier: number;
@@ -444,6 +450,10 @@ export class Primary {
       throw new SecondaryFailure(secondary.serverId, toGfsError(error));
     }
   }
+}
+
+function endOfAll(parts: readonly Part[]): number {
+  return parts.reduce((end, { offset, length }) => Math.max(end, offset + length), 0);
 }
 
 function takePayload({ payload, payloadCrc }: IncomingRequest): SharedPayload {

@@ -4,6 +4,7 @@ import { GfsError } from '../protocol/errors.js';
 import type { ApplyMutation } from '../protocol/messages/index.js';
 import type { IncomingRequest } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
+import { mutationsOf, partsOf } from './parts.js';
 import type { PushBuffer } from './push-buffer.js';
 import { SharedPayload } from './shared-payload.js';
 import type { Chunk } from './store/chunk.js';
@@ -70,7 +71,7 @@ export class Secondary {
       throw error;
     }
     const applied = this.#queue(chunk, body, data);
-    order.nextSerial++;
+    order.nextSerial += body.parts?.length ?? 1;
     order.lastQueued = applied.catch((error: unknown) => {
       order.failure ??= new GfsError(
         'REPLICA_FAILED',
@@ -114,9 +115,10 @@ export class Secondary {
 
   /** The mutation's bytes: with the request, or pushed before. */
   #dataOf(body: Body, request: IncomingRequest): SharedPayload | undefined {
+    if (body.kind !== 'write' && body.parts !== undefined)
+      throw new GfsError('INVALID', `a ${body.kind} in parts`);
     if (body.kind !== 'write') return undefined;
-    if (body.offset + body.length > this.#store.chunkBytes)
-      throw new GfsError('INVALID', 'write outside the chunk');
+    partsOf(body, this.#store.chunkBytes);
     const { payload, payloadCrc } = request;
     const data =
       payload === undefined
@@ -146,15 +148,15 @@ export class Secondary {
   }
 
   async #queue(chunk: Chunk, body: Body, data: SharedPayload | undefined): Promise<void> {
-    const { kind, serial, offset, session, sequence } = body;
+    const { kind, serial, offset, parts = [body], session, sequence } = body;
     if (kind === 'truncate') return chunk.truncate(offset, serial);
     if (data === undefined) {
       await chunk.mutate({ kind: 'extend', serial, offset, session, sequence });
       return;
     }
     try {
-      if (await chunk.mutate({ kind: 'write', serial, offset, bytes: data.bytes, session, sequence }))
-        data.keep();
+      const mutations = mutationsOf(parts, data.bytes, { serial, session, sequence });
+      await chunk.mutateAll(mutations, () => data.keep());
     } finally {
       data.release();
     }

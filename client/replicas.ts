@@ -33,6 +33,12 @@ export interface ChunkOfFile {
   readonly index: number;
 }
 
+/** Bytes to be written, and where in the chunk. */
+export interface Piece {
+  readonly offset: number;
+  readonly data: Uint8Array;
+}
+
 export interface Written {
   /** The boot id of every replica that took it. */
   readonly verifiers: readonly number[];
@@ -90,22 +96,25 @@ export class Replicas {
   }
 
   /**
-   * Writes `data` at `offset` of the chunk on every replica.
+   * Writes the pieces to the chunk on every replica, one after another. Several are together at most
+   * {@link INLINE_WRITE_BYTES}, and {@link MAX_WRITE_PARTS}.
    * @param sync flushes the chunk on each of them as well
    */
   async write(
     chunk: ChunkOfFile,
-    offset: number,
-    data: Uint8Array,
+    pieces: readonly Piece[],
     sync: boolean,
     context: CallContext,
     deadline: Deadline,
   ): Promise<Written> {
     const sequence = this.#nextSequence++;
-    const inline = data.byteLength <= INLINE_WRITE_BYTES;
+    const parts = pieces.map(({ offset, data }) => ({ offset, length: data.byteLength }));
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    const where = { offset: parts[0]?.offset ?? 0, length, ...(parts.length > 1 ? { parts } : {}) };
+    const inline = length <= INLINE_WRITE_BYTES;
     let sending = 0;
     const payload = {
-      payload: { buffers: [data] },
+      payload: { buffers: pieces.map(({ data }) => data) },
       onSent: () => {
         sending--;
       },
@@ -122,13 +131,10 @@ export class Replicas {
         await peer.call(PushData, { dataId, chain }, { session, deadlineMs, ...payload });
       }
       const primary = await this.#peerOf(lease.primary, failing);
-      const length = data.byteLength;
       if (inline) sending++;
       const { body } = await primary.call(
         WriteChunk,
-        inline
-          ? { handle, version, offset, length, sync }
-          : { handle, version, offset, length, sync, dataId },
+        inline ? { handle, version, ...where, sync } : { handle, version, ...where, sync, dataId },
         {
           session,
           sequence,

@@ -4,7 +4,7 @@
  */
 import type { Environment, Timer } from '../environment/ports/index.js';
 import { type GfsError, toGfsError } from '../protocol/errors.js';
-import { KIB, MIB, SEGMENT_BYTES } from '../protocol/limits.js';
+import { INLINE_WRITE_BYTES, KIB, MAX_WRITE_PARTS, MIB, SEGMENT_BYTES } from '../protocol/limits.js';
 import type { BufferPool, Payload } from '../protocol/payload.js';
 import type { Replicas } from './replicas.js';
 import type { Deadline } from './retry.js';
@@ -12,6 +12,10 @@ import type { UnsyncedChunks } from './unsynced.js';
 
 const MAX_IN_FLIGHT_SEGMENTS = 64;
 const MAX_IN_FLIGHT_BYTES = 8 * MIB;
+/** How far behind the next segment others are looked for that go together with it. */
+const MAX_LOOKED_AT = 256;
+/** Segments up to this size go together. */
+const SMALL_BYTES = 32 * KIB;
 /** Data that nobody adds to is sent after this long. */
 const IDLE_FLUSH_MS = 100;
 const SMALLEST_SEGMENT_BYTES = 4 * KIB;
@@ -77,8 +81,11 @@ export class WriteBehind {
   readonly #growing = new Map<number, Segment>();
   /** Complete, in the order in which they were written. */
   readonly #queue: Segment[] = [];
+  #queuedBytes = 0;
   readonly #inFlight = new Set<Segment>();
   #inFlightBytes = 0;
+  /** Messages under way with small segments. */
+  #inFlightSmall = 0;
   #preparedIndex = -1;
   #failure: GfsError | undefined;
   #idleTimer: Timer | undefined;
@@ -118,8 +125,11 @@ export class WriteBehind {
 
   /** {@link drain} for an fsync. What is all that waits goes out as a write and flush in one. */
   drainForSync(): Promise<void> {
-    const [only, ...others] = this.#growing.values();
-    if (only !== undefined && others.length === 0 && this.#unfinished.size === 0) only.sync = true;
+    const waiting = [...this.#growing.values()];
+    const first = waiting[0] as Segment;
+    const sizeBytes = waiting.reduce((sum, { length }) => sum + length, 0);
+    const areOne = waiting.every((one) => one === first || goTogether(first, one, waiting.length, sizeBytes));
+    if (areOne && this.#unfinished.size === 0) for (const segment of waiting) segment.sync = true;
     return this.drain();
   }
 
@@ -127,8 +137,8 @@ export class WriteBehind {
   async settle(): Promise<void> {
     this.#completeAll();
     const mine = [...this.#queue, ...this.#inFlight];
-    while (mine.some((segment) => this.#unfinished.has(segment))) {
-      await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    for (const segment of mine) {
+      while (this.#unfinished.has(segment)) await new Promise<void>((resolve) => this.#waiters.push(resolve));
     }
   }
 
@@ -159,7 +169,10 @@ export class WriteBehind {
       offset >= segment.offset &&
       offset <= segment.offset + segment.length;
     if (segment === undefined || !joins) {
-      if (segment !== undefined) this.#complete(stretch, segment);
+      if (segment !== undefined) {
+        this.#complete(stretch, segment);
+        this.#sendMore();
+      }
       const capacity = Math.max(SMALLEST_SEGMENT_BYTES, bytes.byteLength);
       segment = { index, offset, length: 0, memory: this.#parts.pool.take(capacity), sync: false };
       this.#growing.set(stretch, segment);
@@ -173,7 +186,9 @@ export class WriteBehind {
     segment.length = length;
     const isFull = (fileOffset + bytes.byteLength) % SEGMENT_BYTES === 0;
     const endsChunk = offset + bytes.byteLength === this.#parts.chunkBytes;
-    if (isFull || endsChunk) this.#complete(stretch, segment);
+    if (!isFull && !endsChunk) return;
+    this.#complete(stretch, segment);
+    this.#sendMore();
   }
 
   /** The lease of a chunk that is written for the first time is asked for while its segment still grows. */
@@ -194,14 +209,15 @@ export class WriteBehind {
   #complete(stretch: number, segment: Segment): void {
     this.#growing.delete(stretch);
     this.#queue.push(segment);
+    this.#queuedBytes += segment.length;
     this.#unfinished.add(segment);
-    this.#sendMore();
   }
 
   #completeAll(): void {
     this.#idleTimer?.cancel();
     this.#idleTimer = undefined;
     for (const [stretch, segment] of this.#growing) this.#complete(stretch, segment);
+    this.#sendMore(true);
   }
 
   #onIdle(): void {
@@ -209,46 +225,98 @@ export class WriteBehind {
     this.#completeAll();
   }
 
-  /** Sends what the window allows, in order, but nothing that overlaps what is still in flight. */
-  #sendMore(): void {
+  /**
+   * Sends what the window allows, in order, but nothing that overlaps what is still in flight. While small
+   * segments are in flight, others wait until they fill a message (as Nagle's algorithm has it): then each
+   * message and each of the servers' wake-ups is for many.
+   * @param isUrgent somebody waits for them
+   */
+  #sendMore(isUrgent = false): void {
     while (this.#queue.length > 0) {
       if (this.#inFlight.size >= MAX_IN_FLIGHT_SEGMENTS || this.#inFlightBytes >= MAX_IN_FLIGHT_BYTES) return;
-      const next = this.#queue[0] as Segment;
-      for (const other of this.#inFlight) if (overlap(next, other)) return;
-      this.#queue.shift();
-      this.#inFlight.add(next);
-      this.#inFlightBytes += next.length;
-      void this.#send(next);
+      const isSmall = (this.#queue[0] as Segment).length <= SMALL_BYTES;
+      const isFull = this.#queuedBytes >= INLINE_WRITE_BYTES || this.#queue.length >= MAX_WRITE_PARTS;
+      if (isSmall && !isFull && !isUrgent && this.#inFlightSmall > 0) return;
+      const message = this.#takeMessage();
+      if (message.length === 0) return;
+      if (isSmall) this.#inFlightSmall++;
+      for (const segment of message) {
+        this.#inFlight.add(segment);
+        this.#inFlightBytes += segment.length;
+        this.#queuedBytes -= segment.length;
+      }
+      void this.#send(message).then(() => {
+        if (isSmall) this.#inFlightSmall--;
+        this.#sendMore();
+        for (const wake of this.#waiters.splice(0)) wake();
+      });
     }
   }
 
-  async #send(segment: Segment): Promise<void> {
+  /**
+   * Takes the next segment from the queue, with those behind it that go together with it; none when it has to
+   * wait. Segments of other chunks are overtaken, none of its own.
+   */
+  #takeMessage(): Segment[] {
+    const message: Segment[] = [];
+    const first = this.#queue[0] as Segment;
+    const overtaken: Segment[] = [];
+    let sizeBytes = 0;
+    let looked = 0;
+    for (const segment of this.#queue) {
+      if (looked === MAX_LOOKED_AT) break;
+      if (segment.index === first.index) {
+        sizeBytes += segment.length;
+        if (segment !== first && !goTogether(first, segment, message.length + 1, sizeBytes)) break;
+        if (this.#overlapsInFlight(segment)) break;
+        message.push(segment);
+      } else overtaken.push(segment);
+      looked++;
+    }
+    if (message.length > 0) this.#queue.splice(0, looked, ...overtaken);
+    return message;
+  }
+
+  #overlapsInFlight(segment: Segment): boolean {
+    for (const other of this.#inFlight) if (overlap(segment, other)) return true;
+    return false;
+  }
+
+  async #send(message: readonly Segment[]): Promise<void> {
     const { replicas, unsynced, budget, deadline, environment } = this.#parts;
-    const chunk = { id: this.#id, index: segment.index };
-    const data = segment.memory.bytes.subarray(0, segment.length);
+    const { index } = message[0] as Segment;
+    const pieces = message.map(({ offset, length, memory }) => ({
+      offset,
+      data: memory.bytes.subarray(0, length),
+    }));
+    const sync = message.every((segment) => segment.sync);
     try {
-      const { verifiers, memoryIsFree } = await replicas.write(
-        chunk,
-        segment.offset,
-        data,
-        segment.sync,
-        {},
-        deadline(),
-      );
-      unsynced.note(this.#id, segment.index, verifiers);
-      if (segment.sync) unsynced.noteFlushed(this.#id, segment.index, verifiers);
-      if (memoryIsFree) segment.memory.release();
+      const chunk = { id: this.#id, index };
+      const { verifiers, memoryIsFree } = await replicas.write(chunk, pieces, sync, {}, deadline());
+      unsynced.note(this.#id, index, verifiers);
+      if (sync) unsynced.noteFlushed(this.#id, index, verifiers);
+      if (memoryIsFree) for (const { memory } of message) memory.release();
     } catch (thrown) {
       this.#failure ??= toGfsError(thrown);
-      environment.logger.error({ err: thrown, id: this.#id, index: segment.index }, 'written data was lost');
+      environment.logger.error({ err: thrown, id: this.#id, index }, 'written data was lost');
     }
-    this.#inFlight.delete(segment);
-    this.#unfinished.delete(segment);
-    this.#inFlightBytes -= segment.length;
-    budget.giveBack(segment.length);
-    this.#sendMore();
-    for (const wake of this.#waiters.splice(0)) wake();
+    for (const segment of message) {
+      this.#inFlight.delete(segment);
+      this.#unfinished.delete(segment);
+      this.#inFlightBytes -= segment.length;
+      budget.giveBack(segment.length);
+    }
   }
+}
+
+/** Whether segments of one message, which would be so many with so many bytes, are small enough and of one chunk. */
+function goTogether(one: Segment, other: Segment, count: number, sizeBytes: number): boolean {
+  return (
+    one.index === other.index &&
+    Math.max(one.length, other.length) <= SMALL_BYTES &&
+    count <= MAX_WRITE_PARTS &&
+    sizeBytes <= INLINE_WRITE_BYTES
+  );
 }
 
 function overlap(a: Segment, b: Segment): boolean {

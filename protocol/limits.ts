@@ -17,6 +17,8 @@ export const BLOCK_BYTES = 64 * KIB;
 export const SEGMENT_BYTES = 1 * MIB;
 /** Writes up to this size travel with the write request instead of through the push chain. */
 export const INLINE_WRITE_BYTES = 64 * KIB;
+/** Small writes to one chunk that travel together. */
+export const MAX_WRITE_PARTS = 64;
 
 export const MAX_NAME_BYTES = 255;
 export const MAX_PATH_BYTES = 4096;

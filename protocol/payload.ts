@@ -22,7 +22,8 @@ export class Payload {
   }
 }
 
-const SMALLEST_POOLED_BYTES = 16 * KIB;
+/** Smaller ones are cut from memory that Node shares out itself. */
+const SMALLEST_POOLED_BYTES = 4 * KIB;
 /** From here on buffers come from the pool's own source of memory. */
 const LARGE_BYTES = 256 * KIB;
 

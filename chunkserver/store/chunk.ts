@@ -81,6 +81,23 @@ export class Chunk {
     });
   }
 
+  /**
+   * As {@link mutate} of each in turn, without anything in between; resolves or rejects when all have ended.
+   * @param keep called when the bytes of one are kept, whatever has become of the others
+   */
+  async mutateAll(mutations: readonly Mutation[], keep: () => void): Promise<void> {
+    const done = mutations.map(
+      (mutation) =>
+        new Promise<boolean>((resolve, reject) => {
+          this.#queue.push({ mutation, resolve, reject });
+        }),
+    );
+    if (!this.#running) void this.#run();
+    const ended = await Promise.allSettled(done);
+    if (ended.some((one) => one.status === 'fulfilled' && one.value)) keep();
+    for (const one of ended) if (one.status === 'rejected') throw one.reason;
+  }
+
   /** Runs `work` when everything queued before has ended, and nothing else of this chunk beside it. */
   exclusive<T>(work: () => Promise<T> | T): Promise<T> {
     return new Promise((resolve, reject) => {

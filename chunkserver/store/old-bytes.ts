@@ -27,7 +27,7 @@ export interface OldBytes extends BlockRange {
  * and be done with them before the round is: so they are taken from the state before the file is read.
  * @throws CHUNK_CORRUPT when the file cannot be read there
  */
-export async function readOldBytes(chunk: Chunk, range: BlockRange): Promise<OldBytes> {
+export async function readOldBytes(chunk: Chunk, range: BlockRange, isOneOfMany: boolean): Promise<OldBytes> {
   const { block, start, end } = range;
   const patches = chunk.state.patchesOf(block);
   const payload = chunk.directory.pool.take(end - start);
@@ -35,7 +35,7 @@ export async function readOldBytes(chunk: Chunk, range: BlockRange): Promise<Old
   try {
     if (!coverRange(patches, start, end)) {
       const got = await chunk.directory.files.use(chunk, (file) =>
-        file.read(bytes, block * BLOCK_BYTES + start),
+        file.read(bytes, block * BLOCK_BYTES + start, isOneOfMany),
       );
       // Behind the file's end there are zeros.
       bytes.fill(0, got);

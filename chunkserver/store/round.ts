@@ -80,7 +80,7 @@ async function readOld(chunk: Chunk, mutations: readonly Mutation[], old: OldByt
   );
   if (wanted.length === 0) return;
   await forEachLimited(wanted, READ_CONCURRENCY, async ({ range, of }) => {
-    of.push(await readOldBytes(chunk, range));
+    of.push(await readOldBytes(chunk, range, wanted.length > 1));
   });
 }
 

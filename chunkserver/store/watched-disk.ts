@@ -97,9 +97,9 @@ class WatchedFile implements DiskFile {
     this.#disk = disk;
   }
 
-  async read(buffer: Uint8Array, position: number): Promise<number> {
+  async read(buffer: Uint8Array, position: number, isOneOfMany?: boolean): Promise<number> {
     try {
-      return await this.#file.read(buffer, position);
+      return await this.#file.read(buffer, position, isOneOfMany);
     } catch (error) {
       this.#disk.noteReadError(error);
       throw error;

@@ -13,8 +13,11 @@ export type OpenMode =
  * Errors are Node's: an `Error` with `code` `'ENOSPC'`, `'EIO'`, `'ENOENT'`, …
  */
 export interface DiskFile {
-  /** Fills `buffer` from `position`; returns the bytes read, fewer than asked only at the end of the file. */
-  read(buffer: Uint8Array, position: number): Promise<number>;
+  /**
+   * Fills `buffer` from `position`; returns the bytes read, fewer than asked only at the end of the file.
+   * @param isOneOfMany its caller asks for others at the same time
+   */
+  read(buffer: Uint8Array, position: number, isOneOfMany?: boolean): Promise<number>;
   /**
    * Writes the buffers one after another at `position`, all of them or an error. The bytes are in the
    * page cache on return: they outlive this process, not the host, until {@link sync}.

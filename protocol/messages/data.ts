@@ -1,5 +1,5 @@
 /** The data path: what clients and chunkservers ask of a chunkserver. Bytes travel as the frame's payload. */
-import { MAX_REPLICAS, SEGMENT_BYTES } from '../limits.js';
+import { MAX_REPLICAS, MAX_WRITE_PARTS, SEGMENT_BYTES } from '../limits.js';
 import { method } from '../rpc.js';
 import { bool, bytes, list, oneOf, optional, struct, u32, u53, uint } from '../schema.js';
 import { chunkCodec, chunkHandleCodec, serverCodec } from './types.js';
@@ -31,6 +31,9 @@ export const PushData = method(
   struct({ dataId: dataIdCodec, chain: list(serverCodec, MAX_REPLICAS) }),
   empty,
 );
+
+/** Where the bytes of a payload go, one part after another. */
+const partsCodec = list(struct({ offset: u53, length: u32 }), MAX_WRITE_PARTS);
 
 /**
  * As {@link PushData}, of bytes that chunkservers have: `length` of them at `offset` of a replica of `source`.
@@ -74,6 +77,8 @@ export const WriteChunk = method(
      * @throws CHUNK_FULL: the file goes on here already; STALE_CHUNK_VERSION: a later spill is here
      */
     spill: optional(u53),
+    /** Several writes in one, in this order: `length` is that of all, `offset` the first one's. */
+    parts: optional(partsCodec),
   }),
   struct({ verifiers: list(u53, MAX_REPLICAS) }),
 );
@@ -147,6 +152,8 @@ export const ApplyMutation = method(
     sequence: u53,
     /** Flush the chunk before the reply. */
     sync: optional(bool),
+    /** As of WriteChunk. The first has this serial, each other the next; the last one's outcome is the mutation's. */
+    parts: optional(partsCodec),
   }),
   struct({ verifier: u53 }),
 );

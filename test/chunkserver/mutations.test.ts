@@ -97,6 +97,64 @@ function append(
   return peer.call(AppendChunk, { handle, version: 1, mode, from }, withPayload(bytes, options));
 }
 
+t.test('write: several parts in one message are as many writes, in their order', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  await master.grant(1, 1, ids);
+  const expected = pattern(200_000, 1);
+  const whole = { handle: 1, version: 1, offset: 0, length: expected.byteLength };
+  const dataId = { session: SESSION, number: 1 };
+  const chain = ids.slice(1).map((id) => master.server(id));
+  await primary.call(PushData, { dataId, chain }, withPayload(expected));
+  await primary.call(WriteChunk, { ...whole, dataId }, mutation());
+
+  // Apart, over a block's edge, twice the same bytes, and behind the end with a gap.
+  const places = [
+    ...[4_096, 65_000, 100_000, 100_500, 130_000, 230_000, 229_000].map((offset) => ({
+      offset,
+      length: 1_500,
+    })),
+    { offset: 3, length: 1 },
+  ];
+  const bytes = pattern(7 * 1_500 + 1, 2);
+  const after = Buffer.alloc(231_500);
+  expected.copy(after);
+  let at = 0;
+  for (const { offset, length } of places) {
+    bytes.copy(after, offset, at, at + length);
+    at += length;
+  }
+  const body = { handle: 1, version: 1, offset: 4_096, length: bytes.byteLength, parts: places, sync: true };
+  const options = mutation();
+  const { body: reply } = await primary.call(WriteChunk, body, withPayload(bytes, options));
+  t.equal(reply.verifiers.length, 3);
+  await assertReplicas(t, cluster, 1, after);
+
+  const later = pattern(10, 3);
+  later.copy(after, 4_096);
+  await write(primary, 1, 1, 4_096, later);
+  await primary.call(WriteChunk, body, withPayload(bytes, options));
+  await assertReplicas(t, cluster, 1, after);
+
+  const wrong = [
+    { parts: [], length: 0 },
+    { parts: [{ offset: 0, length: 9 }] },
+    {
+      parts: [
+        { offset: 0, length: 10 },
+        { offset: 5, length: 0 },
+      ],
+    },
+    { parts: [{ offset: CHUNK_BYTES - 9, length: 10 }] },
+    { parts: [{ offset: 0, length: 10 }], spill: 1 },
+  ];
+  for (const change of wrong) {
+    const asked = { handle: 1, version: 1, offset: 0, length: 10, ...change };
+    await t.rejects(primary.call(WriteChunk, asked, withPayload(later, mutation())), { code: 'INVALID' });
+  }
+  await assertReplicas(t, cluster, 1, after);
+});
+
 t.test('write: inline and pushed data, overwrites and gaps reach every replica', async (t) => {
   const cluster = await threeServers(t);
   const { master, ids, primary } = cluster;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { defaultCacheLimits } from '../../client/cache-limits.js';
+import type { Piece } from '../../client/replicas.js';
 import { Deadline } from '../../client/retry.js';
 import { coversAll, UnsyncedChunks } from '../../client/unsynced.js';
 import { WriteBehind, WriteBudget } from '../../client/write-behind.js';
@@ -15,6 +16,7 @@ const CHUNK_BYTES = 4 * MIB;
 class MemoryReplicas {
   readonly chunks = new Map<number, Buffer>();
   readonly writes: { index: number; offset: number; length: number; sync: boolean }[] = [];
+  messages = 0;
   inFlight = 0;
   mostInFlight = 0;
   failure: GfsError | undefined;
@@ -26,7 +28,8 @@ class MemoryReplicas {
 
   prepare(): void {}
 
-  async write({ index }: { index: number }, offset: number, data: Uint8Array, sync: boolean) {
+  async write({ index }: { index: number }, pieces: readonly Piece[], sync: boolean) {
+    this.messages++;
     this.mostInFlight = Math.max(this.mostInFlight, ++this.inFlight);
     await new Promise<void>((resolve) => {
       this.#world.scheduler.after(this.#world.random.between(0, 20), resolve);
@@ -35,8 +38,10 @@ class MemoryReplicas {
     if (this.failure !== undefined) throw this.failure;
     const chunk = this.chunks.get(index) ?? Buffer.alloc(CHUNK_BYTES);
     this.chunks.set(index, chunk);
-    chunk.set(data, offset);
-    this.writes.push({ index, offset, length: data.byteLength, sync });
+    for (const { offset, data } of pieces) {
+      chunk.set(data, offset);
+      this.writes.push({ index, offset, length: data.byteLength, sync });
+    }
     return { verifiers: [7], memoryIsFree: true };
   }
 }
@@ -152,9 +157,9 @@ t.test('write-behind: several segments of a file are in flight at once, within a
   for (let at = 0; at < 20 * MIB; at += MIB) await writes.write(at, Buffer.alloc(MIB));
   await world.until(writes.drain());
   t.equal(replicas.mostInFlight, 8);
-  for (let at = 0; at < 100; at++) await writes.write(2 * at * MIB, Buffer.alloc(5_000));
+  for (let at = 0; at < 100; at++) await writes.write(2 * at * MIB, Buffer.alloc(40_000));
   await world.until(writes.drain());
-  t.equal(replicas.mostInFlight, 64, 'small ones');
+  t.equal(replicas.mostInFlight, 64, 'those that go alone');
 });
 
 t.test('write-behind: a flush waits for what was written before it, not for what comes after', async (t) => {
@@ -191,7 +196,7 @@ t.test(
   },
 );
 
-t.test('fsync: one small write goes out together with its flush, and several do not', async (t) => {
+t.test('fsync: small writes of one chunk go out together with its flush', async (t) => {
   const { world, writes, replicas, unsynced } = setUp();
   await writes.write(10, Buffer.alloc(4_096));
   await world.until(writes.drainForSync());
@@ -211,8 +216,32 @@ t.test('fsync: one small write goes out together with its flush, and several do 
   await world.until(writes.drainForSync());
   t.same(
     replicas.writes.slice(2).map(({ sync }) => sync),
-    [false, false],
+    [true, true],
+    'nor do several small ones of one chunk',
   );
+
+  await writes.write(0, Buffer.alloc(10));
+  await writes.write(CHUNK_BYTES, Buffer.alloc(10));
+  await world.until(writes.drainForSync());
+  t.same(
+    replicas.writes.slice(4).map(({ sync }) => sync),
+    [false, false],
+    'those of two chunks need two flushes',
+  );
+});
+
+t.test('write-behind: many small writes to one chunk go together', async (t) => {
+  const { world, replicas, writes } = setUp();
+  const expected = Buffer.alloc(CHUNK_BYTES);
+  for (let i = 0; i < 500; i++) {
+    const offset = (i * 7919 * 512) % (CHUNK_BYTES - 4096);
+    expected.fill(i, offset, offset + 4096);
+    await writes.write(offset, Buffer.alloc(4096, i));
+  }
+  await world.until(writes.drain());
+  t.ok(replicas.chunks.get(0)?.equals(expected));
+  t.ok(replicas.writes.length > 400);
+  t.ok(replicas.messages < replicas.writes.length / 4, `${replicas.messages} messages`);
 });
 
 t.test('unsynced: a flush covers a write only by a replica that took it', async (t) => {
