@@ -8,6 +8,7 @@ import * as m from '../protocol/messages/index.js';
 import type { Method } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { CacheLimits } from './cache-limits.js';
+import { LookAhead } from './look-ahead.js';
 import { ABSENT, type Change, type Key, MetadataCache } from './metadata-cache.js';
 import { type Keeper, ownChangeOf } from './own-changes.js';
 import type { CallContext } from './retry.js';
@@ -33,6 +34,8 @@ export interface DirectoryPage {
   readonly parent: number;
 }
 
+type Page = ValueOf<typeof m.ReadDirectory.reply>;
+
 /** A listing that is being read page by page. */
 interface Reading {
   readonly ticket: number;
@@ -48,6 +51,7 @@ export class Metadata {
   readonly #cache: MetadataCache;
   readonly #listeners: Listener[] = [];
   readonly #readings = new Map<number, Reading>();
+  readonly #lookAhead = new LookAhead();
 
   constructor(session: MasterSession, clock: Clock, limits: CacheLimits) {
     this.#cache = new MetadataCache(limits);
@@ -98,9 +102,22 @@ export class Metadata {
       .catch(noneIfNotFound);
     if (attributes !== undefined && (promised & Promised.ATTRIBUTES) !== 0)
       this.#cache.keepAttributes(attributes, ticket);
-    if ((promised & Promised.ENTRIES) !== 0)
+    if ((promised & Promised.ENTRIES) !== 0) {
       this.#cache.keepEntry(parent, name, attributes?.id ?? ABSENT, ticket);
+      this.#readAhead(parent, context);
+    }
     return attributes;
+  }
+
+  /** Nobody waits for it. */
+  #readAhead(directory: number, { uid = 0, gids = [] }: CallContext): void {
+    const cookie = this.#lookAhead.asked(directory);
+    if (cookie === undefined) return;
+    this.#readPage(directory, cookie, { uid, gids }).then(
+      (page) => this.#lookAhead.read(directory, isPromised(page) ? page : undefined),
+      // Whoever asks for a name will hear of it.
+      () => this.#lookAhead.read(directory, undefined),
+    );
   }
 
   /** @throws STALE_NODE */
@@ -158,17 +175,18 @@ export class Metadata {
       const from = cookie === 0 ? 0 : firstAfter(known.entries, cookie);
       return { entries: known.entries.slice(from), end: true, parent: known.parent };
     }
+    return this.#readPage(id, cookie, context);
+  }
+
+  async #readPage(id: number, cookie: number, context: CallContext): Promise<Page> {
     const { ticket } = this.#cache;
-    const page = await this.#session.query(
-      m.ReadDirectory,
-      { id, cookie, limit: MAX_DIRECTORY_PAGE },
-      context,
-    );
-    if (((page.promised ?? 0) & Promised.ENTRIES) !== 0) this.#keepPage(id, cookie, page, ticket);
+    const request = { id, cookie, limit: MAX_DIRECTORY_PAGE };
+    const page = await this.#session.query(m.ReadDirectory, request, context);
+    if (isPromised(page)) this.#keepPage(id, cookie, page, ticket);
     return page;
   }
 
-  #keepPage(id: number, cookie: number, page: ValueOf<typeof m.ReadDirectory.reply>, ticket: number): void {
+  #keepPage(id: number, cookie: number, page: Page, ticket: number): void {
     const unpromised = new Set(page.unpromised);
     for (const { name, attributes } of page.entries) {
       this.#cache.keepEntry(id, name, attributes.id, ticket);
@@ -212,6 +230,7 @@ export class Metadata {
   #onLost(): void {
     this.#cache.clear();
     this.#readings.clear();
+    this.#lookAhead.clear();
     for (const listener of this.#listeners) listener.onLost();
   }
 
@@ -250,6 +269,10 @@ export class Metadata {
       forget: (node) => cache.touchAttributes(node),
     };
   }
+}
+
+function isPromised({ promised = 0 }: Page): boolean {
+  return (promised & Promised.ENTRIES) !== 0;
 }
 
 function noneIfNotFound(error: { code?: unknown }): { attributes?: m.Attributes; promised?: number } {

@@ -357,6 +357,49 @@ t.test('promises: an interrupted change is not forgotten by its author', async (
   }
 });
 
+t.test('look-ahead: after some names of a directory the others are known, and stay true', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const directory = await a.mkdir(ROOT, 'd');
+  const files: m.Attributes[] = [];
+  for (let at = 0; at < 200; at++) files.push(await a.make(directory.id, `f${at}`));
+  const sparing = await b.questions(async () => {
+    for (const at of [7, 100]) t.equal((await b.lookup(directory.id, `f${at}`))?.id, files[at]?.id);
+  });
+  t.equal(sparing, 2, 'who asks for two names is told two');
+  const asked = await b.questions(async () => {
+    for (const [at, file] of files.entries())
+      t.equal((await b.lookup(directory.id, `f${at}`))?.id, file.id, `f${at}`);
+  });
+  t.ok(asked < 20, `${asked} questions for 200 names`);
+  await a.chmod((files[150] as m.Attributes).id, 0o600);
+  t.equal((await b.lookup(directory.id, 'f150'))?.mode, 0o100600);
+  await a.rename(directory.id, 'f10', directory.id, 'renamed');
+  t.equal(await b.lookup(directory.id, 'f10'), undefined);
+  t.equal((await b.lookup(directory.id, 'renamed'))?.id, files[10]?.id);
+  await a.unlink(directory.id, 'f11');
+  t.equal(await b.lookup(directory.id, 'f11'), undefined);
+  const fresh = await a.make(directory.id, 'fresh');
+  t.equal((await b.lookup(directory.id, 'fresh'))?.id, fresh.id);
+});
+
+t.test('look-ahead: what is read ahead is bounded by what is asked for', async (t) => {
+  const { world, clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const directory = await a.mkdir(ROOT, 'd');
+  for (let at = 0; at < 2_100; at++) await a.make(directory.id, `f${at}`);
+  let pages = 0;
+  const { master } = b.gfs;
+  const query = master.query.bind(master);
+  master.query = ((...words: Parameters<typeof query>) => {
+    if (words[0].name === m.ReadDirectory.name) pages++;
+    return query(...words);
+  }) as typeof master.query;
+  for (let at = 0; at < 30; at++) await b.lookup(directory.id, `f${2_099 - at}`);
+  await world.runFor(100);
+  t.equal(pages, 1, 'a page for a thousand names that nobody asked for, and no more');
+});
+
 t.test('promises: whoever looks after a change was acknowledged sees it, by seed', async (t) => {
   for (let round = 0; round < 8; round++) {
     const { world, host, clients } = await started(['a', 'b', 'c']);

@@ -1,0 +1,67 @@
+/**
+ * Which directories are worth reading ahead: who asks for one name of a directory after another, as `cat *`,
+ * `stat *` or a compiler does, goes on to do so, and a page of the listing answers hundreds of such questions.
+ */
+import { LRUCache } from 'lru-cache';
+
+const MAX_DIRECTORIES = 1_024;
+/** So many names are asked for one by one before the first page is read. */
+const FIRST_AFTER = 8;
+/** Entries that are read ahead for each name that was asked for since the page before: what is not used is bounded. */
+const ENTRIES_A_NAME = 16;
+/** Of a directory whose names the master does not promise. */
+const RARELY = 1_024;
+
+interface Asked {
+  /** Names asked for since the last page. */
+  names: number;
+  /** With so many the next page is read. */
+  nextAt: number;
+  /** Where it begins. */
+  cookie: number;
+  /** Entries since the beginning of the listing. */
+  entries: number;
+  isReading: boolean;
+}
+
+export interface PageRead {
+  readonly entries: readonly { readonly cookie: number }[];
+  readonly end: boolean;
+}
+
+export class LookAhead {
+  readonly #directories = new LRUCache<number, Asked>({ max: MAX_DIRECTORIES });
+
+  /** A name had to be asked for. @returns from where the listing is to be read now; undefined: not yet */
+  asked(directory: number): number | undefined {
+    let asked = this.#directories.get(directory);
+    if (asked === undefined) {
+      asked = { names: 0, nextAt: FIRST_AFTER, cookie: 0, entries: 0, isReading: false };
+      this.#directories.set(directory, asked);
+    }
+    if (++asked.names < asked.nextAt || asked.isReading) return undefined;
+    asked.isReading = true;
+    return asked.cookie;
+  }
+
+  /** @param page undefined when it could not be read, or is not promised */
+  read(directory: number, page: PageRead | undefined): void {
+    const asked = this.#directories.get(directory);
+    if (asked === undefined) return;
+    asked.isReading = false;
+    asked.names = 0;
+    const entries = page?.entries.length ?? 0;
+    asked.entries += entries;
+    asked.nextAt = page === undefined ? RARELY : Math.max(FIRST_AFTER, entries / ENTRIES_A_NAME);
+    asked.cookie = page?.entries.at(-1)?.cookie ?? 0;
+    if (page?.end !== true) return;
+    // Names that are asked for from now on are new, or were forgotten: then all of them were.
+    asked.nextAt = Math.max(FIRST_AFTER, asked.entries / ENTRIES_A_NAME);
+    asked.cookie = 0;
+    asked.entries = 0;
+  }
+
+  clear(): void {
+    this.#directories.clear();
+  }
+}
