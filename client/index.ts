@@ -11,7 +11,7 @@ import { ChunkserverConnections } from './connections.js';
 import { Creations } from './creations.js';
 import { DataVersions } from './data-versions.js';
 import { FileLocks } from './file-locks.js';
-import { Locations } from './locations.js';
+import { Locations, type ReadNext } from './locations.js';
 import { Metadata } from './metadata.js';
 import { OpenFile, type OpenFileParts } from './open-file.js';
 import type { ClientOptions } from './options.js';
@@ -60,7 +60,8 @@ export class GfsClient {
     const { cacheLimits: limits = defaultCacheLimits } = options;
     this.#environment = environment;
     this.master = master;
-    this.locations = new Locations(master, clock, options.locationTtlMs, limits);
+    const readNext: ReadNext = (id, isWanted) => this.metadata.readNext(id, isWanted);
+    this.locations = new Locations(master, clock, options.locationTtlMs, limits, readNext);
     this.#connections = new ChunkserverConnections(environment, master.clientId, () => master.clusterId);
     const reader = new Reader(environment, master, this.locations, this.#connections);
     const replicas = new Replicas(environment, master, this.locations, this.#connections);
@@ -169,7 +170,7 @@ export class GfsClient {
     if (known !== undefined) {
       const { size, dataVersion = 0 } = known;
       // Locations that came with a lease were not promised.
-      if (!this.#parts.dataVersions.isSeen(id, dataVersion)) this.locations.noteChangedElsewhere(id);
+      if (!this.#parts.dataVersions.isSeen(id, dataVersion)) this.locations.forgetUnpromised(id);
       return { size, dataVersion };
     }
     const { ticket } = this.metadata;

@@ -9,6 +9,7 @@ import {
   type Attributes,
   type Chunk,
   GetChunks,
+  GetFirstChunks,
   GetLease,
   type Lease,
   Promised,
@@ -18,6 +19,7 @@ import type { ValueOf } from '../protocol/schema.js';
 import type { CacheLimits } from './cache-limits.js';
 import type { CallContext, Deadline } from './retry.js';
 import type { MasterSession } from './session.js';
+import { S_IFMT, S_IFREG } from './stat.js';
 
 /** Asked for at once; the master adds those that follow. */
 const PREFETCH_CHUNKS = 8;
@@ -37,11 +39,19 @@ interface FileLocations {
   /** Requests under way, so that many readers of one chunk ask once. */
   readonly asking: Map<number, Promise<Chunk>>;
   readonly granting: Map<number, Promise<Lease>>;
+  /** Of `chunks` some came with a lease: nobody tells when they change. */
+  hasUnpromised: boolean;
 }
+
+type Located = Pick<ValueOf<typeof GetChunks.reply>, 'chunks' | 'promised'>;
+
+/** Files that may be read after this one, if they are wanted. */
+export type ReadNext = (id: number, isWanted: (attributes: Attributes) => boolean) => number[];
 
 export class Locations {
   readonly #session: MasterSession;
   readonly #clock: Clock;
+  readonly #readNext: ReadNext;
   readonly #files: LRUCache<number, FileLocations>;
   readonly #maxChunks: number;
   /** Files that changed elsewhere, the last ones, and when on the count of such changes. */
@@ -50,7 +60,14 @@ export class Locations {
   /** Of files that are no longer among them: none changed later. */
   #changesForgotten = 0;
 
-  constructor(session: MasterSession, clock: Clock, ttlMs: number, limits: CacheLimits) {
+  constructor(
+    session: MasterSession,
+    clock: Clock,
+    ttlMs: number,
+    limits: CacheLimits,
+    readNext: ReadNext = () => [],
+  ) {
+    this.#readNext = readNext;
     this.#session = session;
     this.#clock = clock;
     this.#maxChunks = limits.chunksOfFile;
@@ -106,7 +123,15 @@ export class Locations {
   /** Its chunks have changed elsewhere. Leases are good as long as their version is. */
   noteChangedElsewhere(id: number): void {
     this.#changed.set(id, ++this.#changes);
-    this.#files.get(id)?.chunks.clear();
+    const file = this.#files.get(id);
+    if (file === undefined) return;
+    file.chunks.clear();
+    file.hasUnpromised = false;
+  }
+
+  /** It is not known whether somebody else has changed it since its leases were had. */
+  forgetUnpromised(id: number): void {
+    if (this.#files.get(id)?.hasUnpromised === true) this.noteChangedElsewhere(id);
   }
 
   /** When it last changed elsewhere, so that an answer is known to be older than that. */
@@ -115,7 +140,7 @@ export class Locations {
   }
 
   /** Keeps locations, unless they are old already or nobody would tell when they are. */
-  #keep(id: number, generation: number, { chunks, promised = 0 }: ValueOf<typeof GetChunks.reply>): void {
+  #keep(id: number, generation: number, { chunks, promised = 0 }: Located): void {
     if (this.#generationOf(id) !== generation) return;
     if (this.#session.caches && (promised & Promised.ATTRIBUTES) === 0) return;
     const file = this.#of(id);
@@ -157,6 +182,7 @@ export class Locations {
     // Counted from before the question, so that ours ends first.
     const expiresAtMs = askedAtMs + lease.remainingMs - LEASE_MARGIN_MS;
     const file = this.#of(id);
+    file.hasUnpromised = true;
     this.#remember(file.leases, lease.index, { lease, expiresAtMs });
     this.#remember(file.chunks, lease.index, {
       index: lease.index,
@@ -208,7 +234,8 @@ export class Locations {
   #of(id: number): FileLocations {
     let file = this.#files.get(id);
     if (file === undefined) {
-      file = { chunks: new Map(), leases: new Map(), asking: new Map(), granting: new Map() };
+      const [chunks, leases, asking, granting] = [new Map(), new Map(), new Map(), new Map()];
+      file = { chunks, leases, asking, granting, hasUnpromised: false };
       this.#files.set(id, file);
     }
     return file;
@@ -224,11 +251,39 @@ export class Locations {
   async #ask(id: number, index: number, context: CallContext, deadline: Deadline): Promise<Chunk> {
     const request = { id, index, count: PREFETCH_CHUNKS };
     // Shared by all who wait for it: one caller's interruption must not fail the others.
+    const shared = { ...context, signal: undefined };
+    if (index === 0 && this.#session.caches) this.#askNext(id, shared, deadline);
     const generation = this.#generationOf(id);
-    const reply = await this.#session.query(GetChunks, request, { ...context, signal: undefined }, deadline);
+    const reply = await this.#session.query(GetChunks, request, shared, deadline);
     this.#keep(id, generation, reply);
     const wanted = reply.chunks.find((chunk) => chunk.index === index);
     return wanted ?? { index, handle: 0, version: 0, validBytes: 0, replicas: [] };
+  }
+
+  /** Small files that may be read next are asked for in one message. Nobody waits for it. */
+  #askNext(id: number, context: CallContext, deadline: Deadline): void {
+    const { chunkBytes } = this.#session;
+    const ids = this.#readNext(
+      id,
+      (file) =>
+        (file.mode & S_IFMT) === S_IFREG &&
+        file.size > 0 &&
+        file.size <= chunkBytes &&
+        !this.#files.has(file.id),
+    );
+    if (ids.length === 0) return;
+    const generations = ids.map((each) => this.#generationOf(each));
+    this.#session.query(GetFirstChunks, { ids }, context, deadline).then(
+      ({ files }) => {
+        for (const { id: each, chunk } of files) {
+          const generation = generations[ids.indexOf(each)];
+          const described = { chunks: [chunk], promised: Promised.ATTRIBUTES };
+          if (generation !== undefined) this.#keep(each, generation, described);
+        }
+      },
+      // Each of them is asked for when it is read.
+      () => undefined,
+    );
   }
 
   async #requestLease(

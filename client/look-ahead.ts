@@ -65,3 +65,52 @@ export class LookAhead {
     this.#directories.clear();
   }
 }
+
+const MAX_WALKS = 64;
+/** Files of a directory whose places are asked for one by one before those of others are asked for with them. */
+const PLACES_AFTER = 4;
+/** Looked at in one go, whether they are worth asking for or not. */
+const MAX_STEPS = 256;
+
+interface Walk {
+  asked: number;
+  nodes: IterableIterator<number> | undefined;
+}
+
+/** The same for where files are: whoever reads some files of a directory is likely to read the others. */
+export class Neighbours {
+  readonly #walks = new LRUCache<number, Walk>({ max: MAX_WALKS });
+
+  /**
+   * A file's place had to be asked for.
+   * @param nodes begins a walk through its directory
+   * @returns the nodes to go on with, none yet for the first few files
+   */
+  asked(directory: number, nodes: () => IterableIterator<number> | undefined): Iterable<number> {
+    let walk = this.#walks.get(directory);
+    if (walk === undefined) {
+      walk = { asked: 0, nodes: undefined };
+      this.#walks.set(directory, walk);
+    }
+    if (++walk.asked < PLACES_AFTER) return [];
+    walk.asked = 0;
+    walk.nodes ??= nodes();
+    return some(walk);
+  }
+
+  clear(): void {
+    this.#walks.clear();
+  }
+}
+
+/** From the beginning again after the end. */
+function* some(walk: Walk): Iterable<number> {
+  for (let steps = 0; steps < MAX_STEPS; steps++) {
+    const next = walk.nodes?.next();
+    if (next === undefined || next.done === true) {
+      walk.nodes = undefined;
+      return;
+    }
+    yield next.value;
+  }
+}

@@ -27,6 +27,12 @@ export interface Change {
   readonly keys: readonly Key[];
 }
 
+interface KnownAttributes {
+  readonly attributes: Attributes;
+  /** Where its name was met last, if that is known. */
+  readonly directory: number | undefined;
+}
+
 /** A name that a directory does not have. */
 export const ABSENT = 0;
 
@@ -63,7 +69,7 @@ export class MetadataCache {
   #newerFrom = 0;
   #nameCount = 0;
   readonly #limits: CacheLimits;
-  readonly #attributes: LRUCache<number, Attributes>;
+  readonly #attributes: LRUCache<number, KnownAttributes>;
   readonly #xattrs: LRUCache<number, KnownXattrs>;
   readonly #directories: LRUCache<number, KnownDirectory>;
 
@@ -140,15 +146,23 @@ export class MetadataCache {
   // Attributes.
 
   attributes(id: number): Attributes | undefined {
-    return this.#attributes.get(id);
+    return this.#attributes.get(id)?.attributes;
+  }
+
+  /** Where a node whose attributes are known was met, if that is known. */
+  directoryOf(id: number): number | undefined {
+    return this.#attributes.peek(id)?.directory;
   }
 
   knowsAttributes(id: number): boolean {
     return this.#attributes.has(id);
   }
 
-  keepAttributes(attributes: Attributes, ticket: number): void {
-    if (!this.#isTouchedSince(attributes.id, ticket)) this.#attributes.set(attributes.id, attributes);
+  /** @param directory where its name was met */
+  keepAttributes(attributes: Attributes, ticket: number, directory?: number): void {
+    const { id } = attributes;
+    if (this.#isTouchedSince(id, ticket)) return;
+    this.#attributes.set(id, { attributes, directory: directory ?? this.#attributes.peek(id)?.directory });
   }
 
   xattr(id: number, name: string): { readonly value: Uint8Array | undefined } | undefined {
@@ -194,6 +208,11 @@ export class MetadataCache {
     return [...(this.#directories.peek(directory)?.names.keys() ?? [])];
   }
 
+  /** Goes through the nodes that the directory's known names are of, also while they change. */
+  nodesOf(directory: number): IterableIterator<number> | undefined {
+    return this.#directories.peek(directory)?.names.values();
+  }
+
   /** The directory is as new: it has no names. */
   keepEmpty(directory: number, parent: number, ticket: number): void {
     if (this.#isTouchedSince(listingKey(directory), ticket)) return;
@@ -209,7 +228,7 @@ export class MetadataCache {
     if (known?.listing === undefined) return undefined;
     const entries: DirectoryEntry[] = [];
     for (const { name, cookie, node } of known.listing) {
-      const attributes = this.#attributes.get(node);
+      const attributes = this.attributes(node);
       if (attributes === undefined) return undefined;
       entries.push({ name, cookie, attributes });
     }

@@ -3,12 +3,12 @@
  * cache where the master has promised it, else asked for. While the session does not stand, nothing is believed.
  */
 import type { Clock } from '../environment/ports/index.js';
-import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
+import { MAX_CHUNKS_PER_REPLY, MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
 import * as m from '../protocol/messages/index.js';
 import type { Method } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { CacheLimits } from './cache-limits.js';
-import { LookAhead } from './look-ahead.js';
+import { LookAhead, Neighbours } from './look-ahead.js';
 import { ABSENT, type Change, type Key, MetadataCache } from './metadata-cache.js';
 import { type Keeper, ownChangeOf } from './own-changes.js';
 import type { CallContext } from './retry.js';
@@ -52,6 +52,7 @@ export class Metadata {
   readonly #listeners: Listener[] = [];
   readonly #readings = new Map<number, Reading>();
   readonly #lookAhead = new LookAhead();
+  readonly #neighbours = new Neighbours();
 
   constructor(session: MasterSession, clock: Clock, limits: CacheLimits) {
     this.#cache = new MetadataCache(limits);
@@ -101,7 +102,7 @@ export class Metadata {
       .query(m.Lookup, { parent, name }, context)
       .catch(noneIfNotFound);
     if (attributes !== undefined && (promised & Promised.ATTRIBUTES) !== 0)
-      this.#cache.keepAttributes(attributes, ticket);
+      this.#cache.keepAttributes(attributes, ticket, parent);
     if ((promised & Promised.ENTRIES) !== 0) {
       this.#cache.keepEntry(parent, name, attributes?.id ?? ABSENT, ticket);
       this.#readAhead(parent, context);
@@ -133,6 +134,23 @@ export class Metadata {
   /** The attributes that are promised now, without asking. */
   known(id: number): m.Attributes | undefined {
     return this.#trustMs > 0 ? this.#cache.attributes(id) : undefined;
+  }
+
+  /**
+   * Where a file is had to be asked for, and was.
+   * @returns files that may be read next: others of its directory, in the order of the listing
+   */
+  readNext(id: number, isWanted: (attributes: m.Attributes) => boolean): number[] {
+    const directory = this.#trustMs > 0 ? this.#cache.directoryOf(id) : undefined;
+    if (directory === undefined) return [];
+    const nodes = this.#neighbours.asked(directory, () => this.#cache.nodesOf(directory));
+    const next: number[] = [];
+    for (const node of nodes) {
+      const attributes = this.#cache.attributes(node);
+      if (attributes !== undefined && node !== id && isWanted(attributes)) next.push(node);
+      if (next.length === MAX_CHUNKS_PER_REPLY) break;
+    }
+    return next;
   }
 
   /** Keeps attributes that came with another answer. */
@@ -190,7 +208,7 @@ export class Metadata {
     const unpromised = new Set(page.unpromised);
     for (const { name, attributes } of page.entries) {
       this.#cache.keepEntry(id, name, attributes.id, ticket);
-      if (!unpromised.has(attributes.id)) this.#cache.keepAttributes(attributes, ticket);
+      if (!unpromised.has(attributes.id)) this.#cache.keepAttributes(attributes, ticket, id);
     }
     let reading = this.#readings.get(id);
     if (cookie === 0) reading = { ticket, nextCookie: 0, names: [] };
@@ -231,6 +249,7 @@ export class Metadata {
     this.#cache.clear();
     this.#readings.clear();
     this.#lookAhead.clear();
+    this.#neighbours.clear();
     for (const listener of this.#listeners) listener.onLost();
   }
 

@@ -63,6 +63,15 @@ export class Locations {
     return { chunks, chunkCount, size: file.size, dataVersion: file.dataVersion };
   }
 
+  /** The file's first chunk, where it has one that can be read now. @throws STALE_NODE, IS_DIRECTORY, INVALID */
+  firstChunk(id: number, near: Location | undefined): Chunk | undefined {
+    const file = findNode(this.#state, id);
+    checkRegular(file);
+    const chunk = this.#chunkAt(file, 0);
+    if (chunk === undefined || this.#replicas.readable(chunk).length === 0) return undefined;
+    return this.#describe(file, 0, near);
+  }
+
   #chunkAt(file: Node, index: number): ChunkState | undefined {
     return this.#state.chunks.get(file.chunks?.get(index) ?? 0);
   }

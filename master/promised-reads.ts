@@ -9,6 +9,7 @@ import type { IncomingRequest } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Coherence } from './coherence.js';
 import type { Locations } from './locations.js';
+import { isRegular } from './mode.js';
 import type { Reads } from './reads.js';
 import { findDirectory, findNode } from './resolve.js';
 import type { LoggedState } from './state.js';
@@ -89,5 +90,21 @@ export class PromisedReads {
     const node = this.#state.nodes.get(body.id);
     if (node === undefined) throw new GfsError('STALE_NODE', `node ${body.id}`);
     return { ...described, attributes: node.attributes(), promised };
+  }
+
+  firstChunks(
+    { ids }: ValueOf<typeof m.GetFirstChunks.request>,
+    { header }: IncomingRequest,
+    near: Location | undefined,
+  ): ValueOf<typeof m.GetFirstChunks.reply> {
+    const files: { id: number; chunk: m.Chunk }[] = [];
+    for (const id of ids) {
+      const node = this.#state.nodes.get(id);
+      if (node === undefined || !isRegular(node.mode)) continue;
+      if (!this.#coherence.promiseAttributes(header.session, id)) continue;
+      const chunk = this.#locations.firstChunk(id, near);
+      if (chunk !== undefined) files.push({ id, chunk });
+    }
+    return { files };
   }
 }

@@ -238,6 +238,7 @@ function registerChunks(
     sessions.placeOf(request.header.session).location;
   service
     .answer(m.GetChunks, (body, request) => promisedReads.chunks(body, request, near(request)))
+    .answer(m.GetFirstChunks, (body, request) => promisedReads.firstChunks(body, request, near(request)))
     // Not under a sequence: asking again gives the same lease, or a newer one, which is as good.
     .answer(m.GetLease, async (body, request) => {
       gate.check();

@@ -282,6 +282,17 @@ export const GetChunks = method(
 );
 
 /**
+ * Where the first chunk of each of these files is, for who reads one small file after another: what is told
+ * is promised. Left out are files of which nothing can be promised or told at once, for GetChunks.
+ */
+export const GetFirstChunks = method(
+  206,
+  'getFirstChunks',
+  struct({ ids: list(nodeIdCodec, MAX_CHUNKS_PER_REPLY) }),
+  struct({ files: list(struct({ id: nodeIdCodec, chunk: chunkCodec }), MAX_CHUNKS_PER_REPLY) }),
+);
+
+/**
  * The lease of one chunk, for writing (paper §3.1): granted when nobody holds it, the chunk made when
  * the file has none there, copied when a snapshot shares it (§3.4). `failed` names servers that the
  * client could not reach or that refused, under `version`.

@@ -383,6 +383,30 @@ t.test('look-ahead: after some names of a directory the others are known, and st
   t.equal((await b.lookup(directory.id, 'fresh'))?.id, fresh.id);
 });
 
+t.test('look-ahead: files of a directory that are read one after another', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const directory = await a.mkdir(ROOT, 'd');
+  for (let at = 0; at < 300; at++) await a.make(directory.id, `f${at}`);
+  t.same(
+    b.gfs.metadata.readNext(1, () => true),
+    [],
+    'nothing is known of that one',
+  );
+  const wanted = new Set<number>();
+  let rounds = 0;
+  for (let at = 0; at < 300; at++) {
+    const { id } = (await b.lookup(directory.id, `f${at}`)) as m.Attributes;
+    if (wanted.has(id)) continue;
+    const next = b.gfs.metadata.readNext(id, (file) => !wanted.has(file.id));
+    if (next.length > 0) rounds++;
+    t.ok(next.length <= 64 && !next.includes(id));
+    for (const each of [id, ...next]) wanted.add(each);
+  }
+  t.equal(wanted.size, 300);
+  t.ok(rounds > 0 && rounds <= 12, `${rounds} rounds`);
+});
+
 t.test('look-ahead: what is read ahead is bounded by what is asked for', async (t) => {
   const { world, clients } = await started(['a', 'b']);
   const [a, b] = clients as [CachingClient, CachingClient];

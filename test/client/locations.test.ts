@@ -3,7 +3,15 @@ import { type CacheLimits, defaultCacheLimits } from '../../client/cache-limits.
 import { Locations } from '../../client/locations.js';
 import { Deadline } from '../../client/retry.js';
 import type { MasterSession } from '../../client/session.js';
-import { type Chunk, GetChunks, GetLease, type Lease, Promised } from '../../protocol/messages/index.js';
+import {
+  type Attributes,
+  type Chunk,
+  GetChunks,
+  GetFirstChunks,
+  GetLease,
+  type Lease,
+  Promised,
+} from '../../protocol/messages/index.js';
 import type { Method } from '../../protocol/rpc.js';
 import { SimulatedWorld } from '../fakes/index.js';
 
@@ -21,6 +29,11 @@ class CountingMaster {
   readonly failed: (readonly string[])[] = [];
 
   async query(method: Method<unknown, unknown>, body: unknown): Promise<unknown> {
+    if (method === GetFirstChunks) {
+      const { ids } = body as { ids: number[] };
+      this.asked.push(`first ${ids}`);
+      return { files: ids.map((id) => ({ id, chunk: this.#chunk(0) })) };
+    }
     if (method !== GetChunks) throw new Error(method.name);
     const { index, count } = body as { index: number; count: number };
     this.asked.push(`chunks ${index}`);
@@ -46,15 +59,17 @@ class CountingMaster {
   }
 }
 
-function setUp(caches = false, limits: Partial<CacheLimits> = {}) {
+/** @param next the files that may be read after each */
+function setUp(caches = false, limits: Partial<CacheLimits> = {}, next: readonly Attributes[] = []) {
   const world = new SimulatedWorld();
   const { environment } = world.process('client');
   const master = new CountingMaster();
   master.caches = caches;
-  const locations = new Locations(master as unknown as MasterSession, environment.clock, TTL_MS, {
-    ...defaultCacheLimits,
-    ...limits,
-  });
+  const session = master as unknown as MasterSession;
+  const allLimits = { ...defaultCacheLimits, ...limits };
+  const locations = new Locations(session, environment.clock, TTL_MS, allLimits, (_, isWanted) =>
+    next.filter(isWanted).map(({ id }) => id),
+  );
   const deadline = () => new Deadline(environment.clock, 1_000);
   const chunk = (index: number) => locations.chunk(1, index, {}, deadline());
   const lease = (index: number) => locations.lease(1, index, {}, deadline());
@@ -141,5 +156,44 @@ t.test(
     locations.distrust('b');
     t.same(await questions(() => lease(0)), ['lease 0']);
     t.same(master.failed.at(-1), ['b'], 'the master hears which');
+  },
+);
+
+const file = (id: number, size: number, mode = 0o100644) => ({ id, size, mode }) as Attributes;
+
+t.test('locations: those of small files that may be read next come along', async (t) => {
+  const next = [file(2, 500), file(3, 0), file(4, 1_001), file(5, 1_000), file(6, 10, 0o120777)];
+  const { locations, questions, deadline, sleep } = setUp(true, {}, next);
+  const first = (id: number) => locations.chunk(id, 0, {}, deadline());
+  t.same(await questions(() => first(1)), ['first 2,5', 'chunks 0'], 'neither empty nor of several chunks');
+  await sleep(1);
+  t.same(await questions(() => first(2)), []);
+  locations.forgetUnpromised(5);
+  t.same(await questions(() => first(5)), [], 'they are promised');
+  locations.noteChangedElsewhere(2);
+  t.same((await questions(() => first(2))).at(-1), 'chunks 0', 'until they change');
+});
+
+t.test('locations: those that come along are not kept when the file changes meanwhile', async (t) => {
+  const { locations, questions, deadline, sleep } = setUp(true, {}, [file(2, 500), file(5, 500)]);
+  const asking = locations.chunk(1, 0, {}, deadline());
+  locations.noteChangedElsewhere(2);
+  await asking;
+  await sleep(1);
+  t.same(await questions(() => locations.chunk(5, 0, {}, deadline())), []);
+  t.same((await questions(() => locations.chunk(2, 0, {}, deadline()))).at(-1), 'chunks 0');
+});
+
+t.test(
+  'locations: what came with a lease is doubtful once the file may have been changed elsewhere',
+  async (t) => {
+    const { locations, chunk, lease, questions } = setUp(true);
+    await lease(0);
+    t.same(await questions(() => chunk(0)), []);
+    locations.forgetUnpromised(1);
+    t.same(await questions(() => chunk(0)), ['chunks 0']);
+    t.same(await questions(() => lease(0)), [], 'the lease is good as long as its version');
+    locations.forgetUnpromised(1);
+    t.same(await questions(() => chunk(0)), []);
   },
 );
