@@ -4,6 +4,7 @@
  */
 import type { Clock, Timer, Timers } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
+import type { Cancellation } from '../protocol/rpc.js';
 
 /** Never sooner: a read from a disk's platter takes that long. */
 const LEAST_DELAY_MS = 20;
@@ -46,7 +47,7 @@ export class Hedge<Result> {
    */
   run<Candidate>(
     candidates: readonly Candidate[],
-    signal: AbortSignal | undefined,
+    signal: Cancellation | undefined,
     ask: (candidate: Candidate, signal: AbortSignal) => Promise<Result>,
     onSlow: (candidate: Candidate) => void = () => undefined,
   ): Promise<Result> {

@@ -1,6 +1,7 @@
 /** Retrying as the error table says, within one deadline. */
 import type { Clock, Timers } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
+import type { Cancellation } from '../protocol/rpc.js';
 
 const FIRST_PAUSE_MS = 10;
 const LONGEST_PAUSE_MS = 500;
@@ -9,7 +10,7 @@ const LONGEST_PAUSE_MS = 500;
 export interface CallContext {
   readonly uid?: number;
   readonly gids?: readonly number[];
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: Cancellation | undefined;
 }
 
 /** The moment after which an operation fails instead of being tried again. */
@@ -34,7 +35,7 @@ export class Deadline {
 }
 
 /** Waits, or fails at once when the caller gives up. @throws CANCELLED */
-export function pause(timers: Timers, durationMs: number, signal?: AbortSignal): Promise<void> {
+export function pause(timers: Timers, durationMs: number, signal?: Cancellation): Promise<void> {
   return new Promise((resolve, reject) => {
     const onAbort = () => {
       timer.cancel();
@@ -57,7 +58,7 @@ export function pause(timers: Timers, durationMs: number, signal?: AbortSignal):
 export async function retrying<T>(
   timers: Timers,
   deadline: Deadline,
-  signal: AbortSignal | undefined,
+  signal: Cancellation | undefined,
   attempt: () => Promise<T>,
   onFailure?: (error: GfsError) => void,
 ): Promise<T> {

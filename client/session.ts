@@ -17,7 +17,7 @@ import {
 } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
-import { type Method, Service } from '../protocol/rpc.js';
+import { type Cancellation, type Method, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { ClientOptions, HostPort } from './options.js';
 import { type CallContext, Deadline, pause, retrying } from './retry.js';
@@ -328,7 +328,7 @@ export class MasterSession {
   // The connection.
 
   /** @throws UNREACHABLE at the deadline, CANCELLED */
-  async #connected(deadline: Deadline, signal: AbortSignal | undefined, mayStandIn = false): Promise<Peer> {
+  async #connected(deadline: Deadline, signal: Cancellation | undefined, mayStandIn = false): Promise<Peer> {
     for (;;) {
       if (this.#closed) throw new GfsError('CANCELLED', 'the client was closed');
       if (this.#peer !== undefined && !this.#peer.closed) return this.#peer;
@@ -340,7 +340,7 @@ export class MasterSession {
   }
 
   /** Until the connection is back, the deadline has passed or the caller gave up. @throws CANCELLED */
-  async #connectionOr(deadline: Deadline, signal: AbortSignal | undefined): Promise<void> {
+  async #connectionOr(deadline: Deadline, signal: Cancellation | undefined): Promise<void> {
     let wake = () => {};
     const back = new Promise<void>((resolve) => {
       wake = resolve;

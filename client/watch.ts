@@ -1,6 +1,7 @@
 /** Watching a tree from any client: events as they happen, also over a restart of the master. */
 import { GfsError } from '../protocol/errors.js';
 import { Unwatch, Watch, type WatchEvent, WatchEvents } from '../protocol/messages/index.js';
+import type { Cancellation } from '../protocol/rpc.js';
 import type { CallContext } from './retry.js';
 import type { MasterSession } from './session.js';
 
@@ -72,7 +73,7 @@ export class Watches {
     }
   }
 
-  async *#drain(listening: Listening, signal: AbortSignal | undefined): AsyncGenerator<Watched> {
+  async *#drain(listening: Listening, signal: Cancellation | undefined): AsyncGenerator<Watched> {
     const onAbort = () => listening.wake();
     signal?.addEventListener('abort', onAbort);
     try {

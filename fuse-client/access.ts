@@ -10,14 +10,7 @@ export const Access = { READ: 4, WRITE: 2, EXECUTE: 1 } as const;
 const MAX_GROUPS = 256;
 
 export function callContext(context: Context): CallContext {
-  // The signal is read lazily: bindings make it only when it is asked for.
-  return {
-    uid: context.uid,
-    gids: [context.gid],
-    get signal() {
-      return context.signal;
-    },
-  };
+  return { uid: context.uid, gids: [context.gid], signal: context.signal };
 }
 
 /** As {@link callContext}, for requests that the master itself authorises: with all groups of the caller. */

@@ -6,6 +6,7 @@
  */
 import { GfsError } from '../protocol/errors.js';
 import type { Attributes } from '../protocol/messages/index.js';
+import type { Cancellation } from '../protocol/rpc.js';
 
 /** Inodes are the cluster's node ids; the root is 1. */
 export type Inode = number;
@@ -19,7 +20,7 @@ export interface Context {
   /** All groups of the caller, the primary one first; only that one where no more can be known. Not free: asked for where it matters. */
   readonly groups?: readonly number[];
   /** Aborted when the kernel interrupts the request (FUSE_INTERRUPT): answer soon, with EINTR. */
-  readonly signal: AbortSignal;
+  readonly signal: Cancellation;
 }
 
 /** An inode handed to the kernel. Each one counts: the kernel returns the count with `forget`. */

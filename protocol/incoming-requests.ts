@@ -7,24 +7,59 @@ import { type ErrorCode, errorNumber, GfsError, toGfsError } from './errors.js';
 import { encodeFrame, FRAME_PREFIX_BYTES, FrameKind, type IncomingFrame } from './frame.js';
 import { URGENT_ALLOWANCE } from './limits.js';
 import { PROBE_METHOD } from './outgoing-calls.js';
+import type { Payload } from './payload.js';
 import {
   type Caller,
   type Hello,
   type IncomingRequest,
   type Method,
   type Outcome,
+  type RequestHeader,
   requestHeaderCodec,
   responseHeaderCodec,
   type Service,
 } from './rpc.js';
 import { type PeerTrace, TRACE_METHOD } from './trace.js';
 
-interface Serving {
+/** A request under way, as its handler sees it and as it is kept. */
+class Serving implements IncomingRequest {
+  readonly header: RequestHeader;
+  readonly from: Hello;
+  readonly remote: string;
+  readonly payload: Payload | undefined;
+  readonly payloadCrc: number;
+  readonly peer: Caller;
   readonly payloadBytes: number;
-  /** Made when the handler first asks for its signal. */
-  controller: AbortController | undefined;
-  aborted: GfsError | undefined;
   expiresAtMs: number;
+  aborted: GfsError | undefined;
+  /** Made when the handler first asks for its signal. */
+  #controller: AbortController | undefined;
+
+  constructor(header: RequestHeader, from: Hello, link: ServingLink, frame: IncomingFrame) {
+    this.header = header;
+    this.from = from;
+    this.remote = link.remote;
+    this.payload = frame.payload;
+    this.payloadCrc = frame.payloadCrc;
+    this.peer = link.peer;
+    this.payloadBytes = frame.payload?.bytes.byteLength ?? 0;
+    const { deadlineMs } = header;
+    this.expiresAtMs = deadlineMs === 0 ? Number.POSITIVE_INFINITY : link.clock.monotonicMs() + deadlineMs;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.aborted !== undefined) this.#controller.abort(this.aborted);
+    }
+    return this.#controller.signal;
+  }
+
+  abort(error: GfsError): void {
+    this.aborted = error;
+    this.expiresAtMs = Number.POSITIVE_INFINITY;
+    this.#controller?.abort(error);
+  }
 }
 
 /** What serving needs of its connection. */
@@ -81,36 +116,17 @@ export class IncomingRequests {
       this.#respondError(header.id, toGfsError(thrown));
       return;
     }
-    const nowMs = this.#link.clock.monotonicMs();
-    const serving: Serving = {
-      payloadBytes,
-      controller: undefined,
-      aborted: undefined,
-      expiresAtMs: header.deadlineMs === 0 ? Number.POSITIVE_INFINITY : nowMs + header.deadlineMs,
-    };
+    const serving = new Serving(header, hello, this.#link, frame);
     this.#serving.set(header.id, serving);
     this.#servingBytes += payloadBytes;
-    const request: IncomingRequest = {
-      header,
-      from: hello,
-      remote: this.#link.remote,
-      payload: frame.payload,
-      payloadCrc: frame.payloadCrc,
-      peer: this.#link.peer,
-      get signal(): AbortSignal {
-        if (serving.controller === undefined) {
-          serving.controller = new AbortController();
-          if (serving.aborted !== undefined) serving.controller.abort(serving.aborted);
-        }
-        return serving.controller.signal;
-      },
-    };
     // A peer that does not read its replies is not served. Reading goes on: pausing the socket would also
     // hold up the responses to our own calls, and two full peers would wait for each other for ever.
-    const serve = () => void this.#serve(header.id, entry, body, request);
-    if (!this.#congested) return serve();
+    if (!this.#congested) {
+      void this.#serve(header.id, entry, body, serving);
+      return;
+    }
     this.#parked.push(() => {
-      if (serving.aborted === undefined) return serve();
+      if (serving.aborted === undefined) return void this.#serve(header.id, entry, body, serving);
       frame.payload?.release();
       this.#respondError(header.id, serving.aborted);
     });
@@ -216,8 +232,6 @@ export class IncomingRequests {
   #abort(id: number, code: ErrorCode): void {
     const serving = this.#serving.get(id);
     if (serving === undefined || serving.aborted !== undefined) return;
-    serving.aborted = new GfsError(code);
-    serving.expiresAtMs = Number.POSITIVE_INFINITY;
-    serving.controller?.abort(serving.aborted);
+    serving.abort(new GfsError(code));
   }
 }

@@ -20,6 +20,12 @@ function malformed(path: string, wanted: string): never {
   throw new GfsError('MALFORMED', `${path}: ${wanted}`);
 }
 
+/** Paths are put together on the way out of a failure: a message has dozens of fields, and hardly any fails. */
+function within(thrown: unknown, outer: string): unknown {
+  if (!(thrown instanceof GfsError)) return thrown;
+  return new GfsError(thrown.code, `${outer}${thrown.message}`);
+}
+
 const identity = <T>(value: T): unknown => value;
 
 /** A whole number from 0 to `max`. */
@@ -108,7 +114,14 @@ export function list<T>(item: Codec<T>, maxLength: number): Codec<T[]> {
     encode: (value) => value.map(item.encode),
     decode: (raw, path) => {
       if (!Array.isArray(raw) || raw.length > maxLength) malformed(path, `a list of at most ${maxLength}`);
-      return raw.map((element, index) => item.decode(element, `${path}[${index}]`));
+      const out = new Array<T>(raw.length);
+      let at = 0;
+      try {
+        for (; at < raw.length; at++) out[at] = item.decode(raw[at], '');
+      } catch (thrown) {
+        throw within(thrown, `${path}[${at}]`);
+      }
+      return out;
     },
   };
 }
@@ -145,9 +158,13 @@ export function struct<const F extends Readonly<Record<string, Codec<any>>>>(fie
     decode: (raw, path) => {
       if (!Array.isArray(raw)) malformed(path, 'a struct');
       const out: Record<string, unknown> = {};
-      for (let i = 0; i < codecs.length; i++) {
-        const value = (codecs[i] as Codec<unknown>).decode(raw[i], `${path}.${names[i]}`);
-        if (value !== undefined) out[names[i] as string] = value;
+      try {
+        for (let i = 0; i < codecs.length; i++) {
+          const value = (codecs[i] as Codec<unknown>).decode(raw[i], names[i] as string);
+          if (value !== undefined) out[names[i] as string] = value;
+        }
+      } catch (thrown) {
+        throw within(thrown, `${path}.`);
       }
       return out as StructOf<F>;
     },

@@ -3,6 +3,7 @@
  * ones. What happens while nobody reads is not kept.
  */
 import { GfsError } from '../../protocol/errors.js';
+import type { Cancellation } from '../../protocol/rpc.js';
 
 /** Lines that wait for one reader; the oldest go when it does not follow, and it is told how many. */
 const MAX_WAITING_LINES = 8192;
@@ -50,7 +51,7 @@ export class Oplog {
    * What has happened since the last read, up to `length` bytes; if nothing has, waits for something.
    * @throws CANCELLED when the reader is interrupted
    */
-  async read(handle: number, length: number, isBlocking: boolean, signal: AbortSignal): Promise<Buffer> {
+  async read(handle: number, length: number, isBlocking: boolean, signal: Cancellation): Promise<Buffer> {
     const reader = this.#readers.get(handle);
     if (reader === undefined) throw new GfsError('BAD_HANDLE', `handle ${handle}`);
     if (reader.lines.length === 0) {
@@ -66,7 +67,7 @@ export class Oplog {
   }
 }
 
-async function untilWritten(reader: Reader, signal: AbortSignal): Promise<void> {
+async function untilWritten(reader: Reader, signal: Cancellation): Promise<void> {
   if (signal.aborted) throw new GfsError('CANCELLED');
   await new Promise<void>((resolve, reject) => {
     const onAbort = () => {

@@ -1,5 +1,6 @@
 /** Requests: the bytes of one as it lies in its slot, and what is kept of it until its reply. */
 import { GfsError } from '../../protocol/errors.js';
+import type { Cancellation } from '../../protocol/rpc.js';
 import type { ByteString, Context, Inode } from '../handler.js';
 import { groupsOf } from './groups.js';
 import { HeaderIn } from './protocol.js';
@@ -122,8 +123,11 @@ export class RequestView {
   }
 }
 
-/** A request between its arrival and its reply; the handler's {@link Context}. */
-export class Request implements Context {
+/** Of most requests nobody hears whether they are interrupted. Nothing is added to it. */
+const NOBODY: (() => void)[] = [];
+
+/** A request between its arrival and its reply; the handler's {@link Context}, and its signal. */
+export class Request implements Context, Cancellation {
   readonly opcode: number;
   /** The kernel's number for it. It counts up from a small one and stays below 2^53. */
   readonly unique: number;
@@ -133,8 +137,7 @@ export class Request implements Context {
   readonly pid: number;
   /** The most bytes that the reply may carry, for those that say so (READ, READDIR, GETXATTR, …). */
   limit = 0;
-  /** Made when it is first asked for: few handlers ask, and fewer requests are interrupted. */
-  #controller: AbortController | undefined;
+  #onInterrupted: (() => void)[] = NOBODY;
   #interrupted = false;
 
   constructor(opcode: number, unique: number, inode: Inode, uid: number, gid: number, pid: number) {
@@ -150,20 +153,33 @@ export class Request implements Context {
     return groupsOf(this.pid, this.gid);
   }
 
-  get signal(): AbortSignal {
-    if (this.#controller === undefined) {
-      this.#controller = new AbortController();
-      if (this.#interrupted) this.#controller.abort();
-    }
-    return this.#controller.signal;
+  get signal(): Cancellation {
+    return this;
+  }
+
+  get aborted(): boolean {
+    return this.#interrupted;
   }
 
   get interrupted(): boolean {
     return this.#interrupted;
   }
 
+  addEventListener(_type: 'abort', listener: () => void): void {
+    if (this.#onInterrupted === NOBODY) this.#onInterrupted = [];
+    this.#onInterrupted.push(listener);
+  }
+
+  removeEventListener(_type: 'abort', listener: () => void): void {
+    const at = this.#onInterrupted.indexOf(listener);
+    if (at >= 0) this.#onInterrupted.splice(at, 1);
+  }
+
+  /** Once: whoever listens has heard of it then. */
   interrupt(): void {
     this.#interrupted = true;
-    this.#controller?.abort();
+    const listeners = this.#onInterrupted;
+    this.#onInterrupted = NOBODY;
+    for (const listener of listeners) listener();
   }
 }

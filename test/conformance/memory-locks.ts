@@ -2,6 +2,7 @@
 
 import type { FileLock } from '../../fuse-client/handler.js';
 import { GfsError } from '../../protocol/errors.js';
+import type { Cancellation } from '../../protocol/rpc.js';
 
 interface Waiter {
   readonly inode: number;
@@ -25,7 +26,7 @@ export class Locks {
   }
 
   /** @throws OVERLOADED (EAGAIN) when it is taken and `wait` is not set, CANCELLED (EINTR) when interrupted */
-  async set(inode: number, lock: FileLock, wait: boolean, signal: AbortSignal): Promise<void> {
+  async set(inode: number, lock: FileLock, wait: boolean, signal: Cancellation): Promise<void> {
     if (lock.type === 'unlock' || this.conflict(inode, lock) === undefined) return this.#put(inode, lock);
     if (!wait) throw new GfsError('OVERLOADED', 'locked by another');
     if (signal.aborted) throw new GfsError('CANCELLED');

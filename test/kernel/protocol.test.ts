@@ -13,6 +13,7 @@ import * as p from '../../fuse-client/kernel/protocol.js';
 import { InitFlag, InitFlag2, Opcode } from '../../fuse-client/kernel/protocol.js';
 import { ERRNO } from '../../protocol/errno.js';
 import { GfsError } from '../../protocol/errors.js';
+import type { Cancellation } from '../../protocol/rpc.js';
 import { attributesOf, FakeKernel, type Field, names } from './fake-kernel.js';
 
 const ALL_FLAGS = 0xffff_ffff;
@@ -162,10 +163,18 @@ await t.test('context: tells who asks', async (t) => {
 });
 
 await t.test('interrupt: aborts the signal of its request alone, made before or after', async (t) => {
-  const signals: AbortSignal[] = [];
+  const signals: Cancellation[] = [];
+  const heard: string[] = [];
   const kernel = new FakeKernel({
     async readlink(context, inode) {
-      if (inode === 1) signals.push(context.signal);
+      if (inode === 1) {
+        const signal = context.signal;
+        const left = () => heard.push('left');
+        signal.addEventListener('abort', left);
+        signal.addEventListener('abort', () => heard.push('stayed'));
+        signal.removeEventListener('abort', left);
+        signals.push(signal);
+      }
       await new Promise((resolve) => setImmediate(resolve));
       if (context.signal.aborted) throw new GfsError('CANCELLED');
       return 'target';
@@ -180,6 +189,7 @@ await t.test('interrupt: aborts the signal of its request alone, made before or 
     signals.map((signal) => signal.aborted),
     [true, false],
   );
+  t.strictSame(heard, ['stayed'], 'who listens hears of it once, who listens no more does not');
   t.equal((await kernel.replyTo(interrupted)).error, ERRNO.EINTR);
   t.equal((await kernel.replyTo(later)).error, ERRNO.EINTR, 'a signal that is asked for after the interrupt');
   t.equal((await kernel.replyTo(other)).error, 0);
@@ -191,7 +201,8 @@ await t.test('interrupt: an AbortError of an interrupted request is EINTR', asyn
   const kernel = new FakeKernel({
     readlink: (context) =>
       new Promise((_, reject) => {
-        context.signal.addEventListener('abort', () => reject(context.signal.reason as Error));
+        const aborted = Object.assign(new Error('aborted'), { name: 'AbortError' });
+        context.signal.addEventListener('abort', () => reject(aborted));
       }),
   });
   const unique = kernel.send(Opcode.READLINK, 1);
