@@ -18,6 +18,8 @@ export class FileLocks {
   readonly #forever: () => Deadline;
   /** By node. */
   readonly #held = new Map<number, LockRange[]>();
+  /** Those that were held when the session was lost, until they are given up. */
+  readonly #lost = new Map<number, LockRange[]>();
   #count = 0;
   #waiting = 0;
 
@@ -31,9 +33,10 @@ export class FileLocks {
     );
   }
 
-  /** @throws LOCKED, DEADLOCK, NO_LOCKS, CANCELLED */
+  /** @throws LOCKED, DEADLOCK, NO_LOCKS, CANCELLED; LOCK_LOST until what was lost is given up */
   async set(id: number, lock: LockRange, wait: boolean, context: CallContext): Promise<void> {
     if (lock.type === 'unlock') return this.#unlock(id, lock, context);
+    if (this.hasLost(id, lock.owner, lock.flock)) throw new GfsError('LOCK_LOST', `a lock of file ${id}`);
     if (this.#count >= MAX_HELD_LOCKS) throw new GfsError('NO_LOCKS', `${MAX_HELD_LOCKS} locks are held`);
     if (!wait) {
       await this.#session.query(SetLock, { id, lock, wait }, context);
@@ -63,13 +66,19 @@ export class FileLocks {
     return (this.#held.get(id) ?? []).some((held) => held.owner === owner && held.flock === flock);
   }
 
+  /** Whether an owner believes to hold a lock of a file that others may have had since. */
+  hasLost(id: number, owner: string, flock: boolean): boolean {
+    return (this.#lost.get(id) ?? []).some((lost) => lost.owner === owner && lost.flock === flock);
+  }
+
   /** Everything that an owner holds of a file, of one kind. */
   async drop(id: number, owner: string, flock: boolean): Promise<void> {
-    if (!this.holds(id, owner, flock)) return;
+    if (!this.holds(id, owner, flock) && !this.hasLost(id, owner, flock)) return;
     await this.#unlock(id, { type: 'unlock', start: 0, end: LOCK_TO_END, pid: 0, owner, flock }, {});
   }
 
   async #unlock(id: number, lock: LockRange, context: CallContext): Promise<void> {
+    replaceOwn(this.#lost, id, lock);
     if (!this.holds(id, lock.owner, lock.flock)) return;
     this.#note(id, lock);
     await this.#session.query(SetLock, { id, lock, wait: false }, { ...context, signal: undefined });
@@ -85,12 +94,7 @@ export class FileLocks {
   }
 
   #note(id: number, lock: LockRange): void {
-    const all = this.#held.get(id) ?? [];
-    const own = all.filter((held) => held.owner === lock.owner && held.flock === lock.flock);
-    const now = [...all.filter((held) => !own.includes(held)), ...withLock(own, lock)];
-    this.#count += now.length - all.length;
-    if (now.length === 0) this.#held.delete(id);
-    else this.#held.set(id, now);
+    this.#count += replaceOwn(this.#held, id, lock);
   }
 
   #all(): HeldLock[] {
@@ -99,7 +103,18 @@ export class FileLocks {
 
   /** The session was away for too long: others may have had the locks since. */
   #lose(): void {
+    for (const [id, locks] of this.#held) this.#lost.set(id, [...(this.#lost.get(id) ?? []), ...locks]);
     this.#held.clear();
     this.#count = 0;
   }
+}
+
+/** Sets a lock in place of what its owner has there. @returns how many more locks there are then */
+function replaceOwn(table: Map<number, LockRange[]>, id: number, lock: LockRange): number {
+  const all = table.get(id) ?? [];
+  const own = all.filter((one) => one.owner === lock.owner && one.flock === lock.flock);
+  const now = [...all.filter((one) => !own.includes(one)), ...withLock(own, lock)];
+  if (now.length === 0) table.delete(id);
+  else table.set(id, now);
+  return now.length - all.length;
 }

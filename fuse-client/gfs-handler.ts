@@ -241,19 +241,27 @@ export class GfsHandler implements FuseHandler {
     return this.#openReply(handle, flags, isUnchanged);
   }
 
-  read(context: Context, inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply> {
+  async read(
+    context: Context,
+    inode: Inode,
+    handle: number,
+    offset: number,
+    length: number,
+  ): Promise<ReadReply> {
+    this.#locks.check(this.#inodes.toNode(inode), handle);
     this.#accessTimes.note(this.#inodes.toNode(inode));
     return this.#files.read(context, handle, offset, length);
   }
 
-  write(
+  async write(
     _context: Context,
-    _inode: Inode,
+    inode: Inode,
     handle: number,
     offset: number,
     data: Uint8Array,
     flags: number,
   ): Promise<number> {
+    this.#locks.check(this.#inodes.toNode(inode), handle);
     return this.#files.write(handle, offset, data, flags);
   }
 
@@ -266,7 +274,8 @@ export class GfsHandler implements FuseHandler {
     }
   }
 
-  fsync(context: Context, _inode: Inode, handle: number, dataOnly: boolean): Promise<void> {
+  async fsync(context: Context, inode: Inode, handle: number, dataOnly: boolean): Promise<void> {
+    this.#locks.check(this.#inodes.toNode(inode), handle);
     return this.#files.sync(context, handle, dataOnly);
   }
 
@@ -281,14 +290,15 @@ export class GfsHandler implements FuseHandler {
     await this.#locks.released(this.#inodes.toNode(inode), handle, unlockFlock ? lockOwner : undefined);
   }
 
-  fallocate(
+  async fallocate(
     context: Context,
-    _inode: Inode,
+    inode: Inode,
     handle: number,
     mode: number,
     offset: number,
     length: number,
   ): Promise<void> {
+    this.#locks.check(this.#inodes.toNode(inode), handle);
     return this.#files.allocate(context, handle, mode, offset, length);
   }
 

@@ -1,5 +1,6 @@
 /** Locks through the mount: the kernel's ranges and owners as the cluster's. */
 import type { GfsClient } from '../client/index.js';
+import { GfsError } from '../protocol/errors.js';
 import { LOCK_TO_END, type LockRange } from '../protocol/messages/index.js';
 import { callContext } from './access.js';
 import type { GfsFiles } from './gfs-files.js';
@@ -12,6 +13,8 @@ export class GfsLocks {
   readonly #client: GfsClient;
   readonly #files: GfsFiles;
   readonly #owners = new LockOwners();
+  /** Who has taken locks through a handle. */
+  readonly #takers = new Map<number, Map<string, { readonly owner: string; readonly flock: boolean }>>();
 
   constructor(client: GfsClient, files: GfsFiles) {
     this.#client = client;
@@ -27,9 +30,28 @@ export class GfsLocks {
 
   /** Whoever gets the lock after this one sees what was written under it. */
   async set(context: Context, id: number, handle: number, lock: FileLock, wait: boolean): Promise<void> {
+    const range = toRange(lock);
     if (lock.type === 'unlock') await this.#files.flush(context, handle);
     else if (!lock.flock) this.#owners.locks(handle, lock.owner);
-    await this.#client.locks.set(id, toRange(lock), wait, callContext(context));
+    await this.#client.locks.set(id, range, wait, callContext(context));
+    if (lock.type === 'unlock') return;
+    const takers = this.#takers.get(handle) ?? new Map();
+    this.#takers.set(handle, takers.set(`${range.owner} ${range.flock}`, range));
+  }
+
+  /**
+   * Before data is read or written through a handle: whoever took a lock through it that was lost learns so, and
+   * does not go on as if nobody else had been there (as with NFS, until the lock is given up or the file closed).
+   * @throws LOCK_LOST
+   */
+  check(id: number, handle: number): void {
+    for (const { owner, flock } of this.#takers.get(handle)?.values() ?? []) {
+      if (this.#client.locks.hasLost(id, owner, flock))
+        throw new GfsError(
+          'LOCK_LOST',
+          `a lock of file ${id} was lost while the master could not be reached`,
+        );
+    }
   }
 
   /** A descriptor was closed, and with it go all fcntl locks of the process on this file. */
@@ -40,6 +62,7 @@ export class GfsLocks {
 
   /** The last descriptor was closed. @param flockOwner whose flock lock goes with it */
   async released(id: number, handle: number, flockOwner: bigint | undefined): Promise<void> {
+    this.#takers.delete(handle);
     const drops = [...this.#owners.released(handle)].map((owner) => this.#drop(id, owner, false));
     if (flockOwner !== undefined) drops.push(this.#drop(id, flockOwner, true));
     await Promise.all(drops);

@@ -53,6 +53,8 @@ const table = {
   DEADLOCK: { number: 31, errno: 'EDEADLK', reaction: 'never' },
   /** More locks, or more who wait for one, than a table holds. */
   NO_LOCKS: { number: 32, errno: 'ENOLCK', reaction: 'never' },
+  /** It was held, and is no more: this mount was away for too long. What it protected may have been changed since. */
+  LOCK_LOST: { number: 33, errno: 'EIO', reaction: 'never' },
 
   // Connections and sessions.
   MALFORMED: { number: 40, errno: 'EIO', reaction: 'never' },

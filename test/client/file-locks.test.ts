@@ -166,5 +166,14 @@ t.test('locks: of a mount that was away for too long are lost, and it knows', as
   world.network.healAll();
   await world.runFor(5_000);
   t.notOk(a.locks.holds(FILE, 'x', false));
-  await done(b, lock('write', 'x'));
+  await done(b, lock('write', 'x', 0, 9));
+  t.ok(a.locks.hasLost(FILE, 'x', false));
+  t.equal(await codeOf(done(a, lock('write', 'x', 50, 59))), 'LOCK_LOST', 'until it is given up');
+  await done(a, lock('write', 'y', 50, 59));
+  await done(a, lock('unlock', 'x', 0, 99));
+  t.ok(a.locks.hasLost(FILE, 'x', false), 'a part of it');
+  await world.until(a.locks.drop(FILE, 'x', false));
+  t.notOk(a.locks.hasLost(FILE, 'x', false));
+  t.equal(await codeOf(done(a, lock('write', 'x', 0, 5))), 'LOCKED');
+  await done(a, lock('write', 'x', 10, 15));
 });
