@@ -152,6 +152,75 @@ t.test('mount program', { skip }, async (t) => {
     t.equal((await stat(join(cluster.mountPoint, 'g'))).uid, 65534);
   });
 
+  t.test('mount(8): fstab and -t fuse.gfs with _netdev, in a root of their own', async (t) => {
+    const directory = workspace.makeDirectory('from-fstab');
+    const own = workspace.makeDirectory('own-sbin');
+    const original = workspace.makeDirectory('original-sbin');
+    await writeFile(
+      at('fstab'),
+      `${cluster.address}:/  ${directory}  fuse.gfs  defaults,_netdev,noatime,noauto  0  0\n`,
+    );
+    t.equal((await cluster.gfs(['install-helper', '--directory', own])).status, 0);
+    // mount(8) looks for helpers in /sbin alone: there, for these commands only, is ours beside what is there.
+    const program = `
+      set -e
+      sbin=$(readlink -f /sbin)
+      mount --bind "$sbin" ${original}
+      for each in ${original}/*; do name=$(basename "$each"); [ -e ${own}/"$name" ] || ln -s "$each" ${own}/; done
+      mount --bind ${own} "$sbin"
+      mount -T ${at('fstab')} ${directory}
+      grep ' ${directory} ' /proc/mounts
+      cat ${directory}/f; echo
+      umount ${directory}
+      mount -t fuse.gfs ${cluster.address}:/ ${directory} -o _netdev,ro
+      grep ' ${directory} ' /proc/mounts
+      umount -t fuse.gfs ${directory}
+      ! mount -t fuse.gfs ${cluster.address}:/ ${directory} -o _netdv
+    `;
+    const words = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', program];
+    const { status, stdout, stderr } = await runCommand(words);
+    t.equal(status, 0, stderr);
+    t.match(stdout, / fuse\.gfs rw,nosuid,nodev,noatime,.*\ncontent\n.* fuse\.gfs ro,nosuid,/s);
+    t.match(stderr, /unknown mount option _netdv: did you mean _netdev\?/);
+  });
+
+  t.test('locks: those lost in an absence are EIO to who held them, until the file is closed', async (t) => {
+    const { directory, pid } = await mount('absent', ['--set', 'client.watchdog=0s']);
+    const script = `
+      import fcntl, os, sys, time
+      def take():
+          fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+          fcntl.flock(fd, fcntl.LOCK_EX)
+          return fd
+      fd = take()
+      other = os.open(sys.argv[1], os.O_RDWR)
+      print('held', flush=True)
+      while True:
+          try: os.pwrite(fd, b'mine', 0); os.fsync(fd)
+          except OSError as error:
+              print('errno', error.errno, flush=True)
+              break
+          time.sleep(0.05)
+      os.pwrite(other, b'x', 10)
+      try: fcntl.flock(fd, fcntl.LOCK_SH)
+      except OSError as error: print('lock', error.errno, flush=True)
+      os.close(fd)
+      fd = take()
+      print(os.pwrite(fd, b'mine', 0), 'written again', flush=True)
+    `.replaceAll(/^ {6}/gm, '');
+    const path = join(directory, 'locked');
+    const program = workspace.spawnProgram('holder', ['python3', '-c', script, path]);
+    await eventually(async () => program.log.includes('held') || program.log, 20_000);
+    process.kill(await pid(), 'SIGSTOP');
+    // Somebody else waits for it, gets it when the session of the one that is gone is over, and changes the file.
+    const taken = await cluster.shell('flock locked sh -c "echo theirs > locked"', { timeoutMs: 60_000 });
+    t.equal(taken.status, 0, taken.stderr);
+    process.kill(await pid(), 'SIGCONT');
+    await eventually(async () => program.log.includes('written again') || program.log, 40_000);
+    t.match(program.log, /held\nerrno 5\nlock 5\n4 written again\n/);
+    t.equal((await cluster.gfs(['umount', directory])).status, 0);
+  });
+
   t.test('restarts: of the master and of chunkservers, files that are open go on', async (t) => {
     const script = `
       import os, sys, time
