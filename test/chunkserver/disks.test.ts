@@ -14,7 +14,7 @@ import {
   withPayload,
 } from './support.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const ROOTS = ['/disk0', '/disk1', '/disk2'];
 let seed = 1;

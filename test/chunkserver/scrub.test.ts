@@ -9,7 +9,7 @@ import { type FakeHost, type FakeProcess, SimulatedWorld } from '../fakes/index.
 import { openStore, ROOT } from './store-model.js';
 import { pattern, startCluster, temporaryDirectory, until, withPayload } from './support.js';
 
-t.setTimeout(60_000);
+t.setTimeout(600_000);
 
 const DAY_MS = 86_400_000;
 const CHUNKS = 20;

@@ -8,7 +8,7 @@ import { type Chunk, ReadChunk, StageCopy, WriteChunk } from '../../protocol/mes
 import type { Peer } from '../../protocol/peer.js';
 import { type Cluster, pattern, startCluster, temporaryDirectory, withPayload } from './support.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const SESSION = 7;
 const TARGET = 900;

@@ -2,7 +2,7 @@ import t from 'tap';
 import { SimulatedWorld } from '../fakes/index.js';
 import { ChunkModel, contentOf, mutateAll, openStore } from './store-model.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const SEEDS = Number(process.env.GFS_SEEDS ?? 20);
 const FIRST_SEED = Number(process.env.GFS_SEED ?? 1);

@@ -4,7 +4,7 @@ import { type FakeProcess, SimulatedWorld } from '../fakes/index.js';
 import { contentOf, contextOf, openStore, ROOT } from './store-model.js';
 import { pattern } from './support.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const CHUNK_FILE = `${ROOT}/chunks/01/00000000000001.chunk`;
 const SIDECAR = `${ROOT}/chunks/01/00000000000001.sums`;

@@ -6,7 +6,7 @@ import { SimulatedWorld } from '../fakes/index.js';
 import { MASTER_PORT, MasterHost } from '../master/support.js';
 
 const ROOT = m.ROOT_ID;
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 let seed = 7000;
 

@@ -6,7 +6,7 @@ import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { clusterDefaults, SimulatedCluster } from '../simulator/cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 let seed = 8400;
 const BYTES = 4096;

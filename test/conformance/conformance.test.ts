@@ -26,7 +26,7 @@ const all = new Set<Capability>([
   'acls',
 ]);
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 await t.test('local disk', async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'gfs-oracle-'));
   await chmod(directory, 0o755);

@@ -6,7 +6,7 @@ import { kernelBinding } from '../../fuse-client/kernel/index.js';
 import { cannotMount, RealCluster } from '../real/cluster.js';
 import { conformance } from './suite.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 await t.test('gfs mount', { skip: cannotMount }, async (t) => {
   const cluster = await RealCluster.start(t, { mount: ['-o', 'allow_other'] });
   const { capabilities } = kernelBinding(nodeEnvironment({ role: 'test', logLevel: 'silent' }), {

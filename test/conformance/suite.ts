@@ -38,7 +38,7 @@ export const cases: readonly Case[] = [
   ...concurrencyCases,
 ];
 
-const CASE_TIMEOUT_MS = 60_000;
+const CASE_TIMEOUT_MS = 240_000;
 
 /** Runs every case below `mountPath`, which it leaves as it was. */
 export async function conformance(

@@ -5,7 +5,7 @@ import { conformance } from '../conformance/suite.js';
 import { moduleCapabilities, plainCapabilities, skipModule, skipMount } from './support.js';
 
 /** tap allows a file half a minute by default: enough for one run of the suite here, not for two. */
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 await t.test('fuse-native with its module', { skip: skipModule }, async (t) => {
   const { path } = await startMount(t, 'fuse-native');

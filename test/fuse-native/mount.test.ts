@@ -30,7 +30,7 @@ function python(t: Test): Python {
   return one;
 }
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 await t.test(
   'module: ioctl in every direction and size, on files and directories',

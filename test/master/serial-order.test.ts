@@ -6,7 +6,7 @@ import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { codeOf, MasterHost, TestClient } from './support.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 type ParentLock = 'shared' | 'exclusive';
 

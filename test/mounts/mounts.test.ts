@@ -3,7 +3,7 @@ import t from 'tap';
 import { cannotMount, RealCluster } from '../real/cluster.js';
 import { runCases } from './cases.js';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 t.test('two mounts of one cluster', { skip: cannotMount }, async (t) => {
   const cluster = await RealCluster.start(t);

@@ -56,7 +56,7 @@ export interface Teardown {
   teardown(run: () => unknown): void;
 }
 
-const READY_TIMEOUT_MS = 20_000;
+const READY_TIMEOUT_MS = 60_000;
 
 export class RealCluster {
   readonly workspace: Workspace;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { cannotMount, eventually, RealCluster } from './cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 async function chunkFiles(cluster: RealCluster, index: number): Promise<string[]> {
   const root = cluster.workspace.path(`chunkserver-${index}`, 'chunks');

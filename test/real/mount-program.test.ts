@@ -8,7 +8,7 @@ import { repositoryPath } from '../repository.js';
 import { cannotMount, eventually, RealCluster } from './cluster.js';
 import { runCommand } from './processes.js';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 const skip = cannotMount !== false ? cannotMount : process.geteuid?.() === 0 ? false : 'needs root';
 
 t.test('mount program', { skip }, async (t) => {

@@ -3,7 +3,7 @@ import t from 'tap';
 import { compareWithLocalDisk } from '../oracle/run.js';
 import { cannotMount, RealCluster } from './cluster.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 const skip = cannotMount !== false ? cannotMount : process.geteuid?.() === 0 ? false : 'needs root';
 
 t.test('oracle: random operations do what they do on the local disk', { skip }, async (t) => {

@@ -6,7 +6,7 @@ import { mountAt } from '../../cli/mounts.js';
 import { cannotMount, eventually, RealCluster } from './cluster.js';
 import { runCommand, Workspace } from './processes.js';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 const skip = cannotMount;
 
 t.test('master: a second one on the same port or the same data is refused by name', async (t) => {

@@ -7,7 +7,7 @@ import { parseHostPort } from '../../cli/config/values.js';
 import { queryLog, queryStatus } from '../../cli/master-query.js';
 import { cannotMount, eventually, RealCluster } from './cluster.js';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 const skip = cannotMount;
 
 function at(address: string) {

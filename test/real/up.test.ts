@@ -9,7 +9,7 @@ import { leftovers } from '../../cli/up/state.js';
 import { cannotMount, eventually } from './cluster.js';
 import { type RealProcess, runCommand, Workspace } from './processes.js';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 const skip = cannotMount;
 
 /** A place for one `gfs up`, with its own data, mount point and ports. */
