@@ -237,7 +237,7 @@ export class Journal {
       while (this.#flushes.length > 0 && this.#rotations.length === 0) {
         const upTo = this.#writtenLsn;
         this.#flushesSinceAhead++;
-        await this.#syncFile(this.#flushes.length === 1 && !this.#busy);
+        await this.#syncFile();
         this.#flushedUpTo(upTo);
       }
     } catch (error) {
@@ -252,9 +252,9 @@ export class Journal {
     for (const flush of waiting) if (flush.lsn <= lsn) flush.resolve();
   }
 
-  async #syncFile(nothingElse = false): Promise<void> {
+  async #syncFile(): Promise<void> {
     try {
-      await this.#file?.sync(nothingElse);
+      await this.#file?.sync();
     } catch (cause) {
       throw new Error(`cannot flush the journal below ${this.#layout.root}`, { cause });
     }

@@ -115,9 +115,9 @@ class WatchedFile implements DiskFile {
     }
   }
 
-  async sync(nothingElse?: boolean): Promise<void> {
+  async sync(): Promise<void> {
     try {
-      await this.#file.sync(nothingElse);
+      await this.#file.sync();
     } catch (error) {
       this.#disk.noteWriteError(error);
       throw error;

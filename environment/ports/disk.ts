@@ -23,11 +23,8 @@ export interface DiskFile {
    * page cache on return: they outlive this process, not the host, until {@link sync}.
    */
   write(buffers: readonly Uint8Array[], position: number): Promise<void>;
-  /**
-   * fdatasync(2): everything written before the call survives the host. A failure poisons the file: do not retry.
-   * @param nothingElse its caller has nothing to do meanwhile: a device that is quick may hold up the process
-   */
-  sync(nothingElse?: boolean): Promise<void>;
+  /** fdatasync(2): everything written before the call survives the host. A failure poisons the file: do not retry. */
+  sync(): Promise<void>;
   sizeBytes(): Promise<number>;
   truncate(sizeBytes: number): Promise<void>;
   close(): Promise<void>;
