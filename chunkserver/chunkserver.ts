@@ -19,7 +19,9 @@ import { Primary } from './primary.js';
 import { PushBuffer } from './push-buffer.js';
 import { Scrubber } from './scrubber.js';
 import { Secondary } from './secondary.js';
+import { SerialOrder } from './serial-order.js';
 import { ShadowSessions } from './shadow-sessions.js';
+import { Spiller } from './spill.js';
 import { Store } from './store/store.js';
 
 const POOL_BYTES = 64 * MIB;
@@ -148,13 +150,15 @@ export class Chunkserver {
     const leases = new LeaseTable(clock, inTouch);
     const peers = new Peers(environment, { identity: store, service, pool: this.#pool, term });
     const secondary = new Secondary(timers, store, pushed);
-    const primary = new Primary({ clock, store, leases, peers, pushed, bootId, master: session });
+    const { serverId } = store;
+    const order = new SerialOrder({ clock, serverId, leases, peers, bootId, master: session });
+    const primary = new Primary({ store, leases, pushed, order, spiller: new Spiller(session, peers) });
     const cloner = new Cloner({ clock, timers, store, peers, term, inTouch, onDamage });
     cloner.register(service);
     const masterService = new MasterService({ store, leases, secondary, peers, cloner, term });
     masterService.register(service);
     const { sync, scrubIntervalMs: intervalMs } = this.#options;
-    const shared = { store, primary, secondary, peers, pushed, pool: this.#pool };
+    const shared = { store, primary, order, secondary, peers, pushed, pool: this.#pool };
     new DataService({ ...shared, metrics, bootId, sync, mayRead, onDamage, activity }).register(service);
     const scrubber = new Scrubber({ ...environment, store, activity, onDamage, intervalMs });
     service.on(Scrub, ({ now }) => {

@@ -26,6 +26,7 @@ import type { Primary } from './primary.js';
 import type { PushBuffer } from './push-buffer.js';
 import { applyRepair, encodeChecksums } from './repair.js';
 import type { Secondary } from './secondary.js';
+import type { SerialOrder } from './serial-order.js';
 import { SharedPayload } from './shared-payload.js';
 import type { Chunk } from './store/chunk.js';
 import { serialBase } from './store/serial.js';
@@ -36,6 +37,7 @@ import { isDeviceError } from './store/watched-disk.js';
 export interface DataComponents {
   readonly store: Store;
   readonly primary: Primary;
+  readonly order: SerialOrder;
   readonly secondary: Secondary;
   readonly peers: Peers;
   readonly pushed: PushBuffer;
@@ -180,7 +182,7 @@ export class DataService {
 
   async #sync(body: ValueOf<typeof SyncChunk.request>): Promise<number[]> {
     this.#exactly(body.handle, body.version);
-    return this.#c.primary.sync(body, () => this.#flush(body.handle));
+    return this.#c.order.sync(body, () => this.#flush(body.handle));
   }
 
   /** For a mutation that is to be flushed as well. */
