@@ -1,7 +1,7 @@
 /**
- * The client's session with the master: found again whenever the connection breaks, renewed while it
- * stands. Queries are asked again until they are answered; every mutation carries (session, sequence),
- * so asking again never does it twice.
+ * The client's session with the master: opened and taken up again by whatever connection there is, renewed
+ * while it stands. Queries are asked again until they are answered; every mutation carries (session,
+ * sequence), so asking again never does it twice.
  */
 import type { Counter, Environment, Timer } from '../environment/ports/index.js';
 import { errorNumber, GfsError, toGfsError } from '../protocol/errors.js';
@@ -9,24 +9,20 @@ import { SESSION_RESULTS } from '../protocol/limits.js';
 import {
   BreakPromises,
   EndSession,
-  GetShadows,
   type HeldLock,
   RegisterClient,
   Renew,
   ReportLengths,
 } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
-import { Peer } from '../protocol/peer.js';
-import { type Cancellation, type Method, Service } from '../protocol/rpc.js';
+import type { Peer } from '../protocol/peer.js';
+import { type Method, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
-import type { ClientOptions, HostPort } from './options.js';
-import { type CallContext, Deadline, pause, retrying } from './retry.js';
-import { isAnsweredByShadows, StandIn } from './stand-in.js';
+import { CONNECT_TIMEOUT_MS, MasterConnection } from './master-connection.js';
+import type { ClientOptions } from './options.js';
+import { type CallContext, Deadline, retrying } from './retry.js';
+import { isAnsweredByShadows } from './stand-in.js';
 
-const CONNECT_TIMEOUT_MS = 1_000;
-const FIRST_RECONNECT_PAUSE_MS = 20;
-const LONGEST_RECONNECT_PAUSE_MS = 1_000;
-const SHADOWS_EVERY_RENEWALS = 4;
 /** Node ids in one renewal; what is above waits for the next. */
 const MAX_OPENS_PER_RENEWAL = 65_536;
 
@@ -65,15 +61,10 @@ export class MasterSession {
   readonly clientId: string;
   readonly #environment: Environment;
   readonly #options: ClientOptions;
-  readonly #pool = new BufferPool();
   readonly #service = new Service();
+  readonly #connection: MasterConnection;
   #standing: Standing | undefined;
-  #peer: Peer | undefined;
-  /** Those who wait for a connection. */
-  readonly #waiters = new Set<() => void>();
-  #nextMaster = 0;
   #renewTimer: Timer | undefined;
-  #closed = false;
   #nextSequence = 1;
   /** Sequences under way, oldest first. */
   readonly #outstanding = new Set<number>();
@@ -85,11 +76,6 @@ export class MasterSession {
   #trustedUntilMs = 0;
   #observer: SessionObserver | undefined;
   readonly #lostCallbacks: (() => void)[] = [];
-  /** The newest term of a master that was met: none of an older one is served by. */
-  #term = 0;
-  /** Each of them may be the master one day. */
-  #shadows: readonly HostPort[] = [];
-  readonly #standIn: StandIn;
   #heldLocks: () => HeldLock[] = () => [];
   #onLocksLost: () => void = () => undefined;
 
@@ -97,14 +83,15 @@ export class MasterSession {
     this.#environment = environment;
     this.#options = options;
     this.clientId = environment.random.hex(16);
-    this.#standIn = new StandIn(environment, {
+    this.#connection = new MasterConnection(environment, {
       clientId: this.clientId,
+      masters: options.masters,
       clusterId: () => this.clusterId,
-      term: () => this.#term,
-      pool: this.#pool,
-      // The masters' too: a client that was started while one was away knows no other.
-      addresses: () => [...this.#shadows, ...this.#options.masters],
-      onReady: () => this.#wakeWaiters(),
+      service: this.#service,
+      pool: new BufferPool(),
+      register: (peer) => this.#register(peer),
+      onUp: (peer) => this.#onUp(peer),
+      onLost: () => this.#onLost(),
     });
     this.#service.on(BreakPromises, async (broken) => {
       await this.#observer?.onBreak(broken);
@@ -150,10 +137,8 @@ export class MasterSession {
   }
 
   /** Opens the session. @throws UNREACHABLE when no master answers within the deadline, WRONG_CLUSTER, … */
-  async start(): Promise<void> {
-    const deadline = this.deadline();
-    await retrying(this.#environment.timers, deadline, undefined, () => this.#connect());
-    this.#keepConnected();
+  start(): Promise<void> {
+    return this.#connection.start(this.deadline());
   }
 
   /** The session's id: part of every data id and mutation. */
@@ -189,7 +174,7 @@ export class MasterSession {
     this.#callsOf(method).add();
     return retrying(this.#environment.timers, deadline, context.signal, async () => {
       const mayStandIn = isAnsweredByShadows(method as Method<unknown, unknown>);
-      const peer = await this.#connected(deadline, context.signal, mayStandIn);
+      const peer = await this.#connection.connected(deadline, context.signal, mayStandIn);
       return (await peer.call(method, body, this.#callOptions(context, deadline))).body;
     });
   }
@@ -211,7 +196,7 @@ export class MasterSession {
     const ended = this.#observer?.changing(method as Method<unknown, unknown>, body);
     try {
       const reply = await retrying(this.#environment.timers, deadline, context.signal, async () => {
-        const peer = await this.#connected(deadline, context.signal);
+        const peer = await this.#connection.connected(deadline, context.signal);
         const session = this.id;
         if (sentUnder !== 0 && sentUnder !== session) {
           throw new GfsError('UNKNOWN_OUTCOME', `the session ended while ${method.name} was under way`);
@@ -253,29 +238,11 @@ export class MasterSession {
   }
 
   /** Ends the session in order; the files that it had open are closed with it. */
-  async close(): Promise<void> {
-    this.#closed = true;
+  close(): Promise<void> {
     this.#renewTimer?.cancel();
-    const peer = this.#peer;
-    this.#peer = undefined;
-    if (peer !== undefined && !peer.closed) {
-      await peer
-        .call(EndSession, {}, { session: this.id, deadlineMs: CONNECT_TIMEOUT_MS })
-        .catch(() => undefined);
-      peer.close();
-    }
-    this.#standIn.rest();
-    this.#wakeWaiters();
-  }
-
-  #wakeWaiters(): void {
-    for (const wake of this.#waiters) wake();
-  }
-
-  /** Where the master may be. */
-  get #addresses(): readonly HostPort[] {
-    const all = [...this.#options.masters, ...this.#shadows];
-    return [...new Map(all.map((address) => [`${address.host}:${address.port}`, address])).values()];
+    return this.#connection.close((peer) =>
+      peer.call(EndSession, {}, { session: this.id, deadlineMs: CONNECT_TIMEOUT_MS }),
+    );
   }
 
   #callsOf({ number, name }: { readonly number: number; readonly name: string }): Counter {
@@ -325,121 +292,18 @@ export class MasterSession {
     for (const wake of this.#sequenceWaiters.splice(0)) wake();
   }
 
-  // The connection.
+  // The standing.
 
-  /** @throws UNREACHABLE at the deadline, CANCELLED */
-  async #connected(deadline: Deadline, signal: Cancellation | undefined, mayStandIn = false): Promise<Peer> {
-    for (;;) {
-      if (this.#closed) throw new GfsError('CANCELLED', 'the client was closed');
-      if (this.#peer !== undefined && !this.#peer.closed) return this.#peer;
-      const standIn = mayStandIn ? this.#standIn.peer : undefined;
-      if (standIn !== undefined) return standIn;
-      if (deadline.remainingMs <= 0) throw new GfsError('UNREACHABLE', 'no master answers');
-      await this.#connectionOr(deadline, signal);
-    }
+  #onUp(peer: Peer): void {
+    const { timers } = this.#environment;
+    this.#renewTimer = timers.every(this.#current().renewIntervalMs, () => void this.#renew(peer));
   }
 
-  /** Until the connection is back, the deadline has passed or the caller gave up. @throws CANCELLED */
-  async #connectionOr(deadline: Deadline, signal: Cancellation | undefined): Promise<void> {
-    let wake = () => {};
-    const back = new Promise<void>((resolve) => {
-      wake = resolve;
-    });
-    this.#waiters.add(wake);
-    const given = new AbortController();
-    const onAbort = () => given.abort();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    try {
-      await Promise.race([back, pause(this.#environment.timers, deadline.within(60_000), given.signal)]);
-    } finally {
-      this.#waiters.delete(wake);
-      signal?.removeEventListener('abort', onAbort);
-      given.abort();
-    }
-  }
-
-  /** Reconnects for as long as the client lives, with a pause that grows. */
-  #keepConnected(): void {
-    const onLost = () => {
-      this.#renewTimer?.cancel();
-      if (this.#closed) return;
-      this.#standIn.seek();
-      void this.#reconnect().then(() => this.#peer?.onceClosed(onLost));
-    };
-    this.#peer?.onceClosed(onLost);
-  }
-
-  async #reconnect(): Promise<void> {
-    const { timers, logger } = this.#environment;
-    let pauseMs = FIRST_RECONNECT_PAUSE_MS;
-    while (!this.#closed) {
-      // Each of them once, then a rest.
-      for (let left = this.#addresses.length; left > 0 && !this.#closed; left--) {
-        try {
-          await this.#connect();
-          return;
-        } catch (error) {
-          logger.debug({ err: error }, 'no connection to the master yet');
-        }
-      }
-      await pause(timers, pauseMs);
-      pauseMs = Math.min(2 * pauseMs, LONGEST_RECONNECT_PAUSE_MS);
-    }
-  }
-
-  /** One attempt, at the next master of the list. */
-  async #connect(): Promise<void> {
-    const { network, clock, timers, logger } = this.#environment;
-    const addresses = this.#addresses;
-    const master = addresses[this.#nextMaster++ % addresses.length];
-    if (master === undefined) throw new GfsError('INVALID', 'no master is configured');
-    let peer: Peer | undefined;
-    try {
-      const socket = await network.connect(master.host, master.port, CONNECT_TIMEOUT_MS);
-      peer = new Peer(socket, {
-        helloTimeoutMs: CONNECT_TIMEOUT_MS,
-        role: 'client',
-        id: this.clientId,
-        clusterId: () => this.clusterId,
-        term: () => this.#term,
-        service: this.#service,
-        pool: this.#pool,
-        clock,
-        timers,
-        logger,
-      });
-      const { role, term } = await peer.ready();
-      if (role !== 'master') throw new GfsError('UNREACHABLE', `a ${role} is there`);
-      if (term < this.#term)
-        throw new GfsError('STALE_TERM', `it is of term ${term}, another master of ${this.#term}`);
-      await this.#register(peer);
-    } catch (thrown) {
-      peer?.close();
-      throw unreachable(thrown, `${master.host}:${master.port}`);
-    }
-    this.#peer = peer;
-    peer.onceClosed(() => {
-      this.#trustedUntilMs = 0;
-      this.#observer?.onLost();
-      for (const callback of this.#lostCallbacks) callback();
-    });
-    this.#standIn.rest();
-    this.#wakeWaiters();
-    let renewals = 0;
-    this.#renewTimer = timers.every(this.#current().renewIntervalMs, () => {
-      void this.#renew(peer);
-      if (++renewals % SHADOWS_EVERY_RENEWALS === 0) void this.#learnShadows(peer);
-    });
-    void this.#learnShadows(peer);
-  }
-
-  /** While the master is there to say. */
-  async #learnShadows(peer: Peer): Promise<void> {
-    try {
-      this.#shadows = (await peer.call(GetShadows, {}, { deadlineMs: CONNECT_TIMEOUT_MS })).body.shadows;
-    } catch (error) {
-      this.#environment.logger.debug({ err: error }, 'the master does not say where its shadows are');
-    }
+  #onLost(): void {
+    this.#renewTimer?.cancel();
+    this.#trustedUntilMs = 0;
+    this.#observer?.onLost();
+    for (const callback of this.#lostCallbacks) callback();
   }
 
   async #register(peer: Peer): Promise<void> {
@@ -462,8 +326,7 @@ export class MasterSession {
         this.#environment.logger.warn({ session: resume }, 'the session had ended: a new one is opened');
         return peer.call(RegisterClient, about, options);
       });
-    if (body.term < this.#term) throw new GfsError('STALE_TERM', `the master is of term ${body.term}`);
-    this.#term = body.term;
+    this.#connection.noteTerm(body.term);
     this.#standing = { ...body, id: body.session };
     this.#trust(sentAtMs);
     if (body.locksLost === true) {
@@ -489,7 +352,7 @@ export class MasterSession {
     const sentAtMs = this.#environment.clock.monotonicMs();
     try {
       await peer.call(Renew, { opened, closed }, { session: id, deadlineMs: timeoutMs, urgent: true });
-      if (peer === this.#peer && !peer.closed) this.#trust(sentAtMs);
+      if (peer === this.#connection.peer) this.#trust(sentAtMs);
     } catch (thrown) {
       for (const node of opened) if (this.#openNow.has(node)) this.#opened.add(node);
       for (const node of closed) if (!this.#openNow.has(node)) this.#closedFiles.add(node);
@@ -507,13 +370,4 @@ function takeSome(ids: Set<number>): number[] {
     ids.delete(id);
   }
   return taken;
-}
-
-/** What the network or the handshake said, as an error that tells who could not be reached. */
-function unreachable(thrown: unknown, master: string): GfsError {
-  const error = toGfsError(thrown);
-  const final =
-    error.code === 'WRONG_CLUSTER' || error.code === 'WRONG_PROTOCOL_VERSION' || error.code === 'INVALID';
-  if (final) return error;
-  return new GfsError('UNREACHABLE', `master ${master}: ${error.message}`, { cause: thrown });
 }
