@@ -70,6 +70,8 @@ export class OpenFile {
   /** And nobody else can append: appends are acknowledged before they are sent. */
   #isAlone = false;
   #isDoubtful = false;
+  /** How often it became so. */
+  #doubts = 0;
   /** And may be shorter: an append from where its end was would leave a hole. */
   #isCut = false;
   /** Operations on the whole file (truncation, telling the master its length), one after another. */
@@ -212,6 +214,7 @@ export class OpenFile {
   /** Another client changed its data, or nobody would say if one did. */
   noteChangedElsewhere(): void {
     this.#isDoubtful = true;
+    this.#doubts++;
     this.#deferNothing();
   }
 
@@ -224,6 +227,7 @@ export class OpenFile {
   /** Another client may have made it shorter. */
   noteCut(): void {
     this.#isCut = true;
+    this.#doubts++;
   }
 
   /** Asks for its length where that is in doubt. */
@@ -231,24 +235,22 @@ export class OpenFile {
     if (this.#isDoubtful) await this.#askAgain(context);
   }
 
+  /** Each reader asks for itself until one has been answered: what was asked before it began may be old. */
   async #askAgain(context: CallContext): Promise<void> {
     const { metadata, session, locations } = this.#parts;
-    this.#isDoubtful = false;
-    try {
-      const attributes = await metadata.attributes(this.id, context);
-      this.noteAttributes(attributes);
-      this.#isCut = false;
-      const { dataVersion = 0 } = attributes;
-      if (dataVersion > this.dataVersion) {
-        locations.noteChangedElsewhere(this.id);
-        this.dataVersion = dataVersion;
-      }
-      // Nobody would tell of the next change: it is asked for again.
-      if (session.caches && metadata.known(this.id) === undefined) this.#isDoubtful = true;
-    } catch (error) {
-      this.#isDoubtful = true;
-      throw error;
+    const doubts = this.#doubts;
+    const attributes = await metadata.attributes(this.id, context);
+    this.#length.heard(attributes, this.#isAhead);
+    const { dataVersion = 0 } = attributes;
+    if (dataVersion > this.dataVersion) {
+      locations.noteChangedElsewhere(this.id);
+      this.dataVersion = dataVersion;
     }
+    // It has changed again meanwhile, which the answer need not know.
+    if (this.#doubts !== doubts) return;
+    this.#isCut = false;
+    // Nobody would tell of the next change: it is asked for again.
+    this.#isDoubtful = session.caches && metadata.known(this.id) === undefined;
   }
 
   /** Record append (paper §3.3). @returns the offset @throws TOO_BIG */

@@ -447,6 +447,20 @@ scenario(
 );
 
 scenario(
+  'length: of two readers at once none believes what the other has only asked for',
+  async (t, scene) => {
+    const [ofA, ofB] = await heldByTwo(scene, 'short');
+    await ofB.write(0, bytes('longer than before'));
+    await ofB.flush({});
+    const read = await Promise.all([readWhole(ofA), readWhole(ofA)]);
+    t.same(
+      read.map((content) => content.toString('latin1')),
+      ['longer than before', 'longer than before'],
+    );
+  },
+);
+
+scenario(
   'length: a write to a file that another client cut does not bring its old length back',
   async (t, scene) => {
     const [ofA, ofB, b] = await heldByTwo(scene, 'a line that will not stay');
