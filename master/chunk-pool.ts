@@ -109,7 +109,12 @@ export class ChunkPool {
   settled(handle: number): void {
     const members = this.#chunkservers.pendingHandles.get(handle) ?? [];
     this.#chunkservers.pendingHandles.delete(handle);
-    if (this.#state.chunks.has(handle)) return;
+    const chunk = this.#state.chunks.get(handle);
+    if (chunk !== undefined) {
+      // Not as many servers as it should have could take it.
+      if (members.length < chunk.goal) this.#chunkservers.onDoubt(handle);
+      return;
+    }
     for (const chunkserver of members) if (chunkserver.alive) chunkserver.deletions.add(handle);
   }
 

@@ -288,7 +288,11 @@ export class ChunkserverTable {
     chunkserver: Chunkserver,
     body: ValueOf<typeof Heartbeat.request>,
   ): ValueOf<typeof Heartbeat.reply> {
+    const { chunkBytes } = this.#parts.options;
+    const hadNoRoom = chunkserver.space.availableBytes < chunkBytes;
     chunkserver.space = body.space;
+    // It can take what had nowhere to go.
+    if (hadNoRoom && body.space.availableBytes >= chunkBytes) this.onChange();
     if (body.location !== undefined && !isSamePlace(body.location, chunkserver.location)) {
       chunkserver.location = body.location;
       this.#place(chunkserver);

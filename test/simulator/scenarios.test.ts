@@ -423,6 +423,25 @@ scenario(
   },
 );
 
+scenario(
+  're-replication: a chunk made while a server was full is copied to it once it has room',
+  async (t, scene) => {
+    const client = await scene.client('a');
+    const member = scene.cluster.chunkservers[0] as Member;
+    member.host.disk.limitBytes = member.host.disk.usedBytes() + 100_000;
+    // It says so with its next heartbeat.
+    await scene.sleep(6_000);
+    const file = await create(client, 'f');
+    await file.write(0, bytes('x', 200_000));
+    await file.flush({});
+    await client.close(file);
+    t.equal((await client.master.query(GetStatus, {})).chunksBelowGoal, 1);
+    member.host.disk.limitBytes = undefined;
+    await scene.sleep(15_000);
+    t.equal((await client.master.query(GetStatus, {})).chunksBelowGoal, 0);
+  },
+);
+
 /** Two clients that keep what they are promised, and a file that both hold open. */
 async function heldByTwo(scene: Scene, text: string): Promise<readonly [OpenFile, OpenFile, GfsClient]> {
   const a = await scene.client('a', { caches: true });
