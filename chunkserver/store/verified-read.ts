@@ -31,7 +31,7 @@ export async function readVerified(chunk: Chunk, offset: number, length: number)
     const end = Math.min(offset + length, chunk.state.length);
     if (end <= offset) return NOTHING;
     const { fileGeneration } = chunk;
-    const blocks = captureBlocks(chunk, offset, end);
+    const blocks = new CapturedBlocks(chunk, offset, end);
     const payload = chunk.directory.pool.take(blocks.sizeBytes);
     try {
       const bad = await fill(chunk, blocks, payload.bytes);
@@ -53,34 +53,34 @@ export async function readVerified(chunk: Chunk, offset: number, length: number)
   }
 }
 
-interface Blocks {
+/** What the state says of the blocks now; it may change while the file is read. */
+export class CapturedBlocks {
   readonly first: number;
   readonly position: number;
   readonly sizeBytes: number;
-  readonly checksums: Uint32Array;
   readonly patches: readonly Patches[];
-}
+  readonly #checksums: Uint32Array;
 
-/** What the state says of the blocks now; it may change while the file is read. */
-function captureBlocks(chunk: Chunk, offset: number, end: number): Blocks {
-  const { state } = chunk;
-  const first = Math.floor(offset / BLOCK_BYTES);
-  const last = Math.floor((end - 1) / BLOCK_BYTES);
-  const position = first * BLOCK_BYTES;
-  const patches: Patches[] = [];
-  for (let block = first; block <= last; block++) patches.push(state.patchesOf(block));
-  return {
-    first,
-    position,
-    sizeBytes: Math.min((last + 1) * BLOCK_BYTES, state.length) - position,
-    checksums: (state.checksums as Uint32Array).slice(first, last + 1),
-    patches,
-  };
+  constructor({ state }: Chunk, offset: number, end: number) {
+    this.first = Math.floor(offset / BLOCK_BYTES);
+    const last = Math.floor((end - 1) / BLOCK_BYTES);
+    this.position = this.first * BLOCK_BYTES;
+    const patches: Patches[] = [];
+    for (let block = this.first; block <= last; block++) patches.push(state.patchesOf(block));
+    this.sizeBytes = Math.min((last + 1) * BLOCK_BYTES, state.length) - this.position;
+    this.#checksums = (state.checksums as Uint32Array).slice(this.first, last + 1);
+    this.patches = patches;
+  }
+
+  /** Whether these are the bytes of the block at `index` of them. */
+  verify(index: number, bytes: Uint8Array): boolean {
+    return checksum(bytes) === this.#checksums[index];
+  }
 }
 
 /** Fills `bytes` from file and patches. Returns the first block that does not match. */
-async function fill(chunk: Chunk, blocks: Blocks, bytes: Buffer): Promise<number | undefined> {
-  const { patches, checksums, first, position } = blocks;
+async function fill(chunk: Chunk, blocks: CapturedBlocks, bytes: Buffer): Promise<number | undefined> {
+  const { patches, first, position } = blocks;
   const parts = patches.map((_, i) => bytes.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES));
   if (!parts.every((part, i) => coverWhole(patches[i] as Patches, part.byteLength))) {
     const got = await chunk.directory.files.use(chunk, (file) => file.read(bytes, position));
@@ -90,7 +90,7 @@ async function fill(chunk: Chunk, blocks: Blocks, bytes: Buffer): Promise<number
   for (let i = 0; i < parts.length; i++) {
     const part = parts[i] as Buffer;
     applyPatches(patches[i] as Patches, part);
-    if (checksum(part) !== checksums[i]) return first + i;
+    if (!blocks.verify(i, part)) return first + i;
   }
   return undefined;
 }

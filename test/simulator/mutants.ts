@@ -8,9 +8,11 @@ import type { Chunk } from '../../chunkserver/store/chunk.js';
 import { Journal } from '../../chunkserver/store/journal.js';
 import { ResultTable } from '../../chunkserver/store/results.js';
 import { Store } from '../../chunkserver/store/store.js';
+import { CapturedBlocks } from '../../chunkserver/store/verified-read.js';
 import { MetadataCache } from '../../client/metadata-cache.js';
 import { UnsyncedChunks } from '../../client/unsynced.js';
 import { OperationLog } from '../../master/operation-log.js';
+import { PromiseKind, PromiseTable } from '../../master/promise-table.js';
 import { Raiser } from '../../master/raising.js';
 import { ClientSessions } from '../../master/sessions.js';
 import { toGfsError } from '../../protocol/errors.js';
@@ -128,6 +130,26 @@ export const mutants: readonly Mutant[] = [
     name: 'a client does not forget the names that the master tells it to',
     options: { faults: [], caches: true },
     apply: () => replace(MetadataCache.prototype, 'touchEntry', () => undefined),
+  },
+  {
+    name: 'a client is not told of a cut after a change of attributes',
+    options: { faults: [], caches: true, settleMs: 1_000 },
+    // As if there were one promise of both.
+    apply: () => {
+      const { update } = PromiseTable.prototype;
+      const both = PromiseKind.ATTRIBUTES | PromiseKind.DATA;
+      return replace(PromiseTable.prototype, 'update', function (this: PromiseTable, node, visit) {
+        update.call(this, node, (holder, kinds, changes) => {
+          const left = visit(holder, kinds, changes);
+          return (kinds & ~left & both) === 0 ? left : left & ~both;
+        });
+      });
+    },
+  },
+  {
+    name: 'a chunkserver does not look at checksums when it reads',
+    options: { faults: ['flip'], meanIntervalMs: 20 },
+    apply: () => replace(CapturedBlocks.prototype, 'verify', () => true),
   },
   {
     name: 'replicas are not made equal before a new lease',
