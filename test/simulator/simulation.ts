@@ -24,8 +24,10 @@ import { Worker } from './worker.js';
 
 const WORKERS_PER_CLIENT = 2;
 const LOG_CHECK_INTERVAL_MS = 2_000;
-/** How many events a record may be on its way from the disk to the master's memory. */
-const LOG_CHECK_TRIES = 2_000;
+/** A record may be on its way from the disk to the master's memory for so many events; looked at now and then. */
+const LOG_CHECK_EVENTS = 2_000;
+const EVENTS_PER_LOG_CHECK = 25;
+const WARM_UP_MS = 1_000;
 const SETTLE_MS = 8_000;
 /** Liveness: so long after the last fault all work has ended, and every chunk has its replicas. */
 const LIVENESS_MS = 60_000;
@@ -34,8 +36,10 @@ const GOAL_CHECK_INTERVAL_MS = 500;
 
 export interface SimulationOptions extends Partial<ClusterOptions> {
   readonly seed: number;
-  /** Virtual time under load. */
+  /** Virtual time under load and faults. */
   readonly durationMs: number;
+  /** And under load alone, before the first fault. */
+  readonly warmUpMs?: number;
   /** After the repair, how long the load goes on before it ends. */
   readonly settleMs?: number;
   /** Which may happen; by default the seed chooses. */
@@ -152,7 +156,7 @@ class Simulation {
     for (const chunkserver of this.#cluster.chunkservers) chunkserver.start();
     await this.#makeCommonFiles();
     for (const client of this.#cluster.clients) client.start();
-    await this.#runFor(1_000);
+    await this.#runFor(this.#options.warmUpMs ?? WARM_UP_MS);
     const random = this.#world.random.fork('fault interval');
     this.#faults = new Faults(this.#cluster, {
       faults: this.#faultKinds,
@@ -293,8 +297,8 @@ class Simulation {
       if (shadowAgrees(master, shadow) === false)
         throw new Violation(`${shadow.host.name} has the master's log and another state`);
     }
-    for (let tries = 0; tries < LOG_CHECK_TRIES; tries++) {
-      if ((await logMatchesState(master)) !== false) return;
+    for (let events = 0; events < LOG_CHECK_EVENTS; events++) {
+      if (events % EVENTS_PER_LOG_CHECK === 0 && (await logMatchesState(master)) !== false) return;
       await this.#world.scheduler.step();
       this.#throwViolation();
     }
