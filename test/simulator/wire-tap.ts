@@ -24,11 +24,17 @@ const methods = new Map(
 interface Asked {
   readonly method: Method<unknown, unknown>;
   readonly body: unknown;
+  /** Of a mutation the version that the server had promised when it was sent there. */
+  readonly promised: number;
 }
 
 interface Versioned {
   readonly handle: number;
   readonly version: number;
+}
+
+interface Applied extends Versioned {
+  readonly sync: boolean;
 }
 
 export class WireTap {
@@ -62,18 +68,20 @@ export class WireTap {
     }
     reader.push(bytes, (frame) => {
       frame.payload?.release();
-      if (frame.kind === FrameKind.request) this.#onRequest(way, frame);
+      if (frame.kind === FrameKind.request) this.#onRequest(way, to, frame);
       if (frame.kind === FrameKind.response) this.#onResponse(back, from, frame);
     });
   }
 
-  #onRequest(way: string, frame: IncomingFrame): void {
+  #onRequest(way: string, to: FakeProcess, frame: IncomingFrame): void {
     const [head, raw] = frame.header as [unknown, unknown];
     const { id, method: number, session, sequence } = requestHeaderCodec.decode(head, 'request');
     const method = methods.get(number);
     if (method === undefined) return;
     const body = method.request.decode(raw, 'request');
-    this.#asked.set(`${way} ${id}`, { method, body });
+    const promised =
+      method.number === ApplyMutation.number ? this.#promisedBy(to.host.name, (body as Versioned).handle) : 0;
+    this.#asked.set(`${way} ${id}`, { method, body, promised });
     const outstanding = (this.#outstanding.get(way) ?? 0) + 1;
     this.#outstanding.set(way, outstanding);
     if (outstanding > MAX_OUTSTANDING) this.#onViolation(`${way}: ${outstanding} requests are outstanding`);
@@ -99,7 +107,7 @@ export class WireTap {
     this.#check(asked, reply, from.host.name);
   }
 
-  #check({ method, body }: Asked, reply: unknown, server: string): void {
+  #check({ method, body, promised }: Asked, reply: unknown, server: string): void {
     if (method.number === GetLease.number) {
       const { lease } = reply as { lease: messages.Lease };
       this.#only(this.#granted, lease, lease.primary.host, 'the lease is told to be held by');
@@ -109,21 +117,25 @@ export class WireTap {
       const { handles } = body as ValueOf<typeof MakeChunks.request>;
       for (const handle of handles) this.#onRaised({ handle, version: 1 }, server);
     }
-    if (method.number === ApplyMutation.number) this.#fence(body as Versioned, server);
+    if (method.number === ApplyMutation.number) this.#fence(body as Applied, promised, server);
     if (method.number === WriteChunk.number || method.number === AppendChunk.number) {
       this.acknowledgedCount++;
       this.#only(this.#primaries, body as messages.Lease, server, 'mutations are acknowledged by');
     }
   }
 
+  #promisedBy(server: string, handle: number): number {
+    return this.#raised.get(`${server} ${handle}`) ?? 0;
+  }
+
   #onRaised({ handle, version }: Versioned, server: string): void {
-    const key = `${server} ${handle}`;
-    this.#raised.set(key, Math.max(version, this.#raised.get(key) ?? 0));
+    this.#raised.set(`${server} ${handle}`, Math.max(version, this.#promisedBy(server, handle)));
   }
 
   /** A replica that has promised a version takes nothing under a lower one: that stops old primaries. */
-  #fence({ handle, version }: Versioned, server: string): void {
-    const promised = this.#raised.get(`${server} ${handle}`) ?? 0;
+  #fence({ handle, version, sync }: Applied, before: number, server: string): void {
+    // One that waits for the disk was taken before its answer, perhaps before the promise.
+    const promised = sync ? before : this.#promisedBy(server, handle);
     if (version >= promised) return;
     this.#onViolation(
       `${server} applies a mutation of chunk ${handle} v${version} after promising v${promised}`,
