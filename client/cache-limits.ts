@@ -15,6 +15,9 @@ export interface CacheLimits {
   readonly dataVersions: number;
   /** Chunks that an fsync has to cover; above it the oldest are flushed without being asked for. */
   readonly unsyncedChunks: number;
+  /** Names of a directory, and places of its files, that are asked for one by one before others are read ahead. */
+  readonly namesBeforeAhead: number;
+  readonly placesBeforeAhead: number;
 }
 
 export const defaultCacheLimits: CacheLimits = {
@@ -27,4 +30,6 @@ export const defaultCacheLimits: CacheLimits = {
   changes: 65_536,
   dataVersions: 65_536,
   unsyncedChunks: 65_536,
+  namesBeforeAhead: 8,
+  placesBeforeAhead: 4,
 };

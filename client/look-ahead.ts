@@ -3,10 +3,9 @@
  * `stat *` or a compiler does, goes on to do so, and a page of the listing answers hundreds of such questions.
  */
 import { LRUCache } from 'lru-cache';
+import type { CacheLimits } from './cache-limits.js';
 
 const MAX_DIRECTORIES = 1_024;
-/** So many names are asked for one by one before the first page is read. */
-const FIRST_AFTER = 8;
 /** Entries that are read ahead for each name that was asked for since the page before: what is not used is bounded. */
 const ENTRIES_A_NAME = 16;
 /** Of a directory whose names the master does not promise. */
@@ -31,12 +30,17 @@ export interface PageRead {
 
 export class LookAhead {
   readonly #directories = new LRUCache<number, Asked>({ max: MAX_DIRECTORIES });
+  readonly #firstAfter: number;
+
+  constructor({ namesBeforeAhead }: CacheLimits) {
+    this.#firstAfter = namesBeforeAhead;
+  }
 
   /** A name had to be asked for. @returns from where the listing is to be read now; undefined: not yet */
   asked(directory: number): number | undefined {
     let asked = this.#directories.get(directory);
     if (asked === undefined) {
-      asked = { names: 0, nextAt: FIRST_AFTER, cookie: 0, entries: 0, isReading: false };
+      asked = { names: 0, nextAt: this.#firstAfter, cookie: 0, entries: 0, isReading: false };
       this.#directories.set(directory, asked);
     }
     if (++asked.names < asked.nextAt || asked.isReading) return undefined;
@@ -52,11 +56,11 @@ export class LookAhead {
     asked.names = 0;
     const entries = page?.entries.length ?? 0;
     asked.entries += entries;
-    asked.nextAt = page === undefined ? RARELY : Math.max(FIRST_AFTER, entries / ENTRIES_A_NAME);
+    asked.nextAt = page === undefined ? RARELY : Math.max(this.#firstAfter, entries / ENTRIES_A_NAME);
     asked.cookie = page?.entries.at(-1)?.cookie ?? 0;
     if (page?.end !== true) return;
     // Names that are asked for from now on are new, or were forgotten: then all of them were.
-    asked.nextAt = Math.max(FIRST_AFTER, asked.entries / ENTRIES_A_NAME);
+    asked.nextAt = Math.max(this.#firstAfter, asked.entries / ENTRIES_A_NAME);
     asked.cookie = 0;
     asked.entries = 0;
   }
@@ -67,8 +71,6 @@ export class LookAhead {
 }
 
 const MAX_WALKS = 64;
-/** Files of a directory whose places are asked for one by one before those of others are asked for with them. */
-const PLACES_AFTER = 4;
 /** Looked at in one go, whether they are worth asking for or not. */
 const MAX_STEPS = 256;
 
@@ -80,6 +82,11 @@ interface Walk {
 /** The same for where files are: whoever reads some files of a directory is likely to read the others. */
 export class Neighbours {
   readonly #walks = new LRUCache<number, Walk>({ max: MAX_WALKS });
+  readonly #after: number;
+
+  constructor({ placesBeforeAhead }: CacheLimits) {
+    this.#after = placesBeforeAhead;
+  }
 
   /**
    * A file's place had to be asked for.
@@ -92,7 +99,7 @@ export class Neighbours {
       walk = { asked: 0, nodes: undefined };
       this.#walks.set(directory, walk);
     }
-    if (++walk.asked < PLACES_AFTER) return [];
+    if (++walk.asked < this.#after) return [];
     walk.asked = 0;
     walk.nodes ??= nodes();
     return some(walk);

@@ -51,11 +51,13 @@ export class Metadata {
   readonly #cache: MetadataCache;
   readonly #listeners: Listener[] = [];
   readonly #readings = new Map<number, Reading>();
-  readonly #lookAhead = new LookAhead();
-  readonly #neighbours = new Neighbours();
+  readonly #lookAhead: LookAhead;
+  readonly #neighbours: Neighbours;
 
   constructor(session: MasterSession, clock: Clock, limits: CacheLimits) {
     this.#cache = new MetadataCache(limits);
+    this.#lookAhead = new LookAhead(limits);
+    this.#neighbours = new Neighbours(limits);
     this.#session = session;
     this.#clock = clock;
     session.observe({

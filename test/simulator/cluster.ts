@@ -31,6 +31,9 @@ function cachesOf(count: number): CacheLimits {
     changes: count,
     dataVersions: count,
     unsyncedChunks: count,
+    // As early as can be, so that what is read ahead is met often.
+    namesBeforeAhead: 1,
+    placesBeforeAhead: 1,
   };
 }
 

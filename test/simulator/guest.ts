@@ -6,7 +6,7 @@
 import type { GfsClient } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
 import { toGfsError } from '../../protocol/errors.js';
-import { NoteAccess } from '../../protocol/messages/index.js';
+import { LookupPath, NoteAccess } from '../../protocol/messages/index.js';
 import type { Actor } from './actor.js';
 import { type AppendFile, type TrackedFile, Violation } from './ledger.js';
 import { checkFile, readWhole } from './reading.js';
@@ -74,7 +74,10 @@ export class Guest {
       () => this.#changeMode(file),
     ];
     if (client.master.caches) {
-      const reopen = () => this.#reopen(file, context.pages as Pages);
+      const reopen = async () => {
+        if (random.chance(0.5)) await this.#list(file);
+        await this.#reopen(file, context.pages as Pages);
+      };
       ways.push(
         reopen,
         reopen,
@@ -149,6 +152,21 @@ export class Guest {
         return bytes;
       } finally {
         await client.close(file);
+      }
+    });
+  }
+
+  /** As `cat *` does before it opens one file after another: from then on places are asked for many at once. */
+  async #list({ path }: TrackedFile): Promise<void> {
+    const { client, attempt } = this.#actor;
+    const directory = path.slice(0, path.lastIndexOf('/')) || '/';
+    await attempt(`list ${directory}`, async () => {
+      try {
+        const { attributes } = await client.master.query(LookupPath, { path: directory });
+        await client.metadata.directory(attributes.id, 0, {});
+      } catch (error) {
+        // It may have another name by now, or none.
+        if (toGfsError(error).reaction !== 'never') throw error;
       }
     });
   }
