@@ -1,5 +1,5 @@
 /**
- * `npm run bench:scrub -- [--mib N] [--rounds N]`: the latency of a client's reads and flushed writes of 4 KiB while
+ * `npm run bench:scrub -- [--mib N] [--rounds N] [--only WORDS]`: the latency of a client's reads and flushed writes of 4 KiB while
  * no replica is being scrubbed, and while a pass that was asked for runs as fast as it may. A busy client's
  * servers are never idle for the second after which scrubbing begins; the worst that can be is a client that
  * pauses for longer than that, again and again, and then meets a slice: that is `bursts`. Real processes
@@ -23,7 +23,12 @@ const STEADY_OPERATIONS = 2_000;
 const ASK_MS = 500;
 
 const { values } = parseArgs({
-  options: { mib: { type: 'string', default: '256' }, rounds: { type: 'string', default: '6' } },
+  options: {
+    mib: { type: 'string', default: '1024' },
+    rounds: { type: 'string', default: '6' },
+    /** Loads whose names begin like that. */
+    only: { type: 'string', default: '' },
+  },
 });
 const sizeBytes = Number(values.mib) * MIB;
 
@@ -110,6 +115,7 @@ try {
   });
   for (const [name, operation] of Object.entries(operations)) {
     for (const load of [steady, bursts]) {
+      if (!`${name}, ${load.name}`.startsWith(values.only)) continue;
       const times: Record<Variant, number[]> = { idle: [], scrubbing: [] };
       let passes = 0;
       for (let round = 0; round < Number(values.rounds); round++) {

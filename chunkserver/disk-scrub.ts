@@ -6,8 +6,8 @@ import type { Clock, Logger } from '../environment/ports/index.js';
 import type { DataDirectory } from './store/data-directory.js';
 import { readScrubRecord, writeScrubRecord } from './store/scrub-file.js';
 
-/** One flush of a small file in so long. */
-const SAVE_INTERVAL_MS = 60_000;
+/** One flush of a small file in so long, at most. */
+export const SAVE_INTERVAL_MS = 60_000;
 /** With more than this progress is not saved any further: a restart finds the others again. */
 const MAX_SAVED_DAMAGED = 1_024;
 
@@ -24,12 +24,14 @@ export class DiskScrub {
   #checked = 0;
   #complete = true;
   #passes = 0;
-  #savedMs = Number.NEGATIVE_INFINITY;
+  #savedMs: number;
+  #isSaved = true;
 
   constructor(directory: DataDirectory, clock: Clock, logger: Logger) {
     this.directory = directory;
     this.#clock = clock;
     this.#logger = logger;
+    this.#savedMs = clock.monotonicMs();
   }
 
   /** When the pass began that it is in or was in last; 0: never. */
@@ -87,10 +89,10 @@ export class DiskScrub {
       .sort();
   }
 
-  noteChecked(handle: number): Promise<void> | undefined {
+  noteChecked(handle: number): void {
     this.#checkedUpTo = handle;
     this.#checked++;
-    return this.#clock.monotonicMs() - this.#savedMs >= SAVE_INTERVAL_MS ? this.save() : undefined;
+    this.#isSaved = false;
   }
 
   /** @returns whether that is news */
@@ -101,14 +103,23 @@ export class DiskScrub {
   }
 
   /** @param passes completed by this server */
-  complete(passes: number): Promise<void> {
+  complete(passes: number): void {
     this.#complete = true;
     this.#passes = passes;
-    return this.save();
+    this.#isSaved = false;
+  }
+
+  get isSaved(): boolean {
+    return this.#isSaved;
+  }
+
+  get isSaveDue(): boolean {
+    return !this.#isSaved && this.#clock.monotonicMs() - this.#savedMs >= SAVE_INTERVAL_MS;
   }
 
   async save(): Promise<void> {
-    if (this.#beganSec === 0 || this.#found.size > MAX_SAVED_DAMAGED) return;
+    if (this.#isSaved || this.#found.size > MAX_SAVED_DAMAGED) return;
+    this.#isSaved = true;
     this.#savedMs = this.#clock.monotonicMs();
     const { disk, layout } = this.directory;
     const record = {

@@ -9,7 +9,7 @@ import { GfsError } from '../protocol/errors.js';
 import { MIB } from '../protocol/limits.js';
 import type { ScrubProgress } from '../protocol/messages/index.js';
 import type { Activity } from './activity.js';
-import { DiskScrub } from './disk-scrub.js';
+import { DiskScrub, SAVE_INTERVAL_MS } from './disk-scrub.js';
 import type { Chunk } from './store/chunk.js';
 import type { Store } from './store/store.js';
 import { readVerified } from './store/verified-read.js';
@@ -112,14 +112,27 @@ export class Scrubber {
       await this.#resume();
       let dueMs = clock.monotonicMs() + this.#untilFirstMs();
       for (;;) {
-        while (!this.#asked && clock.monotonicMs() < dueMs) await this.#sleep(dueMs - clock.monotonicMs());
+        while (!this.#asked && clock.monotonicMs() < dueMs) {
+          const isSaved = this.#working().every((disk) => disk.isSaved);
+          const untilDueMs = dueMs - clock.monotonicMs();
+          await this.#sleep(isSaved ? untilDueMs : Math.min(untilDueMs, SAVE_INTERVAL_MS));
+          await this.#saveDue();
+        }
         const beganSec = this.#join();
         dueMs = clock.monotonicMs() + this.#untilNextMs(beganSec);
         await this.#pass();
       }
     } catch (error) {
       if (!(error instanceof Stopped)) throw error;
-      if (this.#running) for (const disk of this.#working()) await disk.save();
+      for (const disk of this.#working()) await disk.save();
+    }
+  }
+
+  async #saveDue(): Promise<void> {
+    for (const disk of this.#working()) {
+      if (!disk.isSaveDue) continue;
+      await this.#turn(0);
+      await disk.save();
     }
   }
 
@@ -180,11 +193,12 @@ export class Scrubber {
       for (const handle of handles) {
         const chunk = disk.directory.chunks.get(handle);
         if (chunk !== undefined && (await this.#isDamaged(chunk))) this.#noteDamage(disk, handle);
-        await disk.noteChecked(handle);
+        disk.noteChecked(handle);
+        await this.#saveDue();
       }
     }
     this.#passes++;
-    for (const { disk } of parts) await disk.complete(this.#passes);
+    for (const { disk } of parts) disk.complete(this.#passes);
     this.#running = false;
     const { damaged } = this.progress;
     logger.info({ chunks: store.chunkCount, damaged }, 'every replica was scrubbed');
