@@ -258,8 +258,9 @@ function addFiles(program: Command): void {
     )
     .argument('<src>', 'a file or a directory on a mounted GFS')
     .argument('<dest>', 'a name on the same mount that is not there yet')
-    .action(async (source, destination) =>
-      (await import('./commands/files.js')).snapshot(source, destination),
+    .option('--json', 'print {source, destination, inode}')
+    .action(async (source, destination, flags) =>
+      (await import('./commands/files.js')).snapshot(source, destination, flags),
     );
 
   program

@@ -33,6 +33,11 @@ export class FileLocks {
     );
   }
 
+  /** Locks that are held. */
+  get size(): number {
+    return this.#count;
+  }
+
   /** @throws LOCKED, DEADLOCK, NO_LOCKS, CANCELLED; LOCK_LOST until what was lost is given up */
   async set(id: number, lock: LockRange, wait: boolean, context: CallContext): Promise<void> {
     if (lock.type === 'unlock') return this.#unlock(id, lock, context);

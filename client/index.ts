@@ -42,6 +42,19 @@ export { type Watched, Watches } from './watch.js';
  */
 const POOL_SHARE = 3;
 
+/** Counts, but for the bytes. */
+export interface ClientUsage {
+  readonly writeBehindBytes: number;
+  /** Chunks that were written and not flushed to disk. */
+  readonly unsyncedChunks: number;
+  readonly openFiles: number;
+  /** Files whose chunks' places are known. */
+  readonly cachedLocations: number;
+  readonly cachedAttributes: number;
+  readonly cachedNames: number;
+  readonly fileLocks: number;
+}
+
 export class GfsClient {
   readonly master: MasterSession;
   readonly locations: Locations;
@@ -118,6 +131,21 @@ export class GfsClient {
   /** @internal for copyRange */
   get copying(): Pick<OpenFileParts, 'sharedChunks' | 'writeBehind'> {
     return this.#parts;
+  }
+
+  /** What it keeps in memory, each within its bound. */
+  get usage(): ClientUsage {
+    const { writeBehind } = this.#parts;
+    const { attributes, names } = this.metadata.counts;
+    return {
+      writeBehindBytes: writeBehind.budget.usedBytes,
+      unsyncedChunks: this.#unsynced.size,
+      openFiles: this.#files.size,
+      cachedLocations: this.locations.size,
+      cachedAttributes: attributes,
+      cachedNames: names,
+      fileLocks: this.locks.size,
+    };
   }
 
   get chunkBytes(): number {

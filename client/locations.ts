@@ -82,6 +82,11 @@ export class Locations {
     this.#files = new LRUCache({ max: limits.locatedFiles, ttl: ttlMs, ttlResolution: 0, perf });
   }
 
+  /** Files of which something is known. */
+  get size(): number {
+    return this.#files.size;
+  }
+
   /** Where chunk `index` of file `id` is; handle 0 where the file has none. */
   async chunk(id: number, index: number, context: CallContext, deadline: Deadline): Promise<Chunk> {
     const file = this.#of(id);

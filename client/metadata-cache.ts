@@ -85,6 +85,10 @@ export class MetadataCache {
     });
   }
 
+  get counts(): { readonly attributes: number; readonly names: number } {
+    return { attributes: this.#attributes.size, names: this.#nameCount };
+  }
+
   /** To be taken before a question, and given with its answer. */
   get ticket(): number {
     return this.#generation;

@@ -67,6 +67,11 @@ export class Metadata {
     });
   }
 
+  /** What is kept. */
+  get counts(): { readonly attributes: number; readonly names: number } {
+    return this.#cache.counts;
+  }
+
   listen(listener: Listener): void {
     this.#listeners.push(listener);
   }

@@ -1,11 +1,11 @@
 /** Reading: from the best replica, from another when that one fails, zeros where a file has holes. */
-import type { Environment } from '../environment/ports/index.js';
+import type { Counter, Environment } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { type Chunk, ReadChunk, ReportCorrupt, type Server } from '../protocol/messages/index.js';
 import type { ChunkserverConnections } from './connections.js';
 import { Hedge } from './hedge.js';
 import type { Locations } from './locations.js';
-import { type CallContext, type Deadline, retrying } from './retry.js';
+import { type CallContext, type Deadline, retryCounter, retrying } from './retry.js';
 import type { MasterSession } from './session.js';
 
 /** A replica that has not answered by then is given up for another. */
@@ -30,6 +30,7 @@ export class Reader {
   readonly #locations: Locations;
   readonly #connections: ChunkserverConnections;
   readonly #hedge: Hedge<ReadResult>;
+  readonly #retries: Counter;
 
   constructor(
     environment: Environment,
@@ -41,6 +42,7 @@ export class Reader {
     this.#session = session;
     this.#locations = locations;
     this.#connections = connections;
+    this.#retries = retryCounter(environment.metrics, 'read');
     this.#hedge = new Hedge(environment, (late) => late.release());
   }
 
@@ -75,6 +77,7 @@ export class Reader {
       return await this.#readReplicas(chunk, piece, context, deadline);
     };
     const onFailure = (error: GfsError) => {
+      this.#retries.add();
       this.#environment.logger.debug({ err: error, id, index: piece.index }, 'a read is tried again');
       this.#locations.dropChunk(id, piece.index);
     };

@@ -3,7 +3,7 @@
  * one flush. Each is repeated as the error table says, with one sequence throughout, so that the
  * primary carries it out once.
  */
-import type { Environment } from '../environment/ports/index.js';
+import type { Counter, Environment } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { INLINE_WRITE_BYTES } from '../protocol/limits.js';
 import {
@@ -19,7 +19,7 @@ import {
 import type { ValueOf } from '../protocol/schema.js';
 import type { ChunkserverConnections } from './connections.js';
 import type { Locations } from './locations.js';
-import { type CallContext, type Deadline, retrying } from './retry.js';
+import { type CallContext, type Deadline, retryCounter, retrying } from './retry.js';
 import type { MasterSession } from './session.js';
 
 /** A server that has not answered by then is reported to the master, and the mutation repeated elsewhere. */
@@ -75,6 +75,7 @@ export class Replicas {
   readonly #session: MasterSession;
   readonly #locations: Locations;
   readonly #connections: ChunkserverConnections;
+  readonly #retries: Counter;
   #nextSequence = 1;
 
   constructor(
@@ -87,6 +88,7 @@ export class Replicas {
     this.#session = session;
     this.#locations = locations;
     this.#connections = connections;
+    this.#retries = retryCounter(environment.metrics, 'write');
   }
 
   /** Asks for the lease of a chunk that is about to be written, so that the write finds it. */
@@ -259,6 +261,7 @@ export class Replicas {
         if (error.code === 'DEADLINE_EXCEEDED' || error.code === 'UNREACHABLE') failing.add(lease.primary);
         if (error.code === 'REPLICA_FAILED') addNamed(lease, error, failing);
         if (error.reaction !== 'never' || failing.size > 0) {
+          this.#retries.add();
           this.#environment.logger.debug(
             { err: error, id, index, version: lease.version },
             'a mutation is tried again',

@@ -1,5 +1,5 @@
 /** Retrying as the error table says, within one deadline. */
-import type { Clock, Timers } from '../environment/ports/index.js';
+import type { Clock, Counter, Metrics, Timers } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import type { Cancellation } from '../protocol/rpc.js';
 
@@ -48,6 +48,11 @@ export function pause(timers: Timers, durationMs: number, signal?: Cancellation)
     if (signal?.aborted) onAbort();
     else signal?.addEventListener('abort', onAbort, { once: true });
   });
+}
+
+/** Of requests that had to be made again. @param kind of what */
+export function retryCounter(metrics: Metrics, kind: 'read' | 'write' | 'master'): Counter {
+  return metrics.counter('gfs_client_retries_total', 'Requests that were made again.', { kind });
 }
 
 /**

@@ -20,7 +20,7 @@ import { type Method, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { CONNECT_TIMEOUT_MS, MasterConnection } from './master-connection.js';
 import type { ClientOptions } from './options.js';
-import { type CallContext, Deadline, retrying } from './retry.js';
+import { type CallContext, Deadline, retryCounter, retrying } from './retry.js';
 import { isAnsweredByShadows } from './stand-in.js';
 
 /** Node ids in one renewal; what is above waits for the next. */
@@ -78,11 +78,14 @@ export class MasterSession {
   readonly #lostCallbacks: (() => void)[] = [];
   #heldLocks: () => HeldLock[] = () => [];
   #onLocksLost: () => void = () => undefined;
+  readonly #onRetry: () => void;
 
   constructor(environment: Environment, options: ClientOptions) {
     this.#environment = environment;
     this.#options = options;
     this.clientId = environment.random.hex(16);
+    const retries = retryCounter(environment.metrics, 'master');
+    this.#onRetry = () => retries.add();
     this.#connection = new MasterConnection(environment, {
       clientId: this.clientId,
       masters: options.masters,
@@ -172,11 +175,17 @@ export class MasterSession {
     deadline: Deadline = this.deadline(),
   ): Promise<Reply> {
     this.#callsOf(method).add();
-    return retrying(this.#environment.timers, deadline, context.signal, async () => {
-      const mayStandIn = isAnsweredByShadows(method as Method<unknown, unknown>);
-      const peer = await this.#connection.connected(deadline, context.signal, mayStandIn);
-      return (await peer.call(method, body, this.#callOptions(context, deadline))).body;
-    });
+    return retrying(
+      this.#environment.timers,
+      deadline,
+      context.signal,
+      async () => {
+        const mayStandIn = isAnsweredByShadows(method as Method<unknown, unknown>);
+        const peer = await this.#connection.connected(deadline, context.signal, mayStandIn);
+        return (await peer.call(method, body, this.#callOptions(context, deadline))).body;
+      },
+      this.#onRetry,
+    );
   }
 
   /**
@@ -195,24 +204,30 @@ export class MasterSession {
     this.#callsOf(method).add();
     const ended = this.#observer?.changing(method as Method<unknown, unknown>, body);
     try {
-      const reply = await retrying(this.#environment.timers, deadline, context.signal, async () => {
-        const peer = await this.#connection.connected(deadline, context.signal);
-        const session = this.id;
-        if (sentUnder !== 0 && sentUnder !== session) {
-          throw new GfsError('UNKNOWN_OUTCOME', `the session ended while ${method.name} was under way`);
-        }
-        sentUnder = session;
-        const options = { ...this.#callOptions(context, deadline), sequence };
-        try {
-          return (await peer.call(method, body, options)).body;
-        } catch (thrown) {
-          const { code, message } = toGfsError(thrown);
-          // Refused now, by a master that may not know what became of it before.
-          if (code === 'READ_ONLY' && mayHaveHappened) throw new GfsError('OUTCOME_PENDING', message);
-          mayHaveHappened ||= errorNumber(code) >= FIRST_UNCERTAIN_ERROR;
-          throw thrown;
-        }
-      });
+      const reply = await retrying(
+        this.#environment.timers,
+        deadline,
+        context.signal,
+        async () => {
+          const peer = await this.#connection.connected(deadline, context.signal);
+          const session = this.id;
+          if (sentUnder !== 0 && sentUnder !== session) {
+            throw new GfsError('UNKNOWN_OUTCOME', `the session ended while ${method.name} was under way`);
+          }
+          sentUnder = session;
+          const options = { ...this.#callOptions(context, deadline), sequence };
+          try {
+            return (await peer.call(method, body, options)).body;
+          } catch (thrown) {
+            const { code, message } = toGfsError(thrown);
+            // Refused now, by a master that may not know what became of it before.
+            if (code === 'READ_ONLY' && mayHaveHappened) throw new GfsError('OUTCOME_PENDING', message);
+            mayHaveHappened ||= errorNumber(code) >= FIRST_UNCERTAIN_ERROR;
+            throw thrown;
+          }
+        },
+        this.#onRetry,
+      );
       ended?.({ reply, isKnown: true });
       return reply;
     } catch (thrown) {

@@ -25,6 +25,10 @@ export class UnsyncedChunks {
     this.#flush = flush;
   }
 
+  get size(): number {
+    return this.#count;
+  }
+
   /** A write reached these replicas. */
   note(id: number, index: number, verifiers: readonly number[]): void {
     const chunks = this.#files.get(id) ?? new Map<number, Verifiers>();

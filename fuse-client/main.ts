@@ -2,9 +2,10 @@
 import { GfsClient } from '../client/index.js';
 import { nodeEnvironment } from '../environment/node/index.js';
 import { type Daemon, type ProcessOptions, runDaemon } from '../environment/node/process.js';
-import type { Environment } from '../environment/ports/index.js';
+import type { Environment, Timer } from '../environment/ports/index.js';
 import { withDotGfs } from './dot-gfs/index.js';
 import { fuseNativeBinding } from './fuse-native/index.js';
+import { keepGauges } from './gauges.js';
 import { GfsHandler } from './gfs-handler.js';
 import type { Mount } from './handler.js';
 import { kernelBinding } from './kernel/index.js';
@@ -18,6 +19,7 @@ class MountDaemon implements Daemon {
   #client: GfsClient | undefined;
   #mount: Mount | undefined;
   #handler: GfsHandler | undefined;
+  #gauges: Timer | undefined;
 
   constructor(environment: Environment, options: MountProgramOptions) {
     this.#environment = environment;
@@ -43,6 +45,7 @@ class MountDaemon implements Daemon {
       this.#mount = await chosen.mount(served, this.#options);
       handler.attach(this.#mount);
       this.#handler = handler;
+      this.#gauges = keepGauges(environment, this.#client);
     } catch (error) {
       await this.#client.shutdown();
       throw error;
@@ -54,6 +57,7 @@ class MountDaemon implements Daemon {
   /** Detaches the mount, sends what is still on its way, ends the session. */
   async stop(): Promise<void> {
     await this.#mount?.unmount();
+    this.#gauges?.cancel();
     await this.#handler?.settle();
     await this.#client?.shutdown();
   }

@@ -13,12 +13,18 @@ import {
   setXattr,
 } from '../powers.js';
 
-export async function snapshot(source: string, destination: string): Promise<void> {
+export async function snapshot(
+  source: string,
+  destination: string,
+  flags: { readonly json?: boolean },
+): Promise<void> {
   requireGfs(source);
   try {
     statSync(source);
     // Absolute, so that it means what the user's shell means and not "beside the source".
-    await setXattr(source, 'user.gfs.snapshot', Buffer.from(canonical(destination)));
+    const place = canonical(destination);
+    await setXattr(source, 'user.gfs.snapshot', Buffer.from(place));
+    if (flags.json === true) printJson({ source, destination: place, inode: statSync(place).ino });
   } catch (error) {
     const failure = explain(error, `cannot snapshot ${source} as ${destination}`);
     throw failure;

@@ -525,6 +525,20 @@ def tree(side):
     return out
 
 
+def kind_of(path):
+    """The type of the file system that a path is on, as the kernel tells it."""
+    path = os.path.realpath(path)
+    best = ('', 'unknown')
+    with open('/proc/self/mountinfo') as mounts:
+        for line in mounts:
+            before, after = line.rstrip('\n').split(' - ', 1)
+            point = before.split(' ')[4].encode().decode('unicode_escape')
+            inside = point == '/' or path == point or path.startswith(point + '/')
+            if inside and len(point) >= len(best[0]):
+                best = (point, after.split(' ')[0])
+    return best[1]
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('oracle')
@@ -542,6 +556,11 @@ def main():
     if options.second:
         # Between two mounts that is EXDEV.
         without.append('copy_range')
+    kinds = [kind_of(options.oracle), kind_of(options.tested)]
+    if kinds[0] == kinds[1] or kinds[0].startswith('fuse'):
+        sys.exit(f'{kinds[0]} beside {kinds[1]} says nothing: the oracle has to be on a local disk (TMPDIR)')
+    note = '' if kinds[0] == 'ext4' else ', which is not the ext4 that it is meant for: what differs may be its own'
+    print(f'{kinds[1]} beside {kinds[0]}{note}', flush=True)
     left, right = Side(options.oracle), Side(options.tested, options.second)
     total = 0
     for seed in range(options.seed, options.seed + options.histories):

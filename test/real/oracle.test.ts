@@ -13,4 +13,5 @@ t.test('oracle: random operations do what they do on the local disk', { skip }, 
     ...['--seconds', '6', '--minimise', '20'],
   ]);
   t.equal(code, 0, output);
+  t.match(output, /^fuse\.gfs beside (?!fuse)\w+/, 'it is known beside what');
 });
