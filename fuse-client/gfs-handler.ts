@@ -19,7 +19,6 @@ import {
   RemoveXattr,
   Rename,
   SetXattr,
-  StatCluster,
   Symlink,
   Unlink,
 } from '../protocol/messages/index.js';
@@ -53,10 +52,10 @@ import { runIoctl } from './ioctls.js';
 import { KernelCopies } from './kernel-copies.js';
 import type { HandlerOptions } from './options.js';
 import { Powers } from './powers.js';
+import { Room } from './room.js';
 import { requireStored } from './stored-xattrs.js';
 import { getVirtualXattr, isVirtualXattr, removeVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
 
-const STATFS_BLOCK_BYTES = 4096;
 /** In place of an offset in what the kernel shall forget of a file: no data. */
 const ATTRIBUTES_ALONE = -1;
 
@@ -72,6 +71,7 @@ export class GfsHandler implements FuseHandler {
   readonly #accessTimes: AccessTimes;
   readonly #directoryAccessTimes: boolean;
   readonly #locks: GfsLocks;
+  readonly #room: Room;
 
   /** The directory of the cluster that the mount shows. */
   readonly rootId: number;
@@ -83,6 +83,7 @@ export class GfsHandler implements FuseHandler {
     this.#inodes = new InodeMap(rootId);
     this.#powers = new Powers(client, options, this.#inodes);
     this.#acls = options.acls;
+    this.#room = new Room(client.master, environment.clock);
     this.#files = new GfsFiles(client, this.#powers);
     this.#accessTimes = new AccessTimes(environment, client, options.accessTimes);
     this.#directoryAccessTimes = options.directoryAccessTimes;
@@ -345,19 +346,8 @@ export class GfsHandler implements FuseHandler {
   /** Every change of a directory was durable before it was acknowledged. */
   async fsyncdir(): Promise<void> {}
 
-  /** Blocks are those of files: the disks' space divided by the replicas that a file has. */
-  async statfs(context: Context): Promise<StatfsReply> {
-    const cluster = await this.#client.master.query(StatCluster, {}, callContext(context));
-    const blocks = (bytes: number) => Math.floor(bytes / cluster.goal / STATFS_BLOCK_BYTES);
-    return {
-      blockBytes: STATFS_BLOCK_BYTES,
-      blocks: blocks(cluster.totalBytes),
-      blocksFree: blocks(cluster.availableBytes),
-      blocksAvailable: blocks(cluster.availableBytes),
-      files: cluster.files + blocks(cluster.availableBytes),
-      filesFree: blocks(cluster.availableBytes),
-      nameMaxBytes: MAX_NAME_BYTES,
-    };
+  statfs(context: Context): Promise<StatfsReply> {
+    return this.#room.tell(callContext(context));
   }
 
   async setxattr(
