@@ -102,17 +102,17 @@ export class ChunkPool {
 
   /** The handle is on its way into the log: nobody may take it for garbage. */
   reserve(handle: number, members: readonly Chunkserver[]): void {
-    this.#chunkservers.pendingHandles.set(handle, members);
+    this.#chunkservers.reports.pendingHandles.set(handle, members);
   }
 
   /** It is in the log now, or given up: then the servers delete it. */
   settled(handle: number): void {
-    const members = this.#chunkservers.pendingHandles.get(handle) ?? [];
-    this.#chunkservers.pendingHandles.delete(handle);
+    const members = this.#chunkservers.reports.pendingHandles.get(handle) ?? [];
+    this.#chunkservers.reports.pendingHandles.delete(handle);
     const chunk = this.#state.chunks.get(handle);
     if (chunk !== undefined) {
       // Not as many servers as it should have could take it.
-      if (members.length < chunk.goal) this.#chunkservers.onDoubt(handle);
+      if (members.length < chunk.goal) this.#chunkservers.reports.onDoubt(handle);
       return;
     }
     for (const chunkserver of members) if (chunkserver.alive) chunkserver.deletions.add(handle);

@@ -4,13 +4,7 @@
  */
 import type { Clock, Logger, Timers } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
-import type {
-  Heartbeat,
-  Location,
-  RegisterChunkserver,
-  ReplicaReport,
-  ReportChunks,
-} from '../protocol/messages/index.js';
+import type { Heartbeat, Location, RegisterChunkserver, ReportChunks } from '../protocol/messages/index.js';
 import { MAX_IDS_PER_RECORD } from '../protocol/records.js';
 import type { Caller, IncomingRequest } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
@@ -20,9 +14,10 @@ import type { Leases } from './leases.js';
 import { ClientServerPriority, LocationGraph } from './location-graph.js';
 import type { LogGate } from './log-gate.js';
 import type { MasterOptions } from './options.js';
-import type { Chunkserver, Replica, Replicas } from './replicas.js';
+import { ReplicaReports } from './replica-reports.js';
+import type { Chunkserver, Replicas } from './replicas.js';
 import type { SentVersions } from './sent-versions.js';
-import type { ChunkState, LoggedState } from './state.js';
+import type { LoggedState } from './state.js';
 
 const MAX_CHUNKSERVERS = 4096;
 const MAX_DROPS_PER_HEARTBEAT = 1024;
@@ -44,8 +39,8 @@ export interface ChunkserverParts {
 export class ChunkserverTable {
   readonly graph = new LocationGraph(() => this.active);
   readonly priority: ClientServerPriority;
-  /** Chunks on chunkservers that are not logged yet, and who was asked to make them. */
-  readonly pendingHandles = new Map<number, readonly Chunkserver[]>();
+  /** What they say of single replicas. */
+  readonly reports: ReplicaReports;
   readonly #parts: ChunkserverParts;
   #leases!: Leases;
   readonly #byId = new Map<string, Chunkserver>();
@@ -60,8 +55,6 @@ export class ChunkserverTable {
   readonly #former: Set<string>;
   /** Told when a server came, went, or is given up. */
   onChange: () => void = () => undefined;
-  /** Told of a chunk one of whose replicas is not what it was taken for, or is missing from the start. */
-  onDoubt: (handle: number) => void = () => undefined;
   #active: readonly Chunkserver[] | undefined;
   #wasReady = false;
   #forgetting = false;
@@ -70,6 +63,7 @@ export class ChunkserverTable {
   constructor(parts: ChunkserverParts) {
     this.#parts = parts;
     this.priority = new ClientServerPriority(this.graph, parts.options);
+    this.reports = new ReplicaReports(parts);
     this.#startedAtMs = parts.clock.monotonicMs();
     for (const session of parts.state.sessions.values()) {
       if (session.kind === 'chunkserver') this.#expected.set(session.id, session.owner);
@@ -80,6 +74,7 @@ export class ChunkserverTable {
   /** Leases need to know servers, and servers report leases: the second is told here. */
   attach(leases: Leases): void {
     this.#leases = leases;
+    this.reports.attach(leases);
   }
 
   /** The master ends: its servers' sessions stay in the log, so that the next one waits for them. */
@@ -215,7 +210,7 @@ export class ChunkserverTable {
     chunkserver: Chunkserver,
     { chunks, last }: ValueOf<typeof ReportChunks.request>,
   ): Promise<void> {
-    for (const chunk of chunks) this.#note(chunkserver, chunk);
+    for (const chunk of chunks) this.reports.note(chunkserver, chunk);
     if (!last || chunkserver.reported) return;
     chunkserver.reported = true;
     this.#active = undefined;
@@ -227,44 +222,6 @@ export class ChunkserverTable {
       { serverId: chunkserver.server.serverId, chunks: chunkserver.replicaCount },
       'a chunkserver reported its chunks',
     );
-  }
-
-  #note(chunkserver: Chunkserver, { handle, version, lengthBytes, suspect, leaseMs }: ReplicaReport): void {
-    const { state, replicas } = this.#parts;
-    const chunk = state.chunks.get(handle);
-    if (chunk === undefined) {
-      if (!this.pendingHandles.has(handle)) chunkserver.deletions.add(handle);
-      return;
-    }
-    const doubtful = suspect || replicas.isSuspectVersion(handle, version);
-    const replica = replicas.put(chunkserver, handle, version, lengthBytes, doubtful);
-    if (version === chunk.version && leaseMs > 0) this.#leases.restore(chunk, chunkserver, leaseMs);
-    if (version > chunk.version) this.#meetHigher(chunk, replica);
-  }
-
-  /** A replica is ahead of the log (paper §4.5). */
-  #meetHigher(chunk: ChunkState, { chunkserver, version }: Replica): void {
-    const { journal, logger, replicas, sent } = this.#parts;
-    const fields = {
-      handle: chunk.handle,
-      version,
-      logged: chunk.version,
-      serverId: chunkserver.server.serverId,
-    };
-    if (version > chunk.version + 1) {
-      logger.error(fields, 'a replica is ahead of the operation log by more than one version: quarantined');
-      return;
-    }
-    // A version that is being raised just now will be logged by whoever raises it.
-    if (sent.raising.has(chunk.handle)) return;
-    logger.warn(fields, 'a replica is ahead of the operation log: its version is adopted');
-    sent.raising.add(chunk.handle);
-    const from = chunk.version;
-    journal
-      .commit({ type: 'versionRaised', handle: chunk.handle, version, replicas: chunk.replicas })
-      .then(() => replicas.noteAdoption(chunk.handle, from))
-      .catch((err) => logger.warn({ ...fields, err }, 'cannot adopt a version now'))
-      .finally(() => sent.raising.delete(chunk.handle));
   }
 
   /** Ends the sessions that this server had in the master's former life. */
@@ -304,60 +261,9 @@ export class ChunkserverTable {
       const remainingMs = this.#leases.extend(handle, version, chunkserver);
       if (remainingMs > 0) extended.push({ handle, remainingMs });
     }
-    const drop = chunkserver.reported && this.ready ? this.#garbageAmong(chunkserver, body.chunks) : [];
+    const drop =
+      chunkserver.reported && this.ready ? this.reports.garbageAmong(chunkserver, body.chunks) : [];
     return { extended, drop: drop.slice(0, MAX_DROPS_PER_HEARTBEAT) };
-  }
-
-  /** Of the chunks that a server names, those that it is to delete (paper §4.4). */
-  #garbageAmong(chunkserver: Chunkserver, named: readonly { handle: number; version: number }[]): number[] {
-    const { state, replicas } = this.#parts;
-    const drop: number[] = [];
-    for (const { handle, version } of named) {
-      const chunk = state.chunks.get(handle);
-      if (chunk === undefined) {
-        if (!this.pendingHandles.has(handle)) drop.push(handle);
-        continue;
-      }
-      // It is to go already, and was not told yet.
-      if (chunkserver.deletions.has(handle)) {
-        drop.push(handle);
-        continue;
-      }
-      const replica =
-        replicas.find(chunkserver, handle) ?? replicas.put(chunkserver, handle, version, 0, true);
-      if (!this.mayDelete(replica, chunk)) continue;
-      replicas.remove(chunkserver, handle);
-      drop.push(handle);
-    }
-    return drop;
-  }
-
-  /** Stale or damaged, and a good one is live. INVARIANT: never the last replica that could be of use. */
-  mayDelete(replica: Replica, chunk: ChunkState): boolean {
-    const { replicas, sent } = this.#parts;
-    if (!replicas.isUseless(replica, chunk) || sent.raising.has(chunk.handle)) return false;
-    return replicas.readable(chunk).some((good) => good.chunkserver !== replica.chunkserver);
-  }
-
-  reportDamage(chunkserver: Chunkserver, handle: number, version: number): void {
-    this.#parts.logger.error(
-      { handle, version, serverId: chunkserver.server.serverId },
-      'a replica is damaged',
-    );
-    this.#parts.replicas.markDamaged(chunkserver, handle);
-    this.onDoubt(handle);
-  }
-
-  /** A reader met a bad checksum. The server itself reports damage; until then readers are sent elsewhere. */
-  reportCorrupt(serverId: string, handle: number): void {
-    const { state, replicas, logger } = this.#parts;
-    const chunkserver = this.byId(serverId);
-    const chunk = state.chunks.get(handle);
-    if (chunkserver === undefined || chunk === undefined) return;
-    logger.warn({ handle, serverId }, 'a reader met a replica that does not verify');
-    if (replicas.readable(chunk).some((other) => other.chunkserver !== chunkserver))
-      replicas.markSuspect(chunkserver, handle);
-    this.onDoubt(handle);
   }
 
   /** What servers did lately fades. */
@@ -444,11 +350,11 @@ export class ChunkserverTable {
   }
 }
 
-/** As it is when it registers. */
 function isSamePlace(a: Location, b: Location | undefined): boolean {
   return a.x === b?.x && a.y === b.y;
 }
 
+/** As it is when it registers. */
 export function newChunkserver(
   session: number,
   body: ValueOf<typeof RegisterChunkserver.request>,

@@ -250,7 +250,8 @@ function registerChunks(
       return { lease: chunkservers.graph.chained(lease, near(request)) };
     })
     .answer(m.ReportCorrupt, (body) => {
-      chunkservers.reportCorrupt(body.serverId, body.handle);
+      const chunkserver = chunkservers.byId(body.serverId);
+      if (chunkserver !== undefined) chunkservers.reports.onCorrupt(chunkserver, body.handle);
       return {};
     })
     .answer(m.StatCluster, () => status.statCluster())
@@ -294,7 +295,7 @@ function registerChunkservers(
     })
     .answer(m.DropSecondary, (body, request) => grants.dropSecondary(body, chunkservers.require(request)))
     .answer(m.ReportDamage, (body, request) => {
-      chunkservers.reportDamage(chunkservers.require(request), body.handle, body.version);
+      chunkservers.reports.onDamage(chunkservers.require(request), body.handle, body.version);
       return {};
     });
 }

@@ -77,7 +77,7 @@ export class Replicator {
     this.#dropped = counter('replicas_dropped', 'Replicas dropped because there were more than the goal');
     this.#moved = counter('chunks_moved', 'Chunks moved to even out how full servers are');
     chunkservers.onChange = () => this.changed();
-    chunkservers.onDoubt = (handle) => this.#doubt(handle);
+    chunkservers.reports.onDoubt = (handle) => this.#doubt(handle);
   }
 
   get figures(): CensusFigures {
@@ -206,7 +206,7 @@ export class Replicator {
       return standing;
     }
     for (const replica of useless) {
-      if (!chunkservers.mayDelete(replica, chunk)) continue;
+      if (!chunkservers.reports.mayDelete(replica, chunk)) continue;
       replicas.remove(replica.chunkserver, handle);
       replica.chunkserver.deletions.add(handle);
     }
@@ -268,7 +268,7 @@ export class Replicator {
   #makeWay(chunk: ChunkState, { useless, good }: Standing): void {
     const { chunkservers, replicas, clock } = this.#parts;
     const replica = useless.find(
-      (each) => !this.isLeaving(each.chunkserver) && chunkservers.mayDelete(each, chunk),
+      (each) => !this.isLeaving(each.chunkserver) && chunkservers.reports.mayDelete(each, chunk),
     );
     if (replica === undefined) return;
     const { handle } = chunk;
