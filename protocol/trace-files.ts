@@ -76,10 +76,12 @@ export class TraceFiles {
   }
 
   async close(): Promise<void> {
-    await this.#writing;
+    // First of all: what began to write from now on would have the file closed under it, or close it again.
     this.#closed = true;
-    await this.#file?.close();
+    await this.#writing;
+    const file = this.#file;
     this.#file = undefined;
+    await file?.close();
   }
 
   /** From where it stopped to the end of the trace. What was overwritten meanwhile is passed over. */
