@@ -179,6 +179,9 @@ export function parseMountOptions(texts: readonly string[], allowOther: boolean)
 
 function refuseOption(name: string): never {
   const near = nearest(name, [...Object.keys(READERS), ...KERNEL_FLAGS, ...IGNORED]);
-  const hint = near === undefined ? `known are ${Object.keys(READERS).join(', ')}` : `did you mean ${near}?`;
+  const hint =
+    near === undefined
+      ? `known are ${Object.keys(READERS).join(', ')}, and those of mount(8) such as noatime`
+      : `did you mean ${near}?`;
   throw new UsageFailure(`unknown mount option ${name}: ${hint}`);
 }
