@@ -68,7 +68,11 @@ export class Actor {
       const error = toGfsError(thrown);
       const answer = answers.find((code) => code === error.code);
       if (answer !== undefined) return answer;
-      const excused = EXCUSABLE.has(error.code) || this.excused.has(error.code) || error.reaction !== 'never';
+      const excused =
+        EXCUSABLE.has(error.code) ||
+        this.excused.has(error.code) ||
+        error.reaction !== 'never' ||
+        (error.code === 'CHUNK_LOST' && ledger.wasFlipped(error.message));
       process.environment.logger.debug({ code: error.code }, `${this.name}: ${what} failed`);
       if (ledger.calm || !excused) {
         throw new Violation(`${this.name}: ${what}: ${error.code} ${error.message}`, { cause: thrown });

@@ -110,6 +110,14 @@ export class Ledger {
     return 1 + (this.#modes++ % 0o777);
   }
 
+  /**
+   * Whether a chunk that is told to be lost is one that was damaged: other faults may have left it with that
+   * replica alone. Whether they have, the audit looks at.
+   */
+  wasFlipped(message: string): boolean {
+    return this.flipped.has(Number(/chunk (\d+)/.exec(message)?.[1]));
+  }
+
   hostCrashed(): void {
     this.crashes++;
     for (const { model, seal } of this.files) {

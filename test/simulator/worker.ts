@@ -172,11 +172,18 @@ export class Worker {
     if (file !== undefined) await this.#contents.edit(file);
   }
 
-  /** Opened before its name goes, now and then: it stays what it is for whoever has it open. */
+  /** Opened before its name goes, now and then: it stays what it is for whoever has it open, and nobody else writes it. */
   async #openSometimes(file: TrackedFile): Promise<OpenFile | undefined> {
-    if (file.frozen || file.editor !== undefined || file.names > 1 || !this.#actor.random.chance(0.4))
-      return undefined;
-    return this.#actor.attempt(`open ${file.path}`, () => this.#actor.client.open(file.id, {}));
+    if (file.frozen || file.names > 1 || !this.#actor.random.chance(0.4)) return undefined;
+    if (!take(file, this.#actor.context.name)) return undefined;
+    const open = await this.#actor.attempt(`open ${file.path}`, () => this.#actor.client.open(file.id, {}));
+    if (open === undefined) release(file);
+    return open;
+  }
+
+  async #useUnlinked(file: TrackedFile, open: OpenFile): Promise<void> {
+    await this.#contents.useUnlinked(file, open);
+    release(file);
   }
 
   async #unlink(): Promise<void> {
@@ -190,7 +197,7 @@ export class Worker {
     const unlink = () => this.#actor.client.master.mutate(Unlink, body);
     const done = await this.#change('unlink', [[directory, name]], unlink);
     if (done !== undefined) directory.names.delete(name);
-    if (open !== undefined) await this.#contents.useUnlinked(file, open);
+    if (open !== undefined) await this.#useUnlinked(file, open);
   }
 
   async #link(): Promise<void> {
@@ -236,7 +243,7 @@ export class Worker {
       directory.names.set(to, moved);
       if (mode === 'exchange' && replaced !== undefined) directory.names.set(from, replaced);
     }
-    if (open !== undefined && replaced !== undefined) await this.#contents.useUnlinked(replaced, open);
+    if (open !== undefined && replaced !== undefined) await this.#useUnlinked(replaced, open);
   }
 
   /** Makes one, moves files into it, takes them out, removes it; and sees that it goes only when it is empty. */
