@@ -8,10 +8,10 @@ import { GfsError } from '../../protocol/errors.js';
 import { BLOCK_BYTES, MIB } from '../../protocol/limits.js';
 import type { Chunk } from './chunk.js';
 import type { DataDirectory } from './data-directory.js';
-import { forEachLimited, replaceFile } from './files.js';
+import { forEachLimited, isMissing, replaceFile } from './files.js';
 import { listSegments } from './journal-reader.js';
 import { type Patches, patchesAfter, patchMemory } from './patches.js';
-import { encodeSidecar, type SidecarBody, type SidecarHead } from './sidecar.js';
+import { encodeSidecar, SIDECAR_HEAD_BYTES, type SidecarBody, type SidecarHead } from './sidecar.js';
 import { blockCount } from './state.js';
 
 /** Chunks flushed side by side: not so many that readers and writers get no turn at the disk. */
@@ -30,6 +30,7 @@ interface Snapshot {
 export async function checkpoint(directory: DataDirectory): Promise<void> {
   const keepFrom = await directory.journal.rotate();
   await forEachLimited(directory.dirtyChunks(), CONCURRENCY, checkpointOrGiveUp);
+  for (const handle of directory.unreadable) await spoilSidecar(directory, handle);
   await directory.syncShards();
   for (const segment of await listSegments(directory.disk, directory.layout)) {
     if (segment < keepFrom) await directory.disk.remove(directory.layout.segment(segment));
@@ -43,6 +44,27 @@ async function checkpointOrGiveUp(chunk: Chunk): Promise<void> {
   } catch (error) {
     if (!(error instanceof GfsError) || error.code !== 'CHUNK_CORRUPT') throw error;
     chunk.directory.giveUp(chunk.handle);
+  }
+}
+
+/**
+ * What was given up stays so. Its sidecar may verify again at the next start, as of an earlier moment: a crash can
+ * bring the one before it back. And the journal, which knows what came after, is about to go.
+ */
+async function spoilSidecar(directory: DataDirectory, handle: number): Promise<void> {
+  const path = directory.layout.sidecar(handle);
+  try {
+    const file = await directory.disk.open(path, 'write');
+    try {
+      await file.write([Buffer.alloc(SIDECAR_HEAD_BYTES)], 0);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    directory.shardChanged(handle);
+  } catch (error) {
+    // The master had it deleted meanwhile.
+    if (!isMissing(error)) throw error;
   }
 }
 

@@ -261,6 +261,32 @@ t.test('damage: a sidecar that cannot be read keeps no other chunk from its chec
   t.throws(() => again.get(1), { code: 'NO_SUCH_CHUNK' });
 });
 
+t.test('damage: a replica that was given up does not come back with an earlier sidecar', async (t) => {
+  const { world, host, process } = newWorld();
+  const store = await world.until(openStore(process));
+  const chunk = await world.until(store.create(1, 1));
+  const write = (bytes: Buffer) =>
+    chunk.mutate({ kind: 'write', serial: ++serial, offset: 0, bytes, session: 1, sequence: serial });
+  await world.until(write(pattern(200_000, 1)));
+  await world.until(store.directories[0]!.checkpointNow());
+  const earlier = Buffer.from(host.disk.contentOf(SIDECAR) as Uint8Array);
+  // What comes now is in the journal alone.
+  await world.until(write(pattern(1_000, 2)));
+  host.disk.flipBit(SIDECAR, 80);
+  process.crash();
+  const second = host.start('second');
+  const again = await world.until(openStore(second));
+  await world.until(again.directories[0]!.checkpointNow());
+  t.strictSame([...again.directories[0]!.unreadable], [1]);
+  t.notOk(earlier.equals(host.disk.contentOf(SIDECAR) as Uint8Array));
+  // The bit that was read wrong is right again: so it would verify.
+  host.disk.flipBit(SIDECAR, 80);
+  second.crash();
+  const third = await world.until(openStore(host.start('third')));
+  t.throws(() => third.get(1), { code: 'CHUNK_CORRUPT' });
+  t.strictSame([...third.directories[0]!.unreadable], [1]);
+});
+
 t.test('flush: one that fails ends the process, and nothing is acknowledged after it', async (t) => {
   const { world, host, process } = newWorld();
   const failures: Error[] = [];
