@@ -58,13 +58,13 @@ export class FileCache {
       this.#open.delete(handle);
     }
     this.#open.set(handle, entry);
-    if (this.#open.size > MAX_OPEN_FILES) this.#retireOldest();
+    if (this.#open.size > MAX_OPEN_FILES) this.#retireOldest(entry);
     return entry;
   }
 
-  #retireOldest(): void {
+  #retireOldest(wanted: OpenFile): void {
     for (const [handle, entry] of this.#open) {
-      if (entry.users > 0) continue;
+      if (entry.users > 0 || entry === wanted) continue;
       this.#retire(handle, entry);
       void close(entry);
       return;

@@ -48,7 +48,9 @@ function done(start: (callback: (error: NodeJS.ErrnoException | null) => void) =
 }
 
 class NodeDiskFile implements DiskFile {
-  readonly #fd: number;
+  /** -1 once it is being closed: another file may have that number then. */
+  #fd: number;
+  #closed: Promise<void> | undefined;
   #poison: Error | undefined;
   /** The same file for writes past the page cache; opened for the first of them, -1 where it cannot be had. */
   #direct: Promise<number> | undefined;
@@ -148,10 +150,16 @@ class NodeDiskFile implements DiskFile {
     return done((callback) => fs.ftruncate(this.#fd, sizeBytes, callback));
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closed ??= this.#close(this.#fd);
+    return this.#closed;
+  }
+
+  async #close(fd: number): Promise<void> {
+    this.#fd = -1;
     const direct = (await this.#direct) ?? -1;
     if (direct !== -1) await done((callback) => fs.close(direct, callback));
-    await done((callback) => fs.close(this.#fd, callback));
+    await done((callback) => fs.close(fd, callback));
   }
 }
 
