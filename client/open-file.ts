@@ -65,6 +65,8 @@ export class OpenFile {
   #extendTimer: Timer | undefined;
   /** The master will ask for the length before it tells it to anybody. */
   #mayDefer = false;
+  /** Fsyncs under way whose time the master has been told before their data had arrived. */
+  #toldEarly = 0;
   /** Counts what takes {@link #mayDefer} back, so that an answer is known to be older. */
   #revocations = 0;
   /** And nobody else can append: appends are acknowledged before they are sent. */
@@ -203,11 +205,17 @@ export class OpenFile {
     else this.#extendSoon();
   }
 
-  /** Somebody else asks: what was acknowledged is told now. */
+  /**
+   * Somebody else asks: what was acknowledged is told now. Nothing else is waited for: it may need a lease, whose
+   * grant may wait for this. A failure is the writer's to hear.
+   */
   async report(): Promise<void> {
     this.#deferNothing();
-    // Also what an fsync has under way, whose time may have been told already. A failure is the writer's to hear.
-    await Promise.all([this.#writes.settle(), this.#appender.settle()]);
+    await Promise.all([
+      // Of an fsync under way whose time was told already.
+      this.#toldEarly > 0 ? this.#writes.settle() : undefined,
+      this.#appender.aheadBytes > 0 ? this.#appender.settle() : undefined,
+    ]);
     await this.#tellLength({});
   }
 
@@ -322,7 +330,12 @@ export class OpenFile {
     const early = isOurs ? tell() : undefined;
     // It is waited for below, unless the data fails first.
     early?.catch(() => undefined);
-    await this.#writes.drainForSync();
+    if (early !== undefined) this.#toldEarly++;
+    try {
+      await this.#writes.drainForSync();
+    } finally {
+      if (early !== undefined) this.#toldEarly--;
+    }
     await this.#appender.drain(true);
     if (isTimeLater) this.#extendSoon();
     // The master's disk and the chunkservers' flush at the same time.

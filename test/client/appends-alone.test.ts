@@ -53,6 +53,41 @@ t.test('alone: the only writer of a file does not wait for its appends', async (
   await world.until(log.flush({}));
 });
 
+t.test('alone: an append over a chunk’s end waits for nobody', async (t) => {
+  const { world, b, log } = await setUp();
+  const bytes = clusterDefaults.chunkBytes;
+  const blockBytes = Math.floor(bytes / 4) - 100;
+  const started = world.scheduler.nowMs;
+  for (let i = 0; i < 20; i++) await append(world, log, String.fromCharCode(97 + i).repeat(blockBytes));
+  await world.until(log.flush({}));
+  t.ok(world.scheduler.nowMs - started < 1_000, 'not even for the master to ask its own client');
+  const file = await world.until(b.open(log.id, {}));
+  t.equal(file.size, 20 * blockBytes);
+  const { buffers, release } = await world.until(file.read(0, file.size, {}));
+  const content = Buffer.concat(buffers);
+  release();
+  for (let i = 0; i < 20; i++)
+    t.ok(
+      content.subarray(i * blockBytes, (i + 1) * blockBytes).equals(Buffer.alloc(blockBytes, 97 + i)),
+      `${i}`,
+    );
+});
+
+t.test('alone: two that append over the ends of chunks do not wait for each other', async (t) => {
+  const { world, b, log, open } = await setUp();
+  const other = await open(b);
+  const blockBytes = Math.floor(clusterDefaults.chunkBytes / 4) - 100;
+  const started = world.scheduler.nowMs;
+  const appendAll = async (file: OpenFile, letter: string) => {
+    for (let i = 0; i < 20; i++) await file.append(Buffer.from(letter.repeat(blockBytes)));
+  };
+  await world.until(Promise.all([appendAll(log, 'a'), appendAll(other, 'b')]));
+  t.ok(world.scheduler.nowMs - started < 5_000, 'which would be until a question is over its deadline');
+  const file = await world.until(b.open(log.id, {}));
+  await world.until(file.flush({}));
+  t.equal(file.size, 40 * blockBytes);
+});
+
 t.test('alone: whoever looks sees every append that was acknowledged', async (t) => {
   const { world, b, id, open, log } = await setUp();
   let expected = '';

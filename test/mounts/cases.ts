@@ -342,6 +342,40 @@ const appends: MountsCase = {
   },
 };
 
+const largeAppends: MountsCase = {
+  name: 'mounts: appends of 1 MiB less 4 KiB are whole, also over the ends of chunks',
+  async run(t, mounts, scale) {
+    const blockBytes = 1_048_576 - 4_096;
+    const each = 3 * scale;
+    await writeFile(join(mounts[0] as string, 'blocks'), '');
+    await Promise.all(
+      [...mounts, ...mounts].map(async (mount, writer) => {
+        const file = await open(join(mount, 'blocks'), 'a');
+        try {
+          for (let at = 0; at < each; at++) {
+            const { bytesWritten } = await file.write(Buffer.alloc(blockBytes, 1 + writer * each + at));
+            t.equal(bytesWritten, blockBytes, 'at once');
+          }
+        } finally {
+          await file.close();
+        }
+      }),
+    );
+    const count = 2 * mounts.length * each;
+    for (const mount of mounts) {
+      const content = await readFile(join(mount, 'blocks'));
+      t.equal(content.byteLength, count * blockBytes);
+      const seen = new Set<number>();
+      for (let at = 0; at < content.byteLength; at += blockBytes) {
+        const first = content[at] as number;
+        seen.add(first);
+        t.ok(content.subarray(at, at + blockBytes).equals(Buffer.alloc(blockBytes, first)), 'whole');
+      }
+      t.equal(seen.size, count, 'none is missing, none is twice');
+    }
+  },
+};
+
 const counters: MountsCase = {
   name: 'mounts: counters under flock and fcntl locks miss no step',
   async run(t, mounts, scale) {
@@ -400,6 +434,7 @@ export const cases: readonly MountsCase[] = [
     truncation,
     neighbours,
     appends,
+    largeAppends,
     counters,
     following,
   ],
