@@ -21,6 +21,8 @@ export class Appenders {
   readonly #leaseDurationMs: number;
   /** In the order in which they were first written to. */
   readonly #writers = new Map<number, Writer>();
+  /** By file, the sessions that are being told a lease: one for each request under way. */
+  readonly #asking = new Map<number, number[]>();
 
   constructor(state: LoggedState, clock: Pick<Clock, 'monotonicMs'>, leaseDurationMs: number) {
     this.#state = state;
@@ -28,24 +30,54 @@ export class Appenders {
     this.#leaseDurationMs = leaseDurationMs;
   }
 
-  /** A client is about to be told the lease of one of the file's chunks. INVARIANT: called before it is granted. */
-  noteLease(session: number, node: number): void {
+  /**
+   * A client is told the lease of one of the file's chunks when `grant` resolves, which may be longer from now than a
+   * lease lasts: all the time, and for a lease's duration from then on, nobody else is alone with the file.
+   */
+  async leasing<T>(session: number, node: number, grant: () => Promise<T>): Promise<T> {
+    this.#noteAsked(session, node);
+    const asking = this.#asking.get(node) ?? [];
+    this.#asking.set(node, asking);
+    asking.push(session);
+    try {
+      return await grant();
+    } finally {
+      asking.splice(asking.indexOf(session), 1);
+      if (asking.length === 0) this.#asking.delete(node);
+      this.#noteTold(session, node);
+    }
+  }
+
+  #noteAsked(session: number, node: number): void {
     const known = this.#writers.get(node);
     if (known?.session === session) return;
     // A file without chunks has no leases that others could know.
     const isFirst = known === undefined && (this.#state.nodes.get(node)?.chunks?.size ?? 0) === 0;
-    const othersUntilMs = isFirst ? 0 : this.#clock.monotonicMs() + this.#leaseDurationMs;
-    this.#note(node, { session, othersUntilMs });
+    this.#note(node, { session, othersUntilMs: isFirst ? 0 : this.#overAtMs() });
+  }
+
+  /** Who asked after it may append as well, but is not alone. */
+  #noteTold(session: number, node: number): void {
+    const known = this.#writers.get(node);
+    if (known === undefined || known.session === session) return;
+    this.#writers.set(node, { ...known, othersUntilMs: this.#overAtMs() });
   }
 
   /** A client made the file, and was told the lease of its first chunk with it. */
   noteCreated(session: number, node: number): void {
-    if (!this.#writers.has(node)) this.#note(node, { session, othersUntilMs: 0 });
+    if (this.#writers.has(node)) this.#noteTold(session, node);
+    else this.#note(node, { session, othersUntilMs: 0 });
   }
 
   isAlone(session: number, node: number): boolean {
     const writer = this.#writers.get(node);
-    return writer?.session === session && writer.othersUntilMs <= this.#clock.monotonicMs();
+    if (writer?.session !== session || writer.othersUntilMs > this.#clock.monotonicMs()) return false;
+    return this.#asking.get(node)?.every((asking) => asking === session) ?? true;
+  }
+
+  /** When a lease that a client is told of now is over. */
+  #overAtMs(): number {
+    return this.#clock.monotonicMs() + this.#leaseDurationMs;
   }
 
   #note(node: number, writer: Writer): void {

@@ -242,15 +242,18 @@ function registerChunks(
     // Not under a sequence: asking again gives the same lease, or a newer one, which is as good.
     .answer(m.GetLease, async (body, request) => {
       gate.check();
+      const grant = () => gate.answer(grants.lease(body, near(request)));
+      const { session } = request.header;
       // A primary asks on behalf of an append over its chunk's end. Its client has a lease already, and may be the
       // one that would be asked for its lengths: it could not tell them before that append is over.
-      if (request.from.role !== 'chunkserver') {
-        const { session } = request.header;
-        // Before whoever appends alone is asked for what it holds back, so that it is not alone again meanwhile.
-        appenders.noteLease(session, body.id);
-        await coherence.reported([body.id], session);
-      }
-      const lease = await gate.answer(grants.lease(body, near(request)));
+      const lease =
+        request.from.role === 'chunkserver'
+          ? await grant()
+          : await appenders.leasing(session, body.id, async () => {
+              // Whoever appends alone is asked for what it holds back, and is not alone again meanwhile.
+              await coherence.reported([body.id], session);
+              return grant();
+            });
       return { lease: chunkservers.graph.chained(lease, near(request)) };
     })
     .answer(m.ReportCorrupt, (body) => {

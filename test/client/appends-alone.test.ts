@@ -11,9 +11,9 @@ t.setTimeout(600_000);
 let seed = 8100;
 const LEASE_MS = 5_000;
 
-async function setUp() {
+async function setUp(leaseDurationMs = LEASE_MS) {
   const world = new SimulatedWorld(seed++);
-  const options = { ...clusterDefaults, clients: 0, leaseDurationMs: LEASE_MS };
+  const options = { ...clusterDefaults, clients: 0, leaseDurationMs };
   const cluster = new SimulatedCluster(world, options, async () => undefined);
   cluster.start();
   const masters = [{ host: 'master', port: 5000 }];
@@ -154,4 +154,31 @@ t.test('alone: one that is cut off from the master waits again, and takes nothin
   await world.until(log.flush({}));
   const content = await contentOf(world, await open(b));
   t.equal(content, 'before\nalone\nother\nlate\n');
+});
+
+t.test('alone: a lease that took longer to grant than it lasts lets nobody else be alone', async (t) => {
+  const leaseMs = 1_000;
+  const { world, sleep, b, open, log } = await setUp(leaseMs);
+  const other = await open(b);
+  await append(world, log, 'first\n');
+  await world.until(log.flush({}));
+  // The next lease is granted when the master has given up one of the replicas.
+  await sleep(10 * leaseMs);
+  world.network.hang('master', 'chunkserver2');
+  // And one who was told of it first hears of it last.
+  world.network.slow('b', 'master', 10);
+  const offsets = new Map<string, number>();
+  const appendTo = async (file: OpenFile, who: string) => {
+    for (let i = 0; i < 5; i++) {
+      const line = `${who} ${i}\n`;
+      offsets.set(line, await file.append(Buffer.from(line)));
+    }
+  };
+  const asksFirst = appendTo(other, 'b');
+  await sleep(20);
+  await world.until(Promise.all([asksFirst, appendTo(log, 'a')]));
+  await world.until(log.flush({}));
+  await world.until(other.flush({}));
+  const content = await contentOf(world, await open(b));
+  for (const [line, offset] of offsets) t.equal(content.indexOf(line), offset, line);
 });
