@@ -198,7 +198,7 @@ export class Chunk {
 
   async #flushFile(): Promise<void> {
     const bytes = this.unflushedBytes;
-    const blocks = [...this.state.direct];
+    const blocks = [...this.state.direct.keys()];
     await this.directory.files.use(this, (file) => this.directory.syncFile(file));
     await this.directory.syncShard(this.handle);
     this.unflushedBytes -= bytes;

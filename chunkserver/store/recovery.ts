@@ -3,6 +3,7 @@
  * shutdown (paper §5.1): a start after kill -9 is any start. After a host crash, told by its boot id, what
  * had been written past the journal is checked too, and what was lost of it is cut off.
  */
+import { checksum } from '../../protocol/checksum.js';
 import { GfsError } from '../../protocol/errors.js';
 import { BLOCK_BYTES } from '../../protocol/limits.js';
 import { Chunk } from './chunk.js';
@@ -101,16 +102,41 @@ async function replay(directory: DataDirectory, { lsn, record, data }: DecodedRe
   directory.addPatchBytes(draft.commit(lsn));
 }
 
-/** What the page cache had, and the disk did not, is gone. */
+/**
+ * What the page cache had, and the disk did not, is gone: the whole write, so that nobody finds part of an
+ * append, and its result with it, so that whoever asks for it again is not told that it was done.
+ */
 async function cutWhatWasLost(directory: DataDirectory): Promise<void> {
   for (const chunk of directory.chunks.values()) {
     const lost = await firstLostBlock(chunk);
     if (lost === undefined) continue;
-    const length = lost * BLOCK_BYTES;
+    const { length, sum } = await endBefore(chunk, lost);
     directory.context.logger.warn({ handle: chunk.handle, length }, 'unflushed end was lost');
     const draft = new Draft(chunk.state);
     draft.truncate(length);
+    if (sum !== undefined) draft.setChecksum(Math.floor(length / BLOCK_BYTES), sum);
     directory.addPatchBytes(draft.commit(chunk.state.lsn));
+    chunk.state.results.forgetBeyond(length);
+  }
+}
+
+/** Where the write of a block began, and the checksum of the part of a block that is left before it. */
+async function endBefore(
+  chunk: Chunk,
+  lost: number,
+): Promise<{ readonly length: number; readonly sum?: number }> {
+  const length = chunk.state.direct.get(lost) as number;
+  const within = length % BLOCK_BYTES;
+  if (within === 0) return { length };
+  try {
+    const read = await readVerified(chunk, length - within, within);
+    const sum = checksum(read.bytes);
+    read.release();
+    return { length, sum };
+  } catch (error) {
+    // Damage in what had been there before, which is found again when it is read.
+    if (error instanceof GfsError && error.code === 'CHUNK_CORRUPT') return { length: lost * BLOCK_BYTES };
+    throw error;
   }
 }
 
@@ -128,7 +154,7 @@ function judgeMarks(directory: DataDirectory, hostCrashed: boolean): void {
 /** The first block written past the journal that did not reach the disk. */
 async function firstLostBlock(chunk: Chunk): Promise<number | undefined> {
   const { direct, length } = chunk.state;
-  for (const block of [...direct].sort((a, b) => a - b)) {
+  for (const block of [...direct.keys()].sort((a, b) => a - b)) {
     if (block >= blockCount(length)) break;
     try {
       const read = await readVerified(chunk, block * BLOCK_BYTES, BLOCK_BYTES);

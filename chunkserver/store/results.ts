@@ -92,6 +92,15 @@ export class ResultTable {
     }
   }
 
+  /** The chunk has lost its bytes from `length` on: what had written there was not done, and is to be done when asked for again. */
+  forgetBeyond(length: number): void {
+    for (const [session, { floor, bySequence }] of this.#sessions) {
+      for (const [sequence, result] of bySequence)
+        if (result.offset + result.length > length) bySequence.delete(sequence);
+      if (bySequence.size === 0 && floor === 0) this.#sessions.delete(session);
+    }
+  }
+
   copy(): ResultTable {
     const copy = new ResultTable();
     for (const [session, { floor, bySequence }] of this.#sessions) {

@@ -48,8 +48,11 @@ export class ChunkState {
   truncatedAt = 0;
   /** The chunk file holds nothing but zeros from here on. Unknown: infinite. */
   zerosFrom = Number.POSITIVE_INFINITY;
-  /** Blocks written past the journal since the chunk file's last flush, for the check after a host crash. */
-  readonly direct = new Set<number>();
+  /**
+   * Blocks written past the journal since the chunk file's last flush, for the check after a host crash:
+   * block → where its write began.
+   */
+  readonly direct = new Map<number, number>();
 
   constructor(handle: number, version: number) {
     this.handle = handle;
@@ -114,7 +117,7 @@ export class Draft {
   readonly #checksums = new Map<number, number>();
   readonly #patches = new Map<number, Patches>();
   readonly #results: [session: number, sequence: number, result: MutationResult][] = [];
-  readonly #direct: number[] = [];
+  readonly #direct = new Map<number, number>();
   length: number;
   serial: number;
   version: number;
@@ -156,8 +159,9 @@ export class Draft {
     this.#results.push([session, sequence, result]);
   }
 
-  addDirect(block: number): void {
-    this.#direct.push(block);
+  /** @param from where the write that it is part of begins */
+  addDirect(block: number, from: number): void {
+    this.#direct.set(block, from);
   }
 
   /** Zeros from the chunk's end to `length`: patches only where the chunk file may hold something else. */
@@ -203,7 +207,7 @@ export class Draft {
     this.#commitChecksums();
     if (this.results !== undefined) state.results = this.results;
     for (const [session, sequence, result] of this.#results) state.results.add(session, sequence, result);
-    for (const block of this.#direct) state.direct.add(block);
+    for (const [block, from] of this.#direct) state.direct.set(block, from);
     state.length = this.length;
     state.serial = this.serial;
     state.version = this.version;
@@ -279,7 +283,7 @@ function applyWrite(draft: Draft, record: RecordOf<'write'>, data: Uint8Array): 
   const first = Math.floor(record.offset / BLOCK_BYTES);
   for (let i = 0; i * 4 < sums.byteLength; i++) draft.setChecksum(first + i, sums.readUInt32LE(i * 4));
   for (let block = Math.floor(record.directFrom / BLOCK_BYTES); block * BLOCK_BYTES < end; block++) {
-    if (block * BLOCK_BYTES >= record.directFrom) draft.addDirect(block);
+    if (block * BLOCK_BYTES >= record.directFrom) draft.addDirect(block, record.offset);
   }
   draft.length = Math.max(draft.length, end);
   draft.serial = record.serial;

@@ -163,6 +163,41 @@ t.test(
   },
 );
 
+t.test('host crash: a write whose end was lost is gone as a whole, and not remembered as done', async (t) => {
+  const { world, host, process } = newWorld();
+  host.disk.losesAll = true;
+  const store = await world.until(openStore(process));
+  await world.until(store.create(1, 1));
+  // Its end is in the middle of a block, where the next write begins.
+  const synced = pattern(100_000, 1);
+  await world.until(write(store, 0, synced));
+  await world.until(store.get(1).sync());
+  const known = serial;
+  await world.until(write(store, 100_000, pattern(262_144, 2)));
+  const lost = serial;
+  // A small one on top, from before what is lost into it.
+  await world.until(write(store, 99_000, pattern(2_000, 3)));
+  await world.until(store.directories[0]!.journal.sync());
+  host.crash();
+  host.boot();
+  const second = host.start('second');
+  const recovered = await world.until(openStore(second));
+  const whole = async (from: Store): Promise<Buffer> => world.until(contentOf(from.get(1)));
+  pattern(2_000, 3).copy(synced, 99_000);
+  t.ok((await whole(recovered)).equals(synced), 'nothing is left of it');
+  const done = (from: Store, sequence: number) => from.get(1).state.results.find(1, sequence) !== undefined;
+  t.strictSame(
+    [known, lost, serial].map((sequence) => done(recovered, sequence)),
+    [true, false, false],
+  );
+  second.crash();
+  const third = await world.until(openStore(host.start('third')));
+  await world.until(third.get(1).directory.load(third.get(1)));
+  t.strictSame([done(third, known), done(third, lost)], [true, false], 'also after another start');
+  await world.until(write(third, 100_000, pattern(262_144, 2)));
+  t.ok((await whole(third)).equals(Buffer.concat([synced, pattern(262_144, 2)])), 'asked for again');
+});
+
 t.test('mark: a chunk left alone before the host crashes is not suspect', async (t) => {
   const { world, host, process } = newWorld();
   const store = await world.until(openStore(process));
