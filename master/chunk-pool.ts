@@ -109,12 +109,7 @@ export class ChunkPool {
   settled(handle: number): void {
     const members = this.#chunkservers.reports.pendingHandles.get(handle) ?? [];
     this.#chunkservers.reports.pendingHandles.delete(handle);
-    const chunk = this.#state.chunks.get(handle);
-    if (chunk !== undefined) {
-      // Not as many servers as it should have could take it.
-      if (members.length < chunk.goal) this.#chunkservers.reports.onDoubt(handle);
-      return;
-    }
+    if (this.#state.chunks.has(handle)) return this.#chunkservers.reports.noteLogged(handle, members.length);
     for (const chunkserver of members) if (chunkserver.alive) chunkserver.deletions.add(handle);
   }
 

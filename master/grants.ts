@@ -90,10 +90,8 @@ export class Grants {
     }
   }
 
-  /** Made with fewer, or without one that failed: that is not for the next census to find out. */
   #noteReplicas({ handle, secondaries }: Lease): void {
-    const goal = this.#parts.state.chunks.get(handle)?.goal ?? 0;
-    if (1 + secondaries.length < goal) this.#parts.chunkservers.reports.onDoubt(handle);
+    this.#parts.chunkservers.reports.noteLogged(handle, 1 + secondaries.length);
   }
 
   /**

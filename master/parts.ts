@@ -205,7 +205,17 @@ export async function assemble(
   });
   const leases = new Leases(state, journal, replicas, sent, clock, (serverId) => chunkservers.byId(serverId));
   chunkservers.attach(leases);
-  const raiser = new Raiser(state, journal, replicas, leases, sent, environment, options.leaseDurationMs);
+  const { reports } = chunkservers;
+  const raiser = new Raiser(
+    state,
+    journal,
+    replicas,
+    leases,
+    sent,
+    reports,
+    environment,
+    options.leaseDurationMs,
+  );
   const serverById = (serverId: string) => chunkservers.byId(serverId);
   const settling = new Settling(state, leases, raiser, replicas, serverById);
   const gatekeeper = new Gatekeeper(state, leases, settling, chunkservers, gates);

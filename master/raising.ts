@@ -17,6 +17,7 @@ import {
 } from './asking.js';
 import type { Journal } from './journal.js';
 import type { Leases } from './leases.js';
+import type { ReplicaReports } from './replica-reports.js';
 import type { Chunkserver, Replicas } from './replicas.js';
 import type { SentVersions } from './sent-versions.js';
 import type { ChunkState, LoggedState } from './state.js';
@@ -58,6 +59,7 @@ export class Raiser {
   readonly #durationMs: number;
   readonly #startedAtMs: number;
   readonly #sent: SentVersions;
+  readonly #reports: ReplicaReports;
   /** `handle serverId` → when a client last named it. */
   readonly #strikes = new Map<string, number>();
   readonly #verifying = new Map<number, Promise<void>>();
@@ -68,6 +70,7 @@ export class Raiser {
     replicas: Replicas,
     leases: Leases,
     sent: SentVersions,
+    reports: ReplicaReports,
     environment: { readonly clock: Clock; readonly logger: Logger },
     leaseDurationMs: number,
   ) {
@@ -80,6 +83,7 @@ export class Raiser {
     this.#durationMs = leaseDurationMs;
     this.#startedAtMs = environment.clock.monotonicMs();
     this.#sent = sent;
+    this.#reports = reports;
   }
 
   /**
@@ -144,6 +148,8 @@ export class Raiser {
     } finally {
       done(logged);
     }
+    // A server may have come back, with the version before, while this one was on its way to the log.
+    this.#reports.noteLogged(handle, members.length);
   }
 
   /**

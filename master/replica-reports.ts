@@ -48,6 +48,12 @@ export class ReplicaReports {
     if (version > chunk.version) this.#meetHigher(chunk, replica);
   }
 
+  /** A version of a chunk is in the log, with so many replicas: that they are too few is not for the next census to find out. */
+  noteLogged(handle: number, replicas: number): void {
+    const chunk = this.#parts.state.chunks.get(handle);
+    if (chunk !== undefined && replicas < chunk.goal) this.onDoubt(handle);
+  }
+
   /** A replica is ahead of the log (paper §4.5). */
   #meetHigher(chunk: ChunkState, { chunkserver, version }: Replica): void {
     const { journal, logger, replicas, sent } = this.#parts;

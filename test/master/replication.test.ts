@@ -289,6 +289,25 @@ t.test('re-replication: a suspect replica is compared, and not copied anew', asy
   );
 });
 
+t.test(
+  're-replication: a chunk that a comparison leaves with a replica fewer is healed now, by no census',
+  async (t) => {
+    for (const servers of [3, 4]) {
+      const { world, client, byId, readable, file } = await cluster(servers);
+      const { id, lease } = await file('f');
+      await world.runFor(2_000);
+      byId(lease.primary.serverId).agreed = false;
+      const missing = byId(lease.secondaries[0]?.serverId as string);
+      missing.failing.set('prepare', new GfsError('INTERNAL'));
+      await client.mutate(m.Snapshot, { id, parent: m.ROOT_ID, name: 'copy' });
+      missing.failing.clear();
+      t.equal((await readable(id)).length, 2, 'one has the version before');
+      await world.runFor(WAIT_MS);
+      t.equal((await readable(id)).length, 3, `${servers} servers`);
+    }
+  },
+);
+
 t.test('excess: a server that comes back after all brings too many; the least useful goes', async (t) => {
   const racks = ['a', 'a', 'b', 'c'];
   const { world, byId, having, readable, file } = await cluster(4, (at) => ({ rack: racks[at] as string }));
