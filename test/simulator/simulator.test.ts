@@ -22,7 +22,7 @@ t.test('simulator: where nothing breaks nothing fails', async (t) => {
 
 t.test('simulator: each kind of fault alone breaks no contract', async (t) => {
   for (const [index, fault] of FAULTS.entries()) {
-    await check(t, { ...short, seed: 501 + index, faults: [fault] });
+    await check(t, { ...short, seed: 201 + index, faults: [fault] });
   }
 });
 
