@@ -384,6 +384,42 @@ scenario('append: a retry finds its first result at a replica that was repaired'
   t.equal(await textOf(await scene.client('b'), file.id), 'first <once>');
 });
 
+scenario('write: what a power cut took from all replicas its retry writes again', async (t, scene) => {
+  const { network } = scene.world;
+  const [client, other] = [await scene.client('a'), await scene.client('b')];
+  let unheard = 0;
+  for (let step = 0; step < 4; step++) {
+    const file = await create(client, `f${step}`);
+    await file.write(0, bytes('x', 65_536));
+    await file.sync({});
+    const lease = await client.locations.lease(file.id, 0, {}, client.master.deadline());
+    await file.write(65_536, bytes('y', 150_000));
+    let heard = false;
+    const flushed = file.flush({}).then(() => {
+      heard = true;
+    });
+    // Every replica takes the write, and its client does not hear of it.
+    await scene.sleep(3.5 + step * 0.5);
+    network.cutOneWay(lease.primary.host, 'a');
+    await scene.sleep(20);
+    // For the sake of another file the journals are flushed with its records, and not its bytes.
+    const neighbour = await create(other, `n${step}`);
+    await neighbour.write(0, bytes('z'));
+    await neighbour.sync({});
+    const wasHeard = heard;
+    await scene.blackout();
+    network.heal(lease.primary.host, 'a');
+    await flushed;
+    // What was acknowledged and not flushed to disk may be lost.
+    if (wasHeard) continue;
+    unheard++;
+    await file.sync({});
+    const content = await textOf(other, file.id);
+    t.ok(content === 'x'.repeat(65_536) + 'y'.repeat(150_000), `step ${step}: ${content.indexOf('\0')}`);
+  }
+  t.ok(unheard > 0);
+});
+
 scenario(
   're-replication: a secondary that was dropped is replaced soon, not at the next census',
   async (t, scene) => {
