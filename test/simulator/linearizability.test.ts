@@ -8,6 +8,7 @@ import {
   directorySpecification,
   type NameCall,
   volatileBlockSpecification,
+  withoutReadsUnderWay,
 } from './specifications.js';
 
 const NEVER = Number.POSITIVE_INFINITY;
@@ -58,6 +59,21 @@ t.test('linearisability: what nobody answered may have happened, may yet, or nev
     'not linearisable',
   );
 });
+
+t.test(
+  'linearisability: of a write that is not acknowledged nothing is promised to other mounts',
+  async (t) => {
+    const block = (...history: Operation<BlockCall>[]) =>
+      checkHistory(withoutReadsUnderWay(history), blockSpecification);
+    const flip = [at(4, 5, read(1)), at(6, 7, read(0))];
+    t.equal(block(at(1, 10, write(1)), ...flip), 'linearisable', 'seen at one replica, and not at the next');
+    t.equal(block(at(1, NEVER, write(1)), ...flip), 'linearisable', 'nor answered later');
+    t.equal(block(at(1, 3, write(1)), ...flip), 'not linearisable', 'acknowledged');
+    t.equal(block(at(8, 9, write(1)), ...flip), 'not linearisable', 'not written yet');
+    const settled = [at(1, NEVER, write(1)), at(2, 3, write(2))];
+    t.equal(block(...settled, at(4, 5, read(1)), at(6, 7, read(2))), 'not linearisable', 'it came before');
+  },
+);
 
 t.test('linearisability: a power cut takes what was not flushed, and nothing that was', async (t) => {
   const block = (...history: Operation<BlockCall>[]) => checkHistory(history, volatileBlockSpecification);

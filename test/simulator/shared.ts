@@ -16,6 +16,7 @@ import {
   directorySpecification,
   type NameCall,
   volatileBlockSpecification,
+  withoutReadsUnderWay,
   withUnknownNodes,
 } from './specifications.js';
 
@@ -95,7 +96,7 @@ export class Shared {
   check(): void {
     const blocks = this.#powerCuts > 0 ? volatileBlockSpecification : blockSpecification;
     for (const { offset, recorder } of this.#blocks) {
-      const { history } = recorder;
+      const history = withoutReadsUnderWay(recorder.history);
       const verdict =
         blocks === blockSpecification
           ? checkHistory(history, blockSpecification)

@@ -43,6 +43,25 @@ export const volatileBlockSpecification: Specification<Block, BlockCall> = {
   },
 };
 
+/**
+ * Without the reads that a write under way explains. Replicas take a write one after another, so another mount may
+ * see it at one of them and then, at the next, not yet: nothing is promised of it before it is acknowledged. One
+ * without an answer is under way until a later one is acknowledged, which every replica took after it.
+ */
+export function withoutReadsUnderWay(history: readonly Operation<BlockCall>[]): Operation<BlockCall>[] {
+  const writes = history.filter(({ call }) => call.kind === 'write');
+  const settledAt = (write: Operation<BlockCall>): number => {
+    if (write.returnedAt !== Number.POSITIVE_INFINITY) return write.returnedAt;
+    const later = writes.filter(({ invokedAt }) => invokedAt > write.invokedAt);
+    return Math.min(...later.map(({ returnedAt }) => returnedAt));
+  };
+  return history.filter(({ call, invokedAt, returnedAt }) => {
+    if (call.kind !== 'read') return true;
+    const write = writes.find((each) => each.call.kind === 'write' && each.call.value === call.value);
+    return write === undefined || write.invokedAt > returnedAt || settledAt(write) < invokedAt;
+  });
+}
+
 /** A node that somebody made who never heard of it. */
 export const UNKNOWN_NODE = -1;
 
