@@ -76,7 +76,11 @@ export class ReplicaReports {
       .commit({ type: 'versionRaised', handle: chunk.handle, version, replicas: chunk.replicas })
       .then(() => replicas.noteAdoption(chunk.handle, from))
       .catch((err) => logger.warn({ ...fields, err }, 'cannot adopt a version now'))
-      .finally(() => sent.raising.delete(chunk.handle));
+      .finally(() => {
+        sent.raising.delete(chunk.handle);
+        // The others are compared with it: the census that its server's report led to has seen nothing wrong.
+        this.onDoubt(chunk.handle);
+      });
   }
 
   /** Of the chunks that a server names, those that it is to delete (paper §4.4). */

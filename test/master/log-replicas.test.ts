@@ -5,6 +5,7 @@ import { acknowledgementsNeeded, promisesNeeded } from '../../master/quorum.js';
 import { ReplacedError } from '../../master/tenure.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
+import { type HeldChunk, TestChunkserver } from './chunkserver.js';
 import { agrees, inStep, SHADOW_PORT, ShadowHost, soon, status } from './shadow.js';
 import { codeOf, MasterHost, TestClient } from './support.js';
 
@@ -110,6 +111,32 @@ t.test(
     await inStep(world, 1);
     t.equal((await repeated(world, client, 'a', client.sequence)).created, true);
     t.ok(agrees(master, shadow));
+  },
+);
+
+t.test(
+  'log replicas: what a version that they held up has left behind is healed when it is in the log',
+  async (t) => {
+    const { world, shadow, client } = await cluster(1);
+    const chunkservers: TestChunkserver[] = [];
+    for (let at = 0; at < 3; at++) chunkservers.push(await TestChunkserver.start(world, `cs${at}`));
+    const id = await client.create(m.ROOT_ID, 'f');
+    const { lease } = await client.call(m.GetLease, { id, index: 0, version: 0, failed: [] });
+    const readable = async () =>
+      (await client.call(m.GetChunks, { id, index: 0, count: 1 })).chunks[0]?.replicas.length;
+    await world.runFor(2_000);
+    // It has the next version, as if the master before had died on the way to the log.
+    const ahead = chunkservers.find(({ serverId }) => serverId === lease.primary.serverId) as TestChunkserver;
+    ahead.crash();
+    shadow.process.pause();
+    (ahead.chunks.get(lease.handle) as HeldChunk).version = 2;
+    await ahead.restart();
+    await world.runFor(5_000);
+    shadow.process.resume();
+    await inStep(world, 1);
+    await world.runFor(8_000);
+    t.equal(await readable(), 3, 'the others were compared with the one that is ahead, by no census');
+    t.ok(chunkservers.every(({ chunks }) => (chunks.get(lease.handle)?.version ?? 0) > 2));
   },
 );
 
