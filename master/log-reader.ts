@@ -106,7 +106,8 @@ export class LogReader {
     let count = 0;
     let at = 0;
     while (at + GROUP_HEADER_BYTES <= bytes.byteLength && at + groupBytesAt(bytes, at) <= bytes.byteLength) {
-      if (this.#sequence > through) break;
+      // Space that was reserved ahead: the segment ends here, and what is wanted besides is in the next.
+      if (this.#sequence > through || bytes.readUInt32LE(at) === 0) break;
       const group = readGroup(bytes, at);
       if (group.first !== this.#sequence)
         throw new Error(`group ${group.first} stands where ${this.#sequence} should`);
