@@ -24,15 +24,15 @@ export type Visit = (holder: number, kinds: number, changes: number) => number;
 export class PromiseTable {
   readonly #maxCount: number;
   readonly #onEvicted: (holder: number, node: number, kinds: number) => void;
-  #capacity = FIRST_CAPACITY;
-  #nodes = new Float64Array(FIRST_CAPACITY);
-  #holders = new Uint32Array(FIRST_CAPACITY);
+  #capacity = 0;
+  #nodes = new Float64Array(0);
+  #holders = new Uint32Array(0);
   /** 0: nothing is promised here any more. */
-  #kinds = new Uint8Array(FIRST_CAPACITY);
+  #kinds = new Uint8Array(0);
   /** Names that changed in the directory since its holder last asked about it. */
-  #changes = new Uint8Array(FIRST_CAPACITY);
-  #next = new Int32Array(FIRST_CAPACITY);
-  #chains = new Int32Array(FIRST_CAPACITY).fill(NONE);
+  #changes = new Uint8Array(0);
+  #next = new Int32Array(0);
+  #chains = new Int32Array(0);
   /** Positions count up for ever; the slot of one is what its lower bits say. */
   #oldest = 0;
   #end = 0;
@@ -45,6 +45,7 @@ export class PromiseTable {
   constructor(maxCount: number, onEvicted: (holder: number, node: number, kinds: number) => void) {
     this.#maxCount = maxCount;
     this.#onEvicted = onEvicted;
+    this.#rebuild(Math.min(FIRST_CAPACITY, maxCount));
   }
 
   get count(): number {

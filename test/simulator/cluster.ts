@@ -228,6 +228,8 @@ export class ChunkserverMember implements Member {
 export class ClientMember implements Member {
   readonly host: FakeHost;
   process: FakeProcess | undefined;
+  /** Of its present life, once it is connected. */
+  client: GfsClient | undefined;
   /** How often it was started. */
   life = 0;
   readonly #options: ClusterOptions;
@@ -248,8 +250,11 @@ export class ClientMember implements Member {
     const process = this.host.start(this.host.name);
     this.process = process;
     this.life++;
+    this.client = undefined;
     begin(process, async () => {
-      await this.#run(await connectClient(process, this.#options), this);
+      const client = await connectClient(process, this.#options);
+      this.client = client;
+      await this.#run(client, this);
     });
   }
 }

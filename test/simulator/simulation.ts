@@ -5,7 +5,7 @@ import { formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
 import type { ClientContext } from './actor.js';
 import { AppendModel } from './append-model.js';
 import { auditFiles, logMatchesState, shadowAgrees } from './audit.js';
-import { overBound } from './bounds.js';
+import { clientOverBound, overBound } from './bounds.js';
 import {
   type ClientMember,
   type ClusterOptions,
@@ -236,8 +236,14 @@ class Simulation {
   }
 
   #checkBounds(): void {
-    for (const { process } of this.#cluster.members) {
-      const problem = process?.alive === true ? overBound(process.metrics) : undefined;
+    const { members, clients, options } = this.#cluster;
+    for (const { process } of members) {
+      const problem = process?.alive === true ? overBound(process.metrics, options) : undefined;
+      if (problem !== undefined) throw new Violation(`${process?.name}: ${problem}`);
+    }
+    for (const { process, client } of clients) {
+      const usage = process?.alive === true ? client?.usage : undefined;
+      const problem = usage && clientOverBound(usage, options);
       if (problem !== undefined) throw new Violation(`${process?.name}: ${problem}`);
     }
   }
