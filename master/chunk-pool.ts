@@ -109,7 +109,7 @@ export class ChunkPool {
   settled(handle: number): void {
     const members = this.#chunkservers.reports.pendingHandles.get(handle) ?? [];
     this.#chunkservers.reports.pendingHandles.delete(handle);
-    if (this.#state.chunks.has(handle)) return this.#chunkservers.reports.noteLogged(handle, members.length);
+    if (this.#state.chunks.has(handle)) return this.#chunkservers.reports.noteLogged(handle);
     for (const chunkserver of members) if (chunkserver.alive) chunkserver.deletions.add(handle);
   }
 

@@ -83,15 +83,11 @@ export class Grants {
     this.#running.set(key, granting);
     try {
       const lease = await granting;
-      this.#noteReplicas(lease);
+      this.#parts.chunkservers.reports.noteLogged(lease.handle);
       return lease;
     } finally {
       this.#running.delete(key);
     }
-  }
-
-  #noteReplicas({ handle, secondaries }: Lease): void {
-    this.#parts.chunkservers.reports.noteLogged(handle, 1 + secondaries.length);
   }
 
   /**
@@ -317,7 +313,7 @@ export class Grants {
   /** A file has been logged with a fresh chunk. */
   beginFresh(id: number, fresh: FreshChunk): Lease {
     const lease = this.#begin(id, 0, fresh);
-    this.#noteReplicas(lease);
+    this.#parts.chunkservers.reports.noteLogged(lease.handle);
     return lease;
   }
 

@@ -149,7 +149,7 @@ export class Raiser {
       done(logged);
     }
     // A server may have come back, with the version before, while this one was on its way to the log.
-    this.#reports.noteLogged(handle, members.length);
+    this.#reports.noteLogged(handle);
   }
 
   /**

@@ -48,10 +48,13 @@ export class ReplicaReports {
     if (version > chunk.version) this.#meetHigher(chunk, replica);
   }
 
-  /** A version of a chunk is in the log, with so many replicas: that they are too few is not for the next census to find out. */
-  noteLogged(handle: number, replicas: number): void {
+  /**
+   * A version of a chunk is in the log. That it has too few replicas is not for the next census to find out, nor that
+   * a server has come back meanwhile, and told what it has when this was not there yet.
+   */
+  noteLogged(handle: number): void {
     const chunk = this.#parts.state.chunks.get(handle);
-    if (chunk !== undefined && replicas < chunk.goal) this.onDoubt(handle);
+    if (chunk !== undefined && this.#parts.replicas.readable(chunk).length < chunk.goal) this.onDoubt(handle);
   }
 
   /** A replica is ahead of the log (paper §4.5). */
