@@ -29,7 +29,10 @@ interface Snapshot {
 /** Checkpoints every chunk that is dirty now, then removes the journal's segments before this moment. */
 export async function checkpoint(directory: DataDirectory): Promise<void> {
   const keepFrom = await directory.journal.rotate();
-  await forEachLimited(directory.dirtyChunks(), CONCURRENCY, checkpointOrGiveUp);
+  await forEachLimited(directory.dirtyChunks(), CONCURRENCY, async (chunk) => {
+    await checkpointOrGiveUp(chunk);
+    await directory.pace();
+  });
   for (const handle of directory.unreadable) await spoilSidecar(directory, handle);
   await directory.syncShards();
   for (const segment of await listSegments(directory.disk, directory.layout)) {

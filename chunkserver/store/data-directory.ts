@@ -24,6 +24,8 @@ const EARLY_FLUSH_BYTES = 16 * MIB;
 const QUIET_MS = 300_000;
 /** Without a mutation for so long, a checkpoint disturbs nobody. */
 const IDLE_MS = 30_000;
+/** And then it takes its time between chunks: each costs three flushes, and others may use the disk. */
+const IDLE_PACE_MS = 100;
 const SPACE_TTL_MS = 1_000;
 const CLOSE_CONCURRENCY = 4;
 
@@ -60,6 +62,8 @@ export class DataDirectory {
   /** Admitted since the last checkpoint began, directly written bytes among them. */
   #admittedBytes = 0;
   #checkpoint: Promise<void> | undefined;
+  /** Somebody waits for the checkpoint that is under way. */
+  #isHurried = false;
   /** What has to succeed before the first mutation. */
   #settle: (() => Promise<void>) | undefined;
   #space: DiskSpace = { totalBytes: 0, availableBytes: 0 };
@@ -110,6 +114,7 @@ export class DataDirectory {
 
   /** Makes everything survive the host, as quickly as can be: what the journal holds stays there. */
   async close(): Promise<void> {
+    this.#isHurried = true;
     await this.#checkpoint?.catch(() => undefined);
     await forEachLimited(this.chunks.values(), CLOSE_CONCURRENCY, (chunk) => chunk.syncFile());
     await this.syncShards();
@@ -221,7 +226,10 @@ export class DataDirectory {
   mutated(chunk: Chunk): void {
     this.#mutatedMs = this.context.clock.monotonicMs();
     chunk.lastMutationMs = this.#mutatedMs;
-    if (this.#isCheckpointDue()) this.#inBackground(this.checkpointNow());
+    if (this.#isCheckpointDue()) {
+      if (this.#checkpoint === undefined) this.#inBackground(this.checkpointNow());
+      this.#isHurried = true;
+    }
     if (this.context.sync === 'disk' && chunk.unflushedBytes > EARLY_FLUSH_BYTES && !chunk.isFlushing) {
       this.#inBackground(chunk.syncFile());
     }
@@ -230,10 +238,9 @@ export class DataDirectory {
   #isCheckpointDue(): boolean {
     const limitBytes = this.context.checkpointBytes ?? DEFAULT_CHECKPOINT_BYTES;
     return (
-      this.#checkpoint === undefined &&
-      (this.journal.segmentBytes > limitBytes ||
-        this.#patchBytes > limitBytes ||
-        this.#admittedBytes > CHECKPOINT_ADMITTED_BYTES)
+      this.journal.segmentBytes > limitBytes ||
+      this.#patchBytes > limitBytes ||
+      this.#admittedBytes > CHECKPOINT_ADMITTED_BYTES
     );
   }
 
@@ -246,11 +253,23 @@ export class DataDirectory {
 
   /** One checkpoint at a time: who asks while one runs gets that one. */
   checkpointNow(): Promise<void> {
+    this.#isHurried = true;
+    return this.#underCheckpoint();
+  }
+
+  #underCheckpoint(): Promise<void> {
     if (this.#checkpoint === undefined) this.#admittedBytes = 0;
     this.#checkpoint ??= checkpoint(this).finally(() => {
       this.#checkpoint = undefined;
+      this.#isHurried = false;
     });
     return this.#checkpoint;
+  }
+
+  /** Between the chunks of a checkpoint: a while, unless somebody waits for it. */
+  async pace(): Promise<void> {
+    if (this.#isHurried) return;
+    await new Promise<void>((resolve) => void this.context.timers.after(IDLE_PACE_MS, resolve));
   }
 
   /** Takes the mark off a replica that is left alone: a host crash will not make it suspect. */
@@ -269,7 +288,7 @@ export class DataDirectory {
     for (const chunk of this.chunks.values()) {
       if (chunk.state.mark !== 0 && nowMs - chunk.lastMutationMs > QUIET_MS) this.#dirty.add(chunk);
     }
-    if (this.#dirty.size > 0) this.#inBackground(this.checkpointNow());
+    if (this.#dirty.size > 0) this.#inBackground(this.#underCheckpoint());
   }
 
   shardChanged(handle: number): void {

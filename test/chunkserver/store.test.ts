@@ -218,6 +218,26 @@ t.test('mark: a chunk left alone before the host crashes is not suspect', async 
   t.ok(third.get(1).state.suspect, 'the next mutation marks it again, durably, before it is acknowledged');
 });
 
+t.test(
+  'checkpoint: one that nobody waits for takes its time, and makes haste when somebody does',
+  async (t) => {
+    const { world, process } = newWorld();
+    const store = await world.until(openStore(process));
+    const directory = store.directories[0]!;
+    const count = 20;
+    for (let handle = 1; handle <= count; handle++) await world.until(store.create(handle, 1));
+    await world.runFor(31_000);
+    directory.tend();
+    await world.runFor(500);
+    const left = [...directory.dirtyChunks()].length;
+    t.ok(left > 0 && left < count, `${left} are left`);
+    const before = world.scheduler.nowMs;
+    await world.until(directory.checkpointNow());
+    t.equal([...directory.dirtyChunks()].length, 0);
+    t.ok(world.scheduler.nowMs - before < 300, 'at once');
+  },
+);
+
 t.test('stop: everything is flushed: a host that goes down afterwards loses nothing', async (t) => {
   for (let seed = 1; seed <= 10; seed++) {
     const { world, host, process } = newWorld(seed);
