@@ -36,6 +36,8 @@ export class Store {
   readonly #context: DirectoryContext;
   #directories: readonly DataDirectory[] = [];
   #identity: Superblock;
+  /** The identity is being written: closing writes it once more, whole. */
+  #becoming: Promise<void> | undefined;
 
   private constructor(context: DirectoryContext, slots: readonly DiskSlot[], identity: Superblock) {
     this.#context = context;
@@ -154,9 +156,15 @@ export class Store {
       const message = `this data belongs to cluster ${own.clusterId} with chunks of ${own.chunkBytes} bytes`;
       throw new GfsError('WRONG_CLUSTER', `${message}, not to ${clusterId} with ${chunkBytes}`);
     }
-    const identity = { ...own, clusterId, chunkBytes };
-    for (const { disk, layout } of this.directories) await writeSuperblock(disk, layout, identity);
-    this.#identity = identity;
+    await this.#become({ ...own, clusterId, chunkBytes });
+  }
+
+  #become(identity: Superblock): Promise<void> {
+    this.#becoming = (async () => {
+      for (const { disk, layout } of this.directories) await writeSuperblock(disk, layout, identity);
+      this.#identity = identity;
+    })();
+    return this.#becoming;
   }
 
   /** The newest term of a master that this server has served. */
@@ -167,9 +175,7 @@ export class Store {
   /** From here on no master of an older term is served, also after a restart. */
   async noteTerm(term: number): Promise<void> {
     if (term <= this.#identity.term) return;
-    const identity = { ...this.#identity, term };
-    for (const { disk, layout } of this.directories) await writeSuperblock(disk, layout, identity);
-    this.#identity = identity;
+    await this.#become({ ...this.#identity, term });
   }
 
   /** @throws NO_SUCH_CHUNK, CHUNK_CORRUPT when its sidecar is damaged */
@@ -315,6 +321,7 @@ export class Store {
 
   /** Flushes everything, and notes that it did. What the journal holds stays there. */
   async close(): Promise<void> {
+    await this.#becoming?.catch(() => undefined);
     for (const directory of this.directories) {
       const { disk, layout } = directory;
       await directory.close();

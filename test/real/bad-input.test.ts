@@ -92,6 +92,8 @@ t.test(
   async (t) => {
     const cluster = await RealCluster.start(t, { servers: 1, mount: false });
     const other = await RealCluster.start(t, { servers: 1, mount: false });
+    // The master has taken it in a moment before it knows.
+    await other.chunkservers[0]?.says('registered with the master');
     await other.stopAll();
     const data = other.workspace.path('chunkserver-0');
     const stray = cluster.workspace.spawn('stray', [
