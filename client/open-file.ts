@@ -214,7 +214,7 @@ export class OpenFile {
     await Promise.all([
       // Of an fsync under way whose time was told already.
       this.#toldEarly > 0 ? this.#writes.settle() : undefined,
-      this.#appender.aheadBytes > 0 ? this.#appender.settle() : undefined,
+      this.#isAhead ? this.#appender.settle() : undefined,
     ]);
     await this.#tellLength({});
   }

@@ -1,10 +1,11 @@
 /** Appends that are acknowledged before they are sent: what others see of them (docs/decisions/0022). */
 import t from 'tap';
-import { clientDefaults, GfsClient } from '../../client/index.js';
+import type { GfsClient } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
 import * as m from '../../protocol/messages/index.js';
-import { SimulatedWorld } from '../fakes/index.js';
-import { clusterDefaults, SimulatedCluster } from '../simulator/cluster.js';
+import type { SimulatedWorld } from '../fakes/index.js';
+import { clusterDefaults } from '../simulator/cluster.js';
+import { startTwoClients } from './two-clients.js';
 
 t.setTimeout(600_000);
 
@@ -12,19 +13,7 @@ let seed = 8100;
 const LEASE_MS = 5_000;
 
 async function setUp(leaseDurationMs = LEASE_MS) {
-  const world = new SimulatedWorld(seed++);
-  const options = { ...clusterDefaults, clients: 0, leaseDurationMs };
-  const cluster = new SimulatedCluster(world, options, async () => undefined);
-  cluster.start();
-  const masters = [{ host: 'master', port: 5000 }];
-  const client = (name: string): Promise<GfsClient> =>
-    world.until(
-      GfsClient.connect(world.process(name).environment, { ...clientDefaults, masters, caches: true }),
-    );
-  const sleep = (ms: number) =>
-    world.until(new Promise<void>((resolve) => world.scheduler.after(ms, resolve)));
-  const a = await client('a');
-  const b = await client('b');
+  const { world, cluster, client, sleep, a, b } = await startTwoClients(seed++, { leaseDurationMs });
   const request = { parent: m.ROOT_ID, name: 'log', mode: 0o100644, rdev: 0, exclusive: true };
   const { attributes } = await world.until(a.master.mutate(m.Create, request));
   const open = (gfs: GfsClient) => world.until(gfs.open(attributes.id, {}));

@@ -1,10 +1,9 @@
 /** What an fsync tells the master, and when (docs/decisions/0027). */
 import t from 'tap';
-import { clientDefaults, GfsClient } from '../../client/index.js';
+import type { GfsClient } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
 import * as m from '../../protocol/messages/index.js';
-import { SimulatedWorld } from '../fakes/index.js';
-import { clusterDefaults, SimulatedCluster } from '../simulator/cluster.js';
+import { startTwoClients } from './two-clients.js';
 
 t.setTimeout(600_000);
 
@@ -12,18 +11,7 @@ let seed = 8400;
 const BYTES = 4096;
 
 async function setUp() {
-  const world = new SimulatedWorld(seed++);
-  const cluster = new SimulatedCluster(world, { ...clusterDefaults, clients: 0 }, async () => undefined);
-  cluster.start();
-  const masters = [{ host: 'master', port: 5000 }];
-  const client = (name: string): Promise<GfsClient> =>
-    world.until(
-      GfsClient.connect(world.process(name).environment, { ...clientDefaults, masters, caches: true }),
-    );
-  const sleep = (ms: number) =>
-    world.until(new Promise<void>((resolve) => world.scheduler.after(ms, resolve)));
-  const a = await client('a');
-  const b = await client('b');
+  const { world, sleep, a, b } = await startTwoClients(seed++);
   let told = 0;
   const mutate = a.master.mutate.bind(a.master);
   a.master.mutate = ((...words: Parameters<typeof mutate>) => {
