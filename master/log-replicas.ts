@@ -4,25 +4,17 @@
  */
 import type { Environment } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
-import { MAX_PAYLOAD_BYTES } from '../protocol/limits.js';
-import type {
-  FollowLog,
-  LogReplicaStatus,
-  LogStatus,
-  Member,
-  ReadCheckpoint,
-} from '../protocol/messages/index.js';
+import type { FollowLog, LogReplicaStatus, LogStatus, Member } from '../protocol/messages/index.js';
 import { MAX_LOG_REPLICAS } from '../protocol/messages/index.js';
 import type { Caller, IncomingRequest, Outcome } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
-import { checkpointName, listCheckpoints } from './checkpoint-file.js';
 import type { Journal } from './journal.js';
+import { LogFeed } from './log-feed.js';
 import type { LogGate } from './log-gate.js';
-import { type LogRange, LogReader } from './log-reader.js';
+import type { LogReader } from './log-reader.js';
 import type { OperationLog, Replication } from './operation-log.js';
 import type { MasterOptions } from './options.js';
 import { acknowledgementsNeeded } from './quorum.js';
-import { RecentRecords } from './recent-records.js';
 import type { LoggedState } from './state.js';
 import type { Superblock } from './superblock.js';
 import type { Tenure } from './tenure.js';
@@ -63,16 +55,14 @@ interface Commit {
 }
 
 export class LogReplicas implements Replication {
+  /** What followers are given. */
+  readonly feed: LogFeed;
   readonly #parts: LogReplicaParts;
   readonly #followers = new Map<string, Follower>();
   /** Being removed: no longer waited for, not even for the record that says so. */
   readonly #leaving = new Set<string>();
-  readonly #recent = new RecentRecords();
-  /** Followers that wait for the next record. */
-  readonly #polls = new Set<() => void>();
   readonly #ready: { readonly resolve: () => void; readonly reject: (error: GfsError) => void }[] = [];
   #commit: Commit | undefined;
-  #writtenThrough: number;
   /** When enough log replicas were last heard of. */
   #enoughAtMs: number;
   #adding = false;
@@ -80,7 +70,7 @@ export class LogReplicas implements Replication {
 
   constructor(parts: LogReplicaParts) {
     this.#parts = parts;
-    this.#writtenThrough = parts.log.endSequence;
+    this.feed = new LogFeed(parts.environment, parts.options, parts.superblock, parts.log.endSequence);
     this.#enoughAtMs = parts.environment.clock.monotonicMs();
     parts.gate.active = this.#counted().length > 0;
     parts.tenure.onBegun = () => this.#evaluate();
@@ -97,10 +87,7 @@ export class LogReplicas implements Replication {
   }
 
   written(firstSequence: number, records: readonly Buffer[]): void {
-    this.#writtenThrough = firstSequence + records.length - 1;
-    this.#recent.add(firstSequence, records);
-    for (const wake of this.#polls) wake();
-    this.#polls.clear();
+    this.feed.written(firstSequence, records);
   }
 
   committed(through: number): Promise<void> | undefined {
@@ -247,15 +234,17 @@ export class LogReplicas implements Replication {
       throw new GfsError('STALE_TERM', `this master is of term ${superblock.term}, not of ${body.term}`);
     const follower = this.#note(body.shadow, request.peer);
     // It has to promise our term before what it has counts.
-    if (body.term < superblock.term) return this.#reply('records', body.nextSequence);
-    const common = tenure.commonEnd(body.lastTerm, body.nextSequence - 1, this.#writtenThrough);
-    if (common < body.nextSequence - 1) return this.#reply('cut', common);
+    if (body.term < superblock.term) return this.feed.reply('records', body.nextSequence);
+    const common = tenure.commonEnd(body.lastTerm, body.nextSequence - 1, this.feed.writtenThrough);
+    if (common < body.nextSequence - 1) return this.feed.reply('cut', common);
     follower.acknowledged = body.nextSequence - 1;
-    follower.inStep = follower.inStep || follower.acknowledged >= this.#writtenThrough;
+    follower.inStep = follower.inStep || follower.acknowledged >= this.feed.writtenThrough;
     this.#evaluate();
     this.#register(follower);
-    if (body.nextSequence > this.#writtenThrough) await this.#untilMore(body.waitMs);
-    return this.#serve(follower, body.nextSequence);
+    await this.feed.untilWritten(body.nextSequence, body.waitMs);
+    if (body.nextSequence <= this.feed.writtenThrough)
+      follower.inStep = this.feed.isRecent(body.nextSequence);
+    return this.feed.next(follower.reader, body.nextSequence);
   }
 
   #note(member: Member, peer: Caller): Follower {
@@ -263,7 +252,7 @@ export class LogReplicas implements Replication {
     if (follower === undefined) {
       if (this.#followers.size >= 2 * MAX_LOG_REPLICAS)
         throw new GfsError('OVERLOADED', 'too many shadows follow');
-      const reader = new LogReader(this.#parts.environment.disk, this.#logDirectory);
+      const reader = this.feed.newReader();
       follower = { member, peer: undefined, lastHeardMs: 0, acknowledged: 0, inStep: false, reader };
       this.#followers.set(member.id, follower);
     }
@@ -312,77 +301,6 @@ export class LogReplicas implements Replication {
       });
   }
 
-  #untilMore(waitMs: number): Promise<void> {
-    return new Promise((resolve) => {
-      const { timers } = this.#parts.environment;
-      const wake = (): void => {
-        timer.cancel();
-        this.#polls.delete(wake);
-        resolve();
-      };
-      const timer = timers.after(Math.min(waitMs, this.#parts.options.renewIntervalMs), wake);
-      this.#polls.add(wake);
-    });
-  }
-
-  async #serve(follower: Follower, nextSequence: number): Promise<Outcome<Reply>> {
-    if (nextSequence > this.#writtenThrough || this.#stopped) return this.#reply('records', nextSequence);
-    const recent = this.#recent.from(nextSequence);
-    follower.inStep = recent !== undefined;
-    const range = recent ?? (await follower.reader.read(nextSequence, this.#writtenThrough));
-    if (range === undefined) return this.#reply('checkpoint', await this.#newestCheckpoint());
-    return this.#reply('records', nextSequence, range);
-  }
-
-  /** The last record that is in it. @throws NOT_FOUND */
-  async #newestCheckpoint(): Promise<number> {
-    const { disk } = this.#parts.environment;
-    const [newest] = await listCheckpoints(disk, this.#logDirectory);
-    if (newest === undefined) throw new GfsError('NOT_FOUND', 'there is no checkpoint');
-    return newest.nextSequence - 1;
-  }
-
-  get #logDirectory(): string {
-    return `${this.#parts.options.dataDirectory}/log`;
-  }
-
-  /** A part of a checkpoint, for a log replica that is too far behind. @throws NOT_FOUND when it is gone */
-  async readCheckpoint({
-    sequence,
-    offset,
-    length,
-  }: ValueOf<typeof ReadCheckpoint.request>): Promise<Outcome<ValueOf<typeof ReadCheckpoint.reply>>> {
-    const path = `${this.#logDirectory}/${checkpointName(sequence + 1)}`;
-    const file = await this.#parts.environment.disk.open(path, 'read').catch((cause: unknown) => {
-      throw new GfsError('NOT_FOUND', `no checkpoint through record ${sequence}`, { cause });
-    });
-    try {
-      const bytes = Buffer.allocUnsafe(Math.min(length, MAX_PAYLOAD_BYTES));
-      const read = await file.read(bytes, offset);
-      const body = { sizeBytes: await file.sizeBytes() };
-      return read === 0 ? { body } : { body, payload: { buffers: [bytes.subarray(0, read)] } };
-    } finally {
-      await file.close();
-    }
-  }
-
-  #reply(action: Reply['action'], sequence: number, range?: LogRange): Outcome<Reply> {
-    const { superblock, options } = this.#parts;
-    const body: Reply = {
-      term: superblock.term,
-      masterId: superblock.id,
-      clusterId: superblock.clusterId,
-      chunkBytes: superblock.chunkBytes,
-      action,
-      sequence,
-      count: range?.count ?? 0,
-      endSequence: this.#writtenThrough,
-      renewIntervalMs: options.renewIntervalMs,
-      timeoutMs: options.sessionTimeoutMs,
-    };
-    return range === undefined ? { body } : { body, payload: { buffers: [...range.buffers] } };
-  }
-
   /** An operator says that it is gone for good. @throws NOT_FOUND, NOT_PERMITTED, OUTCOME_PENDING */
   async remove(id: string): Promise<void> {
     const { state, journal, gate } = this.#parts;
@@ -421,7 +339,7 @@ export class LogReplicas implements Replication {
     this.#commit?.reject(stopping());
     this.#commit = undefined;
     for (const { reject } of this.#ready.splice(0)) reject(stopping());
-    for (const wake of this.#polls) wake();
+    this.feed.stop();
     await Promise.all([...this.#followers.values()].map(({ reader }) => reader.close()));
   }
 }

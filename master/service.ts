@@ -65,7 +65,7 @@ function registerLog(service: MasterService, parts: MasterParts): void {
   const { logReplicas } = parts;
   service
     .on(m.FollowLog, (body, request) => logReplicas.follow(body, request))
-    .on(m.ReadCheckpoint, (body) => logReplicas.readCheckpoint(body))
+    .on(m.ReadCheckpoint, (body) => logReplicas.feed.readCheckpoint(body))
     .answer(m.GetLogStatus, () => logReplicas.logStatus())
     .answer(m.GetShadows, () => ({ shadows: logReplicas.members }))
     .answer(m.RemoveLogReplica, async ({ id }, { header }) => {
