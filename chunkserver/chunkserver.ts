@@ -139,7 +139,7 @@ export class Chunkserver {
       identity: store,
       term: () => session.term,
       registration: () => session.registration(),
-      report: () => session.reportPages(),
+      report: () => session.inventory.pages(),
       onMaster: (address, term) => session.moveTo(address, term),
     });
     const inTouch = (): boolean => session.inTouch;

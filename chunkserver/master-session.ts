@@ -4,7 +4,6 @@
  */
 import type { Environment, Timer } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
-import { MAX_REPORT_PAGE } from '../protocol/limits.js';
 import {
   GetShadows,
   type Health,
@@ -12,9 +11,7 @@ import {
   type Member,
   RegisterChunkserver,
   RenewChunkserver,
-  type ReplicaReport,
   ReportChunks,
-  ReportDamage,
   type Server,
 } from '../protocol/messages/index.js';
 import type { BufferPool } from '../protocol/payload.js';
@@ -22,6 +19,8 @@ import { Peer } from '../protocol/peer.js';
 import type { Method, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { TraceSink } from '../protocol/trace.js';
+import { DamageReports } from './damage-reports.js';
+import { Inventory } from './inventory.js';
 import type { LeaseTable } from './leases.js';
 import type { Address, ChunkserverOptions } from './options.js';
 import type { Store } from './store/store.js';
@@ -30,8 +29,6 @@ const CONNECT_TIMEOUT_MS = 2_000;
 const CALL_TIMEOUT_MS = 10_000;
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 2_000;
-/** Chunks named in one heartbeat, for the master to tell those that it no longer knows. */
-const HEARTBEAT_CHUNKS = 1024;
 const SHADOWS_INTERVAL_MS = 2_000;
 
 export interface MasterSessionComponents {
@@ -71,17 +68,16 @@ export class MasterSession {
   #heardMs = Number.NEGATIVE_INFINITY;
   #timers: Timer[] = [];
   #renewing = false;
-  /** Damaged replicas that the master has not been told of. */
-  readonly #damaged = new Set<number>();
-  /** Unreadable replicas that the master was told of in this session. */
-  readonly #told = new Set<number>();
   /** Where to look for the master next, before all others. */
   #next: Address | undefined;
-  #chunkCursor: Iterator<{ handle: number; version: number }> | undefined;
+  readonly #damage: DamageReports;
+  readonly inventory: Inventory;
 
   constructor(environment: Environment, components: MasterSessionComponents) {
     this.#environment = environment;
     this.#c = components;
+    this.inventory = new Inventory(components.store, () => this.#leases);
+    this.#damage = new DamageReports(components.store, environment.logger, CALL_TIMEOUT_MS);
   }
 
   /** Whether the master was heard of within the session's timeout. Without it this server serves nobody. */
@@ -114,22 +110,6 @@ export class MasterSession {
     };
   }
 
-  /** All replicas that are here, in pages. */
-  *reportPages(): Generator<ValueOf<typeof ReportChunks.request>> {
-    const chunks: ReplicaReport[] = [];
-    for (const { handle, state } of this.#c.store.chunks()) {
-      const lease = this.#leases?.find(handle);
-      const leaseMs = lease === undefined ? 0 : (this.#leases?.remainingMs(lease) ?? 0);
-      const { version, length, suspect } = state;
-      chunks.push({ handle, version, lengthBytes: length, suspect, leaseMs });
-    }
-    for (let at = 0; ; at += MAX_REPORT_PAGE) {
-      const last = at + MAX_REPORT_PAGE >= chunks.length;
-      yield { chunks: chunks.slice(at, at + MAX_REPORT_PAGE), last };
-      if (last) break;
-    }
-  }
-
   start(leases: LeaseTable): void {
     this.#leases = leases;
     void this.#run();
@@ -144,16 +124,13 @@ export class MasterSession {
 
   /** Tells the master, now or when it can be reached, that a replica here failed its checksum. */
   reportDamage(handle: number): void {
-    if (this.#damaged.has(handle)) return;
-    this.#damaged.add(handle);
-    this.#environment.logger.error({ handle }, 'a replica does not match its checksum');
-    if (this.#peer !== undefined && this.inTouch) void this.#sendDamage(this.#peer, handle);
+    this.#damage.found(handle, this.inTouch ? this.#peer : undefined);
   }
 
   /** Registers anew and reports all chunks: there are fewer than the master was told. */
   reopen(reason: string): void {
     this.#environment.logger.warn({ reason }, 'reporting all chunks again');
-    this.#chunkCursor = undefined;
+    this.inventory.restart();
     this.#peer?.close();
   }
 
@@ -259,16 +236,9 @@ export class MasterSession {
   }
 
   async #report(peer: Peer): Promise<void> {
-    for (const page of this.reportPages())
+    for (const page of this.inventory.pages())
       await this.#answered(peer.call(ReportChunks, page, { deadlineMs: CALL_TIMEOUT_MS }));
-    this.#told.clear();
-    for (const directory of this.#c.store.directories) {
-      for (const handle of directory.unreadable) {
-        this.#damaged.add(handle);
-        this.#told.add(handle);
-      }
-    }
-    for (const handle of this.#damaged) await this.#sendDamage(peer, handle);
+    await this.#damage.sendAll(peer);
   }
 
   /** Notes that the master lives, as of when the request was sent. */
@@ -329,7 +299,7 @@ export class MasterSession {
         ...(location === undefined ? {} : { location }),
         load: load(),
         extend: leases.inUse().map(({ chunk, version }) => ({ handle: chunk.handle, version })),
-        chunks: this.#someChunks(),
+        chunks: this.inventory.some(),
         health: health(),
       };
       const { body } = await this.#answered(peer.call(Heartbeat, beat, { deadlineMs: CALL_TIMEOUT_MS }));
@@ -338,46 +308,8 @@ export class MasterSession {
     } catch (error) {
       this.#lost(peer, error);
     }
-    for (const directory of store.directories) {
-      directory.tend();
-      for (const handle of directory.unreadable) this.#tellUnreadable(peer, handle);
-    }
-  }
-
-  /** A replica was given up since all were reported. */
-  #tellUnreadable(peer: Peer, handle: number): void {
-    if (this.#told.has(handle)) return;
-    this.#told.add(handle);
-    void this.#sendDamage(peer, handle);
-  }
-
-  /** The next few of all chunks, in turn. */
-  #someChunks(): { handle: number; version: number }[] {
-    const some: { handle: number; version: number }[] = [];
-    this.#chunkCursor ??= this.#allChunks();
-    while (some.length < HEARTBEAT_CHUNKS) {
-      const next = this.#chunkCursor.next();
-      if (next.done) {
-        this.#chunkCursor = undefined;
-        break;
-      }
-      some.push(next.value);
-    }
-    return some;
-  }
-
-  *#allChunks(): Iterator<{ handle: number; version: number }> {
-    for (const { handle, state } of this.#c.store.chunks()) yield { handle, version: state.version };
-  }
-
-  async #sendDamage(peer: Peer, handle: number): Promise<void> {
-    const version = this.#c.store.find(handle)?.state.version ?? 0;
-    try {
-      await peer.call(ReportDamage, { handle, version }, { deadlineMs: CALL_TIMEOUT_MS });
-      this.#damaged.delete(handle);
-    } catch (error) {
-      this.#environment.logger.warn({ handle, err: error }, 'the master has not heard of a damaged replica');
-    }
+    for (const directory of store.directories) directory.tend();
+    this.#damage.sendNew(peer);
   }
 
   /** A session that does not answer, or is unknown, is opened again. */
