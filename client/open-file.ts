@@ -1,14 +1,8 @@
 /** One file that is open here, however often: its length as we know it, its data on the way, its appends. */
-import type { Environment, Timer } from '../environment/ports/index.js';
+import type { Environment } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_FILE_BYTES } from '../protocol/limits.js';
-import {
-  type AttributeChanges,
-  type Attributes,
-  ExtendFile,
-  SetAttributes,
-  type Written,
-} from '../protocol/messages/index.js';
+import { type AttributeChanges, type Attributes, SetAttributes } from '../protocol/messages/index.js';
 import { Appender } from './append.js';
 import type { DataVersions } from './data-versions.js';
 import { FileLength } from './file-length.js';
@@ -19,11 +13,10 @@ import type { CopySource, Replicas } from './replicas.js';
 import type { CallContext } from './retry.js';
 import type { MasterSession } from './session.js';
 import type { SharedChunks } from './shared-chunks.js';
+import { Telling } from './telling.js';
 import { coversAll, type Verifiers } from './unsynced.js';
 import { WriteBehind, type WriteBehindParts } from './write-behind.js';
 
-/** The master hears of appended bytes within this time, however many appends there were. */
-const EXTEND_DELAY_MS = 20;
 const SYNCS_IN_FLIGHT = 8;
 
 export interface OpenFileParts {
@@ -40,51 +33,31 @@ export interface OpenFileParts {
 
 export class OpenFile {
   readonly id: number;
+  /** @internal for telling the master */
+  readonly length: FileLength;
   /** Held open this often. */
   opens = 0;
   /** It was made when it was opened. */
   isNew = false;
   /** Data went into it from here. */
   wasWritten = false;
-  /** As the master told when it was opened, or after the last change from here. */
-  dataVersion: number;
   readonly #parts: OpenFileParts;
   readonly #writes: WriteBehind;
   readonly #appender: Appender;
-  readonly #length: FileLength;
-  /** The length that the master has, as far as we know: others may have made it longer since. */
-  #toldBytes: number;
-  /** Written to since the master last heard of it. */
-  #changed = false;
-  /** How often it was changed from here. */
-  #changes = 0;
-  /** When it was last written to from here, as users count time. */
-  #writtenAt = { sec: 0, nsec: 0 };
-  /** And somebody was shown that time, which the master has not heard of. */
-  #timeIsShown = false;
-  #extendTimer: Timer | undefined;
-  /** The master will ask for the length before it tells it to anybody. */
-  #mayDefer = false;
+  readonly #telling: Telling;
   /** Fsyncs under way whose time the master has been told before their data had arrived. */
   #toldEarly = 0;
-  /** Counts what takes {@link #mayDefer} back, so that an answer is known to be older. */
-  #revocations = 0;
-  /** And nobody else can append: appends are acknowledged before they are sent. */
-  #isAlone = false;
   #isDoubtful = false;
   /** How often it became so. */
   #doubts = 0;
   /** And may be shorter: an append from where its end was would leave a hole. */
   #isCut = false;
-  /** Operations on the whole file (truncation, telling the master its length), one after another. */
-  #lane: Promise<unknown> = Promise.resolve();
 
   constructor(id: number, size: number, dataVersion: number, parts: OpenFileParts) {
     this.id = id;
-    this.dataVersion = dataVersion;
-    this.#length = new FileLength(size, dataVersion);
-    this.#toldBytes = size;
+    this.length = new FileLength(size, dataVersion);
     this.#parts = parts;
+    this.#telling = new Telling(this, size, dataVersion, parts);
     this.#writes = new WriteBehind(id, parts.writeBehind);
     const { replicas, session, writeBehind } = parts;
     const { budget, chunkBytes } = writeBehind;
@@ -94,7 +67,12 @@ export class OpenFile {
   }
 
   get size(): number {
-    return this.#length.bytes;
+    return this.length.bytes;
+  }
+
+  /** As the master told when it was opened, or after the last change from here. */
+  get dataVersion(): number {
+    return this.#telling.dataVersion;
   }
 
   /** It was changed elsewhere, or may be without our hearing of it: its length has to be asked for. */
@@ -102,8 +80,8 @@ export class OpenFile {
     return this.#isDoubtful;
   }
 
-  /** Appends that were acknowledged are on their way. */
-  get #isAhead(): boolean {
+  /** @internal appends that were acknowledged are on their way */
+  get isAhead(): boolean {
     return this.#appender.aheadBytes > 0;
   }
 
@@ -114,17 +92,8 @@ export class OpenFile {
 
   /** Takes over what the master told. @returns it with what was changed from here and the master does not know */
   noteAttributes(attributes: Attributes): Attributes {
-    this.#length.heard(attributes, this.#isAhead);
-    const { size } = this;
-    if (!this.#changed) return size === attributes.size ? attributes : { ...attributes, size };
-    const { sec, nsec } = this.#writtenAt;
-    this.#timeIsShown = true;
-    return {
-      ...attributes,
-      size,
-      ...{ mtimeSec: sec, mtimeNsec: nsec },
-      ...(isBefore(attributes, sec, nsec) ? { ctimeSec: sec, ctimeNsec: nsec } : {}),
-    };
+    this.length.heard(attributes, this.isAhead);
+    return this.#telling.show(attributes);
   }
 
   /** Up to `length` bytes; fewer only at the end of the file. */
@@ -141,12 +110,12 @@ export class OpenFile {
   write(offset: number, data: Uint8Array): Promise<void> {
     const end = offset + data.byteLength;
     if (end > MAX_FILE_BYTES) return Promise.reject(new GfsError('FILE_TOO_BIG'));
-    if (this.#isAhead) {
+    if (this.isAhead) {
       const copy = Uint8Array.from(data);
       return this.#appender.settle().then(() => this.write(offset, copy));
     }
     this.#noteWrite();
-    this.#length.wrote(end);
+    this.length.wrote(end);
     return this.#writes.write(offset, data);
   }
 
@@ -160,7 +129,7 @@ export class OpenFile {
     const place = { id: this.id, index };
     const took = await replicas.copy(place, offset % chunkBytes, source, context, session.deadline());
     this.#noteWrite();
-    this.#length.wrote(offset + source.length);
+    this.length.wrote(offset + source.length);
     unsynced.note(this.id, index, took);
   }
 
@@ -174,9 +143,9 @@ export class OpenFile {
   /** Appends at the exact end (O_APPEND). `data` must not change until then. @returns the offset */
   async append(data: Uint8Array): Promise<number> {
     if (!this.#writes.isIdle) await this.#writes.drain();
-    if (this.#isAlone && this.#isTrusted) return this.#appendAhead(data);
+    if (this.#telling.isAlone) return this.#appendAhead(data);
     if (this.#isCut) await this.#askAgain({});
-    this.#noteTime();
+    this.#telling.noteTime();
     const offset = await this.#appender.exact(data);
     await this.#acknowledged();
     return offset;
@@ -186,23 +155,18 @@ export class OpenFile {
   async #appendAhead(data: Uint8Array): Promise<number> {
     const offset = this.size;
     this.#noteWrite();
-    this.#length.wrote(offset + data.byteLength);
+    this.length.wrote(offset + data.byteLength);
     await this.#appender.ahead(data);
     return offset;
   }
 
-  get #isTrusted(): boolean {
-    const { session, environment } = this.#parts;
-    return session.trustedUntilMs > environment.clock.monotonicMs();
-  }
-
   /**
    * Whoever looks from now on sees what was written: the master has been told, or asks before it tells others.
-   * (A client that does not cache is late by {@link EXTEND_DELAY_MS}.)
+   * (A client that does not cache is late by a moment.)
    */
   async #acknowledged(): Promise<void> {
-    if (!this.#mayDefer && this.#parts.session.caches) await this.#tellLength({}, true);
-    else this.#extendSoon();
+    if (!this.#telling.mayDefer && this.#parts.session.caches) await this.#telling.now({}, true);
+    else this.#telling.soon();
   }
 
   /**
@@ -210,26 +174,20 @@ export class OpenFile {
    * grant may wait for this. A failure is the writer's to hear.
    */
   async report(): Promise<void> {
-    this.#deferNothing();
+    this.#telling.deferNothing();
     await Promise.all([
       // Of an fsync under way whose time was told already.
       this.#toldEarly > 0 ? this.#writes.settle() : undefined,
-      this.#isAhead ? this.#appender.settle() : undefined,
+      this.isAhead ? this.#appender.settle() : undefined,
     ]);
-    await this.#tellLength({});
+    await this.#telling.now({});
   }
 
   /** Another client changed its data, or nobody would say if one did. */
   noteChangedElsewhere(): void {
     this.#isDoubtful = true;
     this.#doubts++;
-    this.#deferNothing();
-  }
-
-  #deferNothing(): void {
-    this.#mayDefer = false;
-    this.#isAlone = false;
-    this.#revocations++;
+    this.#telling.deferNothing();
   }
 
   /** Another client may have made it shorter. */
@@ -248,11 +206,11 @@ export class OpenFile {
     const { metadata, session, locations } = this.#parts;
     const doubts = this.#doubts;
     const attributes = await metadata.attributes(this.id, context);
-    this.#length.heard(attributes, this.#isAhead);
+    this.length.heard(attributes, this.isAhead);
     const { dataVersion = 0 } = attributes;
     if (dataVersion > this.dataVersion) {
       locations.noteChangedElsewhere(this.id);
-      this.dataVersion = dataVersion;
+      this.#telling.dataVersion = dataVersion;
     }
     // It has changed again meanwhile, which the answer need not know.
     if (this.#doubts !== doubts) return;
@@ -264,7 +222,7 @@ export class OpenFile {
   /** Record append (paper §3.3). @returns the offset @throws TOO_BIG */
   async appendRecord(data: Uint8Array, context: CallContext): Promise<number> {
     await this.#drain();
-    this.#noteTime();
+    this.#telling.noteTime();
     const offset = await this.#appender.record(data, context);
     await this.flush(context);
     return offset;
@@ -278,18 +236,18 @@ export class OpenFile {
   ): void {
     // Its time is when it was written, not when it arrived.
     this.#noteChange();
-    this.#length.wrote(end);
+    this.length.wrote(end);
     const { unsynced } = this.#parts.writeBehind;
     for (const { index, verifiers } of took) {
       unsynced.note(this.id, index, verifiers);
       if (flushed) unsynced.noteFlushed(this.id, index, verifiers);
     }
-    this.#extendSoon();
+    this.#telling.soon();
   }
 
   /** @internal for the appender */
   noteLost(bytes: number): void {
-    this.#length.lost(bytes);
+    this.length.lost(bytes);
     this.noteChangedElsewhere();
   }
 
@@ -299,34 +257,23 @@ export class OpenFile {
     await this.#appender.drain();
   }
 
-  #extendSoon(): void {
-    this.#extendTimer ??= this.#parts.environment.timers.after(EXTEND_DELAY_MS, () => {
-      this.#extendTimer = undefined;
-      this.#tellLength({}).catch((error) => {
-        this.#parts.environment.logger.warn(
-          { err: error, id: this.id },
-          'the master has not heard of an append yet',
-        );
-      });
-    });
-  }
-
   /** Until what was written is on every replica and the master knows the length. @throws deferred write errors */
   async flush(context: CallContext): Promise<void> {
     await this.#drain();
-    if (this.#changed) await this.#tellLength(context);
+    if (this.#telling.isDue) await this.#telling.now(context);
   }
 
   /**
    * {@link flush}, and on every replica's disk. The length is told where it grew. The time of a change may be
-   * told {@link EXTEND_DELAY_MS} later while nobody has seen it (docs/decisions/0027-times-that-nobody-has-seen.md).
+   * told a moment later while nobody has seen it (docs/decisions/0027-times-that-nobody-has-seen.md).
    * @param dataOnly also where somebody has (fdatasync(2))
    */
   async sync(context: CallContext, dataOnly = false): Promise<void> {
     // Nobody else knows the file's state without our having been asked: so it may be told before the data is there.
-    const isOurs = this.#mayDefer && this.#isTrusted && this.size <= this.#toldBytes;
-    const isTimeLater = isOurs && (dataOnly || !this.#timeIsShown);
-    const tell = () => (this.#changed && !isTimeLater ? this.#tellLength(context, true) : undefined);
+    const telling = this.#telling;
+    const isOurs = telling.mayDefer && !telling.hasGrown;
+    const isTimeLater = isOurs && (dataOnly || !telling.timeIsShown);
+    const tell = () => (telling.isDue && !isTimeLater ? telling.now(context, true) : undefined);
     const early = isOurs ? tell() : undefined;
     // It is waited for below, unless the data fails first.
     early?.catch(() => undefined);
@@ -337,7 +284,7 @@ export class OpenFile {
       if (early !== undefined) this.#toldEarly--;
     }
     await this.#appender.drain(true);
-    if (isTimeLater) this.#extendSoon();
+    if (isTimeLater) telling.soon();
     // The master's disk and the chunkservers' flush at the same time.
     await Promise.all([
       early ?? tell(),
@@ -356,11 +303,11 @@ export class OpenFile {
 
   /** Truncates or extends, and changes other attributes with it. */
   async setAttributes(changes: AttributeChanges, context: CallContext): Promise<Attributes> {
-    return this.#inLane(async () => {
+    return this.#telling.inLane(async () => {
       await this.#drain();
       // Also before a truncation: what the master does not know to be there it would not cut.
-      if (changes.size === undefined) return this.#setAndTellLength(changes, context);
-      if (this.#changed) await this.#extend(context);
+      if (changes.size === undefined) return this.#telling.withAttributes(changes, context);
+      await this.#telling.nowInLane(context);
       const { attributes } = await this.#parts.session.mutate(
         SetAttributes,
         { id: this.id, changes },
@@ -374,17 +321,6 @@ export class OpenFile {
     });
   }
 
-  /** Other attributes, together with the length where the master does not know it yet. */
-  async #setAndTellLength(changes: AttributeChanges, context: CallContext): Promise<Attributes> {
-    const { session } = this.#parts;
-    if (!this.#changed)
-      return (await session.mutate(SetAttributes, { id: this.id, changes }, context)).attributes;
-    return this.#telling(async (written) => {
-      const { attributes } = await session.mutate(SetAttributes, { id: this.id, changes, written }, context);
-      return attributes;
-    });
-  }
-
   /**
    * Has the master change which chunks the file has, when everything that was written before has arrived.
    * @param change changes them; resolves to the attributes after it
@@ -393,9 +329,9 @@ export class OpenFile {
     context: CallContext,
     change: () => Promise<T>,
   ): Promise<T> {
-    return this.#inLane(async () => {
+    return this.#telling.inLane(async () => {
       await this.#drain();
-      if (this.#changed) await this.#extend(context);
+      await this.#telling.nowInLane(context);
       const changed = await change();
       this.#noteReplaced(changed.attributes);
       return changed;
@@ -405,10 +341,8 @@ export class OpenFile {
   /** The master has changed length or chunks for us: what was known before is old. */
   #noteReplaced(attributes: Attributes): void {
     this.#parts.locations.drop(this.id);
-    this.#noteTold(attributes);
-    this.#noteChange();
-    this.#length.replaced(attributes);
-    this.#changed = false;
+    this.#telling.noteReplaced(attributes);
+    this.wasWritten = true;
   }
 
   async #syncChunk(index: number, verifiers: Verifiers, context: CallContext): Promise<void> {
@@ -426,15 +360,6 @@ export class OpenFile {
     }
   }
 
-  #noteTold({ size, dataVersion = 0 }: Attributes): void {
-    const { dataVersions, locations, session } = this.#parts;
-    this.#toldBytes = size;
-    // Others changed it as well: a location that came with a lease was not promised.
-    if (session.caches && dataVersion > this.dataVersion + 1) locations.noteChangedElsewhere(this.id);
-    this.dataVersion = dataVersion;
-    dataVersions.noteOwnChange(this.id, dataVersion);
-  }
-
   /** Its data counts as changed now. */
   touch(): void {
     this.#noteWrite();
@@ -442,70 +367,11 @@ export class OpenFile {
 
   #noteWrite(): void {
     this.#noteChange();
-    this.#noteTime();
-  }
-
-  #noteTime(): void {
-    this.#writtenAt = this.#parts.environment.clock.wallTime();
+    this.#telling.noteTime();
   }
 
   #noteChange(): void {
     this.wasWritten = true;
-    this.#changed = true;
-    this.#changes++;
+    this.#telling.noteChange();
   }
-
-  #tellLength(context: CallContext, defer = false): Promise<void> {
-    return this.#inLane(async () => {
-      if (this.#changed) await this.#extend(context, defer);
-    });
-  }
-
-  async #extend(context: CallContext, defer = false): Promise<void> {
-    const revocations = this.#revocations;
-    await this.#telling(async (written) => {
-      const { attributes, deferred, alone } = await this.#parts.session.mutate(
-        ExtendFile,
-        { id: this.id, ...written, ...(defer ? { defer } : {}) },
-        context,
-      );
-      if (defer) {
-        const isStanding = this.#revocations === revocations;
-        this.#mayDefer = isStanding && deferred === true;
-        this.#isAlone = isStanding && alone === true;
-      }
-      return attributes;
-    });
-  }
-
-  /** @param tell has the master know the length, and resolves to the attributes after it */
-  async #telling(tell: (written: Written) => Promise<Attributes>): Promise<Attributes> {
-    this.#extendTimer?.cancel();
-    this.#extendTimer = undefined;
-    const changes = this.#changes;
-    const { sec, nsec } = this.#writtenAt;
-    const size = this.#length.tell(this.arrivedBytes);
-    const attributes = await tell({ size, mtimeSec: sec, mtimeNsec: nsec }).catch((error) => {
-      this.#length.notTold();
-      throw error;
-    });
-    this.#noteTold(attributes);
-    this.#length.told(attributes, this.#isAhead);
-    // A write that came meanwhile has to be told too.
-    if (this.#changes === changes) {
-      this.#changed = false;
-      this.#timeIsShown = false;
-    }
-    return this.size > attributes.size ? { ...attributes, size: this.size } : attributes;
-  }
-
-  #inLane<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#lane.then(work);
-    this.#lane = done.catch(() => undefined);
-    return done;
-  }
-}
-
-function isBefore({ ctimeSec, ctimeNsec }: Attributes, sec: number, nsec: number): boolean {
-  return ctimeSec < sec || (ctimeSec === sec && ctimeNsec < nsec);
 }
