@@ -3,7 +3,14 @@
  * metadata and to chunkservers for data (paper §2.3), and keeps no file data beyond what is on its way.
  */
 import type { Environment } from '../environment/ports/index.js';
-import { type AttributeChanges, type Attributes, Create, SetAttributes } from '../protocol/messages/index.js';
+import {
+  type AttributeChanges,
+  type Attributes,
+  Create,
+  CreateTmpfile,
+  Link,
+  SetAttributes,
+} from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { defaultCacheLimits } from './cache-limits.js';
@@ -190,6 +197,32 @@ export class GfsClient {
     const { file } = await this.openCached(attributes.id, context, created);
     file.isNew ||= created;
     return { attributes, created, file };
+  }
+
+  /** Makes a file without a name, which is gone with its last close unless it is linked by then. */
+  async createTmpfile(
+    request: ValueOf<typeof CreateTmpfile.request>,
+    context: CallContext,
+  ): Promise<{ readonly attributes: Attributes; readonly file: OpenFile }> {
+    const askedAtMs = this.#environment.clock.monotonicMs();
+    const { ticket } = this.metadata;
+    const asked = { ...request, ...(this.#creations.areWritten ? { writes: true } : {}) };
+    const { attributes, promised = 0, lease } = await this.master.mutate(CreateTmpfile, asked, context);
+    if (lease !== undefined) this.locations.keepLease(attributes.id, lease, askedAtMs);
+    this.metadata.keep(attributes, promised, ticket);
+    const { file } = await this.openCached(attributes.id, context, true);
+    file.isNew = true;
+    file.isUnnamed = true;
+    return { attributes, file };
+  }
+
+  /** One more name for a file. What was written to one without a name is there before its first name is. */
+  async link(request: ValueOf<typeof Link.request>, context: CallContext): Promise<Attributes> {
+    const file = this.#files.get(request.id);
+    if (file?.isUnnamed) await file.flush(context);
+    const { attributes } = await this.master.mutate(Link, request, context);
+    if (file !== undefined) file.isUnnamed = false;
+    return attributes;
   }
 
   /** Its length and data version: as promised, or asked for together with where it begins. */

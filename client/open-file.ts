@@ -39,6 +39,8 @@ export class OpenFile {
   opens = 0;
   /** It was made when it was opened. */
   isNew = false;
+  /** Made without a name, and has none yet. */
+  isUnnamed = false;
   /** Data went into it from here. */
   wasWritten = false;
   readonly #parts: OpenFileParts;

@@ -52,6 +52,7 @@ function keepMade(keep: Keeper, body: { parent: number; name: string }, reply: M
 }
 
 own(m.Create, { keys: ({ parent, name }) => nameKeys(parent, name), keep: keepMade });
+own(m.CreateTmpfile, { keys: () => [] });
 own(m.Symlink, { keys: ({ parent, name }) => nameKeys(parent, name), keep: keepMade });
 own(m.Link, {
   keys: ({ id, parent, name }) => [id, ...nameKeys(parent, name)],

@@ -12,7 +12,6 @@ import {
   type AttributeChanges,
   type Attributes,
   Create,
-  Link,
   ListXattrs,
   LookupPath,
   ReadLink,
@@ -177,7 +176,7 @@ export class GfsHandler implements FuseHandler {
       parent: this.#inodes.toNode(newParent),
       name: checked(newName),
     };
-    const { attributes } = await this.#client.master.mutate(Link, request, callContext(context));
+    const attributes = await this.#client.link(request, callContext(context));
     return this.#entry(request.parent, newName, attributes);
   }
 
@@ -228,6 +227,24 @@ export class GfsHandler implements FuseHandler {
     // Another mount may have made it between the kernel's lookup and now: then this is an open.
     if (!created && (flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
     return { ...this.#openReply(handle, flags, false), entry: this.#made(request, attributes) };
+  }
+
+  async tmpfile(
+    context: Context,
+    parent: Inode,
+    mode: number,
+    flags: number,
+    umask: number,
+  ): Promise<CreateReply> {
+    const request = { parent: this.#inodes.toNode(parent), mode: mode & ~FileType.MASK, umask };
+    const { attributes, file } = await this.#client.createTmpfile(request, callContext(context));
+    const handle = this.#files.add(file, flags);
+    const { id } = attributes;
+    const shown = this.#attributeReply(attributes);
+    return {
+      ...this.#openReply(handle, flags, false),
+      entry: { attributes: shown.attributes, entryTtlMs: 0, attributeTtlMs: this.#copies.attributeTtlMs(id) },
+    };
   }
 
   async open(context: Context, inode: Inode, flags: number): Promise<OpenReply> {

@@ -169,6 +169,8 @@ export interface FuseHandler {
     flags: number,
     umask: number,
   ): Promise<CreateReply>;
+  /** A file without a name, open (O_TMPFILE). `link` may give it one. */
+  tmpfile(context: Context, parent: Inode, mode: number, flags: number, umask: number): Promise<CreateReply>;
   open(context: Context, inode: Inode, flags: number): Promise<OpenReply>;
   read(context: Context, inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply>;
   /**
@@ -282,6 +284,7 @@ export type Capability =
   | 'byte_names'
   | 'utimens_separate'
   | 'create_flags'
+  | 'tmpfile'
   | 'statfs_64bit'
   /** Times to the nanosecond, before 1970 too. */
   | 'exact_times'

@@ -5,6 +5,7 @@ import type { Effects } from './apply.js';
 import { applyChunkAdded, dropReference } from './apply-chunks.js';
 import { inheritGoal } from './apply-goals.js';
 import { assert } from './assert.js';
+import { unnamedIn } from './deleted-table.js';
 import type { Directory, Entry } from './directory.js';
 import { keepInherited, setMode } from './kept-acls.js';
 import { isDirectory } from './mode.js';
@@ -97,6 +98,27 @@ export function applyCreated(
   return { attributes: node.attributes(), created: true };
 }
 
+/** It goes where files without a name are: the deleted table keeps it for whoever has it open. */
+export function applyTmpfileCreated(
+  state: LoggedState,
+  event: LogEventOf<'tmpfileCreated'>,
+  time: Timestamp,
+): AttributesReply {
+  const { id, mode, uid, gid } = event;
+  const parentPath = state.pathOf(directoryOf(state, event.parent));
+  assert(parentPath !== undefined, `node ${event.parent} has no path`);
+  const node = state.nodes.add({ id, mode, uid, gid, rdev: 0, time });
+  node.nlink = 0;
+  state.nextNodeId = Math.max(state.nextNodeId, id + 1);
+  const { timeSec, timeNsec } = time;
+  state.deleted.add({ id, timeSec, timeNsec, path: unnamedIn(parentPath) });
+  inheritRetention(state, event.parent, node);
+  inheritGoal(state, event.parent, node);
+  keepInherited(node, event);
+  if (event.chunk !== undefined) applyChunkAdded(state, { ...event.chunk, id, index: 0 });
+  return { attributes: node.attributes() };
+}
+
 export function applyLinked(
   state: LoggedState,
   event: LogEventOf<'linked'>,
@@ -105,7 +127,10 @@ export function applyLinked(
   const node = nodeOf(state, event.id);
   const parent = directoryOf(state, event.parent);
   giveName(state, parent, event.name, node);
-  node.nlink++;
+  if (node.nlink++ === 0) {
+    assert(state.deleted.delete(node.id), `node ${node.id} has no name and is not deleted`);
+    state.fileCount++;
+  }
   setChanged(node, time);
   setModified(parent, time);
   return { attributes: node.attributes() };

@@ -23,6 +23,7 @@ import {
   applyExtended,
   applyLinked,
   applyReclaimed,
+  applyTmpfileCreated,
   applyUnlinked,
   applyXattrRemoved,
   applyXattrSet,
@@ -123,6 +124,8 @@ function applyEvent(state: LoggedState, record: LogRecord, event: LogEvent, effe
       return applyTermBegun(state, event);
     case 'logReplicaAdded':
       return applyLogReplicaAdded(state, event);
+    case 'tmpfileCreated':
+      return applyTmpfileCreated(state, event, record);
     case 'logReplicaRemoved':
       state.logReplicas.delete(event.id);
       return {};

@@ -362,6 +362,7 @@ export class Coherence {
           newParent: this.#attributesOf(event.newParent),
           nodes: touched.attributes.filter((id) => id !== event.parent && id !== event.newParent),
         };
+      case 'tmpfileCreated':
       case 'attributesSet':
       case 'extended':
       case 'chunksShared':

@@ -2,17 +2,17 @@
  * Making files that are about to be written: where a fresh chunk is ready, the file is logged with it in one
  * record, and its author gets the lease with the answer, two messages fewer than asking for it.
  */
-import type { Create, Location } from '../protocol/messages/index.js';
+import type { Create, CreateTmpfile, Location } from '../protocol/messages/index.js';
 import type { IncomingRequest } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { FreshChunk } from './chunk-pool.js';
 import type { Grants } from './grants.js';
 import type { CarriedOut, Origin } from './journal.js';
 import { isRegular } from './mode.js';
-import type { Decision, Mutations } from './mutations.js';
+import type { Decision, Mutations, Plan } from './mutations.js';
 import type { Namespace } from './namespace.js';
 
-type Reply = ValueOf<typeof Create.reply>;
+type Made = Pick<ValueOf<typeof Create.reply>, 'attributes' | 'lease'>;
 
 export class Creation {
   readonly #namespace: Namespace;
@@ -25,19 +25,40 @@ export class Creation {
     this.#grants = grants;
   }
 
-  async create(
+  create(
     body: ValueOf<typeof Create.request>,
     request: IncomingRequest,
     origin: Origin,
     near: Location | undefined,
-  ): Promise<Reply> {
+  ): Promise<ValueOf<typeof Create.reply>> {
     const plan = this.#namespace.create(body, request.header);
+    return this.#carryOut(plan, body, request, origin, near);
+  }
+
+  createTmpfile(
+    body: ValueOf<typeof CreateTmpfile.request>,
+    request: IncomingRequest,
+    origin: Origin,
+    near: Location | undefined,
+  ): Promise<ValueOf<typeof CreateTmpfile.reply>> {
+    const plan = this.#namespace.createTmpfile(body, request.header);
+    return this.#carryOut(plan, body, request, origin, near);
+  }
+
+  async #carryOut<Reply extends Made>(
+    plan: Plan<Reply>,
+    body: { readonly parent: number; readonly writes?: boolean | undefined },
+    request: IncomingRequest,
+    origin: Origin,
+    near: Location | undefined,
+  ): Promise<Reply> {
     let fresh: FreshChunk | undefined;
     const validate = (): Decision<Reply> => {
       const decision = plan.validate();
       if (body.writes !== true || !('event' in decision)) return decision;
       const { event } = decision;
-      if (event.type !== 'created' || !isRegular(event.mode)) return decision;
+      if (event.type !== 'tmpfileCreated' && (event.type !== 'created' || !isRegular(event.mode)))
+        return decision;
       fresh = this.#grants.takeFresh(body.parent, near);
       if (fresh === undefined) return decision;
       return { event: { ...event, chunk: this.#grants.describeFresh(fresh) } };

@@ -15,6 +15,16 @@ const ROW_WORDS = 10;
 /** Rows that an iteration looks ahead. */
 const PAGE_ROWS = 64;
 
+/** Of a file that was made without a name, in this directory (O_TMPFILE). No name of an entry is empty. */
+export function unnamedIn(directory: string): string {
+  return `${directory}/`;
+}
+
+/** Whether it never had a name: then only those who have it open want it. */
+export function isUnnamed({ path }: Pick<DeletedNode, 'path'>): boolean {
+  return path.endsWith('/');
+}
+
 interface SharedPath {
   readonly path: string;
   /** Rows that have it. */

@@ -5,10 +5,12 @@
 import type { Clock, Logger } from '../environment/ports/index.js';
 import { DeleteChunks } from '../protocol/messages/index.js';
 import type { ChunkserverTable } from './chunkservers.js';
+import { isUnnamed } from './deleted-table.js';
 import type { Journal } from './journal.js';
 import { type LockManager, LockSet } from './locks.js';
 import type { MasterOptions } from './options.js';
 import type { Chunkserver } from './replicas.js';
+import { keptMs } from './retention.js';
 import type { ClientSessions } from './sessions.js';
 import type { DeletedNode, LoggedState } from './state.js';
 
@@ -19,6 +21,8 @@ const MAX_DELETES_PER_CALL = 4096;
 const DELETE_DEADLINE_MS = 20_000;
 /** How long directories, links and special files stay after they were removed, for those who are in them. */
 const NAMES_KEPT_MS = 60_000;
+/** How long a file made without a name waits for its author to say that it is open: longer than a request may take. */
+const UNNAMED_KEPT_MS = 60_000;
 /** What is above is found by the regular scan. */
 const MAX_EXPEDITED = 65_536;
 /** Deleted files given up in one scan to make room: then it is looked again how much room there is. */
@@ -66,6 +70,12 @@ export class GarbageCollector {
   /** Nobody wants these any more. */
   expedite(ids: readonly number[]): void {
     for (const id of ids) if (this.#expedited.size < MAX_EXPEDITED) this.#expedited.add(id);
+  }
+
+  /** Nobody has this open any more. A file that never had a name goes with its last descriptor. */
+  closed(id: number): void {
+    const deleted = this.#state.deleted.get(id);
+    if (deleted !== undefined && isUnnamed(deleted)) this.expedite([id]);
   }
 
   /** One slice of the regular scans. */
@@ -133,20 +143,27 @@ export class GarbageCollector {
     return [...due].sort((a, b) => a - b);
   }
 
-  #isDue({ id, timeSec }: DeletedNode, nowSec: number): boolean {
-    const retentionMs = this.#state.retentions.get(id) ?? this.#retentionMs;
+  #isDue(deleted: DeletedNode, nowSec: number): boolean {
+    const ageMs = (nowSec - deleted.timeSec) * 1000;
+    return ageMs >= this.#keptMs(deleted) && !this.#sessions.isOpen(deleted.id);
+  }
+
+  #keptMs(deleted: DeletedNode): number {
+    if (isUnnamed(deleted)) return this.#expedited.has(deleted.id) ? 0 : UNNAMED_KEPT_MS;
+    const retentionMs = keptMs(this.#state, deleted, this.#retentionMs);
     // Only files are worth bringing back; but what was just removed may still be somebody's directory.
-    const keptMs = this.#isFile(id) ? retentionMs : Math.min(retentionMs, NAMES_KEPT_MS);
-    return (nowSec - timeSec) * 1000 >= Math.max(keptMs, this.#openingMs) && !this.#sessions.isOpen(id);
+    const wantedMs = this.#isFile(deleted.id) ? retentionMs : Math.min(retentionMs, NAMES_KEPT_MS);
+    return Math.max(wantedMs, this.#openingMs);
   }
 
   /** Before the cluster is full, deleted files go, the oldest first, however long they were to be kept. */
   #oldestFiles(): number[] {
     const oldest: number[] = [];
     let looked = 0;
-    for (const { id } of this.#state.deleted.values()) {
+    for (const deleted of this.#state.deleted.values()) {
       if (oldest.length === MAX_SACRIFICED || looked++ === SCAN_SLICE) break;
-      if (this.#isFile(id) && !this.#sessions.isOpen(id)) oldest.push(id);
+      const { id } = deleted;
+      if (this.#isFile(id) && !isUnnamed(deleted) && !this.#sessions.isOpen(id)) oldest.push(id);
     }
     return oldest;
   }

@@ -19,7 +19,10 @@ export function keepXattr(node: Node, name: string, value: Uint8Array | undefine
 }
 
 /** What a new node inherits. */
-export function keepInherited(node: Node, event: LogEventOf<'created'>): void {
+export function keepInherited(
+  node: Node,
+  event: Partial<Pick<LogEventOf<'created'>, 'accessAcl' | 'defaultAcl'>>,
+): void {
   if (event.accessAcl !== undefined) keepXattr(node, ACCESS_ACL, event.accessAcl);
   if (event.defaultAcl !== undefined) keepXattr(node, DEFAULT_ACL, event.defaultAcl);
 }

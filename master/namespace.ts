@@ -2,10 +2,19 @@
 
 import { GfsError } from '../protocol/errors.js';
 import { MAX_LINKS } from '../protocol/limits.js';
-import type { Attributes, Create, Link, Rename, Symlink, Unlink } from '../protocol/messages/index.js';
+import type {
+  Attributes,
+  Create,
+  CreateTmpfile,
+  Link,
+  Rename,
+  Symlink,
+  Unlink,
+} from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { type Inherited, inheritedBy } from './acls.js';
 import type { Allocator } from './allocator.js';
+import { isUnnamed } from './deleted-table.js';
 import { LockSet, RENAME_LOCK } from './locks.js';
 import { isDirectory, Mode } from './mode.js';
 import type { Decision, Plan } from './mutations.js';
@@ -13,11 +22,13 @@ import {
   checkName,
   checkPathLength,
   type DirectoryNode,
+  findDirectory,
   findEntry,
   findLiveDirectory,
   findNode,
   livePath,
   lockName,
+  lockPrefixes,
 } from './resolve.js';
 import type { LoggedState, Node } from './state.js';
 
@@ -95,16 +106,15 @@ export class Namespace {
   ): Decision<never> {
     checkPathLength(this.#state, parent, name);
     if (isDirectory(mode) && parent.nlink >= MAX_LINKS) throw new GfsError('TOO_MANY_LINKS');
-    const inherits = (parent.mode & Mode.SETGID) !== 0;
+    const handsDown = isDirectory(mode) && (parent.mode & Mode.SETGID) !== 0;
     return {
       event: {
         type: 'created',
         parent: parent.id,
         name,
         id: this.#allocator.nodeIds(),
-        mode: inherits && isDirectory(mode) ? mode | Mode.SETGID : mode,
-        uid: owner.uid,
-        gid: inherits ? parent.gid : (owner.gids[0] ?? 0),
+        mode: handsDown ? mode | Mode.SETGID : mode,
+        ...ownership(parent, owner),
         rdev,
         ...(target === undefined ? {} : { target }),
         ...acls,
@@ -112,6 +122,34 @@ export class Namespace {
     };
   }
 
+  /** A file without a name: nothing in its directory changes. */
+  createTmpfile(
+    body: ValueOf<typeof CreateTmpfile.request>,
+    owner: Credentials,
+  ): Plan<ValueOf<typeof CreateTmpfile.reply>> {
+    return {
+      locks: () => {
+        const set = new LockSet();
+        lockPrefixes(this.#state, set, this.#directoryOfTmpfile(body.parent));
+        return set;
+      },
+      validate: () => {
+        const parent = this.#directoryOfTmpfile(body.parent);
+        const mode = Mode.REGULAR | (body.mode & Mode.PERMISSIONS);
+        return {
+          event: {
+            type: 'tmpfileCreated',
+            parent: parent.id,
+            id: this.#allocator.nodeIds(),
+            ...ownership(parent, owner),
+            ...inheritedBy(parent, mode, body.umask ?? 0),
+          },
+        };
+      },
+    };
+  }
+
+  /** One more name; the first, of a file that was made without. */
   link(body: ValueOf<typeof Link.request>): Plan<AttributesReply> {
     return {
       locks: () => {
@@ -122,7 +160,8 @@ export class Namespace {
       validate: () => {
         const node = findNode(this.#state, body.id);
         if (node.isDirectory) throw new GfsError('NOT_PERMITTED', 'a second name for a directory');
-        if (node.nlink === 0) throw new GfsError('NOT_FOUND', `node ${node.id} is deleted`);
+        if (node.nlink === 0 && !this.#isUnnamed(node))
+          throw new GfsError('NOT_FOUND', `node ${node.id} is deleted`);
         if (node.nlink >= MAX_LINKS) throw new GfsError('TOO_MANY_LINKS');
         const parent = findLiveDirectory(this.#state, body.parent);
         if (parent.entries.get(body.name) !== undefined) throw new GfsError('EXISTS');
@@ -130,6 +169,18 @@ export class Namespace {
         return { event: { type: 'linked', ...body } };
       },
     };
+  }
+
+  #directoryOfTmpfile(id: number): DirectoryNode {
+    const parent = findDirectory(this.#state, id);
+    // As ext4 has it.
+    if (parent.nlink === 0) throw new GfsError('NOT_PERMITTED', `directory ${id} was removed`);
+    return parent;
+  }
+
+  #isUnnamed(node: Node): boolean {
+    const deleted = this.#state.deleted.get(node.id);
+    return deleted !== undefined && isUnnamed(deleted);
   }
 
   unlink(body: ValueOf<typeof Unlink.request>): Plan<ValueOf<typeof Unlink.reply>> {
@@ -213,6 +264,12 @@ export class Namespace {
     lockName(this.#state, set, this.#directory(parent, name), name, true, this.#parentWrite);
     return set;
   }
+}
+
+/** Of what is made in `parent`: set-group-ID on a directory hands its group down. */
+function ownership(parent: Node, owner: Credentials): { readonly uid: number; readonly gid: number } {
+  const inheritsGroup = (parent.mode & Mode.SETGID) !== 0;
+  return { uid: owner.uid, gid: inheritsGroup ? parent.gid : (owner.gids[0] ?? 0) };
 }
 
 function checkRemovable(node: Node): void {

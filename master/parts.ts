@@ -250,6 +250,7 @@ export async function assemble(
     gates,
   };
   const garbage = new GarbageCollector(state, journal, locks, sessions, chunkservers, environment, options);
+  sessions.onClosed((id) => garbage.closed(id));
   const namespace = new Namespace(state, allocator, options.parentLock);
   const grants = new Grants({ ...chunkParts, clock, logger, options });
   const reads = new Reads(state, locks, gate);

@@ -197,6 +197,14 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
       if (reply.lease !== undefined) appenders.noteCreated(session, reply.attributes.id);
       return reply;
     })
+    .answer(m.CreateTmpfile, async (body, request) => {
+      const { session } = request.header;
+      const reply = await sessions.once(m.CreateTmpfile, request, (origin) =>
+        creation.createTmpfile(body, request, origin, sessions.placeOf(session).location),
+      );
+      if (reply.lease !== undefined) appenders.noteCreated(session, reply.attributes.id);
+      return reply;
+    })
     .answer(m.ExtendFile, async (body, request) => {
       const reply = await sessions.once(m.ExtendFile, request, (origin) =>
         mutations.run(nodes.extend(body), origin, () => request.signal),

@@ -52,6 +52,7 @@ export class ClientSessions {
   readonly #clients = new Map<number, Client>();
   /** Node id → sessions that have it open. */
   readonly #openCounts = new Map<number, number>();
+  #onClosed: ((nodeId: number) => void) | undefined;
   /** Sessions of the master's former life whose clients have not told what they have open. */
   readonly #unheard = new Set<number>();
   /** Those of them that may still believe what that life promised them. */
@@ -102,6 +103,11 @@ export class ClientSessions {
   /** Whether every client has told what it has open: before that, no deleted file may be given up. */
   get openFilesKnown(): boolean {
     return this.#unheard.size === 0;
+  }
+
+  /** Calls back with each file that nobody has open any more. */
+  onClosed(callback: (nodeId: number) => void): void {
+    this.#onClosed = callback;
   }
 
   isOpen(nodeId: number): boolean {
@@ -203,7 +209,10 @@ export class ClientSessions {
       client.opened.add(id);
       this.#openCounts.set(id, (this.#openCounts.get(id) ?? 0) + 1);
     }
-    for (const id of body.closed) if (client.opened.delete(id)) this.#forgetOpen(id);
+    for (const id of body.closed) {
+      if (client.opened.delete(id)) this.#forgetOpen(id);
+      if (!this.isOpen(id)) this.#onClosed?.(id);
+    }
     this.#unheard.delete(client.session.id);
   }
 
@@ -361,7 +370,10 @@ export class ClientSessions {
       this.#coherence.close(client.session.id);
       this.#locks.release(client.session.id);
       this.#unheard.delete(client.session.id);
-      for (const id of client.opened) this.#forgetOpen(id);
+      for (const id of client.opened) {
+        this.#forgetOpen(id);
+        if (!this.isOpen(id)) this.#onClosed?.(id);
+      }
       this.#logger.info(
         { session: client.session.id, clientId: client.session.owner },
         'a client session ended',

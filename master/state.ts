@@ -59,7 +59,7 @@ export interface DeletedNode {
   readonly id: number;
   readonly timeSec: number;
   readonly timeNsec: number;
-  /** Where it was last. */
+  /** Where it was last; the directory and a slash, of one that never had a name. */
   readonly path: string;
 }
 

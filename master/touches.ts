@@ -40,6 +40,9 @@ export function touchedBy(state: LoggedState, event: LogEvent): Touched | undefi
         ],
       };
     }
+    // Nobody knows of it but its author.
+    case 'tmpfileCreated':
+      return { attributes: [], entries: [] };
     case 'attributesSet':
       return event.changes.size === undefined && event.written === undefined
         ? { attributes: [event.id], entries: [] }

@@ -30,6 +30,7 @@ import {
   lockName,
   lockNode,
 } from './resolve.js';
+import { keptMs } from './retention.js';
 import type { DeletedNode, LoggedState, Node } from './state.js';
 
 /** Deleted nodes that one page looks at. */
@@ -148,27 +149,28 @@ export class Trash {
   #shown(deleted: DeletedNode, caller: Credentials): Node | undefined {
     const node = this.#state.nodes.get(deleted.id);
     // What is kept for those who have it open alone cannot be brought back by others.
-    if (node === undefined || !node.isRegular || this.#keptMs(deleted.id) === 0) return undefined;
+    if (node === undefined || !node.isRegular || this.#keptMs(deleted) === 0) return undefined;
     return isOwner(node, caller) ? node : undefined;
   }
 
   #find(id: number, caller: Credentials): { readonly deleted: DeletedNode; readonly node: Node } {
     const deleted = this.#state.deleted.get(id);
     const node = this.#state.nodes.get(id);
-    if (deleted === undefined || node === undefined || !node.isRegular || this.#keptMs(id) === 0)
+    if (deleted === undefined || node === undefined || !node.isRegular || this.#keptMs(deleted) === 0)
       throw new GfsError('NOT_FOUND', `${id} is not a deleted file`);
     if (!isOwner(node, caller)) throw new GfsError('ACCESS_DENIED', `deleted file ${id} is somebody else's`);
     return { deleted, node };
   }
 
-  #describe({ id, path, timeSec, timeNsec }: DeletedNode, node: Node): DeletedFile {
-    const retentionMs = this.#keptMs(id);
+  #describe(deleted: DeletedNode, node: Node): DeletedFile {
+    const { path, timeSec, timeNsec } = deleted;
+    const retentionMs = this.#keptMs(deleted);
     const deletedSec = Math.max(0, timeSec);
     return { attributes: node.attributes(), path, deletedSec, deletedNsec: timeNsec, retentionMs };
   }
 
-  #keptMs(id: number): number {
-    return this.#state.retentions.get(id) ?? this.#retentionMs;
+  #keptMs(deleted: DeletedNode): number {
+    return keptMs(this.#state, deleted, this.#retentionMs);
   }
 
   /** Where a file is to be brought back. @throws NOT_FOUND that says what to do */

@@ -43,6 +43,9 @@ const leaseFields = {
   replicas: u32,
 } as const;
 
+/** Of a file that is about to be written: its first chunk, leased. */
+const firstChunk = struct({ handle: chunkHandleCodec, version: u53, goal: u32, ...leaseFields });
+
 /** Type numbers are for ever: a number that was used once never means anything else. */
 export const eventCodec = variant({
   /** A client or a chunkserver registered. `owner` is its client id or server id. */
@@ -70,8 +73,7 @@ export const eventCodec = variant({
       /** What the default ACL of the directory gave it. */
       accessAcl: optional(bytes(MAX_XATTR_VALUE_BYTES)),
       defaultAcl: optional(bytes(MAX_XATTR_VALUE_BYTES)),
-      /** Of a file that is about to be written: its first chunk, leased. */
-      chunk: optional(struct({ handle: chunkHandleCodec, version: u53, goal: u32, ...leaseFields })),
+      chunk: optional(firstChunk),
     }),
   },
   linked: { number: 11, body: struct({ id: nodeIdCodec, parent: nodeIdCodec, name: nameCodec }) },
@@ -203,6 +205,20 @@ export const eventCodec = variant({
   /** A shadow has the whole log: from here on it has to flush a record before that counts. Again: it moved. */
   logReplicaAdded: { number: 61, body: struct({ member: memberCodec, commit: commitRuleCodec }) },
   logReplicaRemoved: { number: 62, body: struct({ id: text(64) }) },
+
+  /** A file without a name (O_TMPFILE), made in `parent`: in the deleted table until it is linked. */
+  tmpfileCreated: {
+    number: 130,
+    body: struct({
+      parent: nodeIdCodec,
+      id: nodeIdCodec,
+      mode: u32,
+      uid: u32,
+      gid: u32,
+      accessAcl: optional(bytes(MAX_XATTR_VALUE_BYTES)),
+      chunk: optional(firstChunk),
+    }),
+  },
 });
 export type LogEvent = ValueOf<typeof eventCodec>;
 export type LogEventOf<T extends LogEvent['type']> = Extract<LogEvent, { type: T }>;

@@ -74,7 +74,8 @@ function progressText({ files, chunks, healthy }: TreeSummary): string {
 
 function lineOf(problem: ChunkProblem, place: Place | undefined): string {
   const { path, deleted, index, handle, goal, current, suspect, stale, damaged, health } = problem;
-  const where = `${shownPath(place, path)}${deleted ? ' (deleted)' : ''}: chunk ${index} (${handle.toString(16)})`;
+  const kind = !deleted ? '' : path.endsWith('/') ? '(a file without a name)' : ' (deleted)';
+  const where = `${shownPath(place, path)}${kind}: chunk ${index} (${handle.toString(16)})`;
   const others = [
     ...(suspect > 0 ? [`${suspect} to be compared`] : []),
     ...(stale > 0 ? [`${stale} stale`] : []),

@@ -26,6 +26,7 @@ const operationTable: { readonly [K in OperationName]: Describe<K> } = {
     `${parent},${quote(name)},${newParent},${quote(newName)},${mode}`,
   create: (_, parent, name, mode, flags) =>
     `${parent},${quote(name)},0${mode.toString(8)},0x${flags.toString(16)}`,
+  tmpfile: (_, parent, mode, flags) => `${parent},0${mode.toString(8)},0x${flags.toString(16)}`,
   open: (_, inode, flags) => `${inode},0x${flags.toString(16)}`,
   read: (_, inode, handle, offset, length) => `${inode},${handle},${offset},${length}`,
   write: (_, inode, handle, offset, data) => `${inode},${handle},${offset},${data.byteLength}`,

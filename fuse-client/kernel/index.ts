@@ -32,6 +32,7 @@ const CAPABILITIES: readonly Capability[] = [
   'byte_names',
   'utimens_separate',
   'create_flags',
+  'tmpfile',
   'statfs_64bit',
   'exact_times',
 ];

@@ -1,7 +1,7 @@
 /**
  * The table of the protocol: for every request that has a reply, how its argument is read, what the
  * handler is asked, and how the answer is written. What is not in it is answered ENOSYS, which the
- * kernel remembers: BMAP, POLL, SYNCFS, TMPFILE and STATX, for which it has good ways of its own, and
+ * kernel remembers: BMAP, POLL, SYNCFS and STATX, for which it has good ways of its own, and
  * ACCESS, where the absence means that permissions are checked by each operation itself.
  *
  * The session has the few that are its own business: INIT, DESTROY, INTERRUPT and the FORGETs.
@@ -182,6 +182,22 @@ export const operations: readonly (Operation | undefined)[] = table([
           r,
           r.inode,
           v.name(p.CreateIn.BYTES),
+          v.u32(p.CreateIn.mode),
+          v.u32(p.CreateIn.flags),
+          umaskOf(served, v.u32(p.CreateIn.umask)),
+        ),
+      reply.created,
+    ),
+  ],
+  // With a name that means nothing; O_EXCL is the kernel's to hold.
+  [
+    Opcode.TMPFILE,
+    operation(
+      p.CreateIn.BYTES,
+      (served, r, v) =>
+        served.handler.tmpfile(
+          r,
+          r.inode,
           v.u32(p.CreateIn.mode),
           v.u32(p.CreateIn.flags),
           umaskOf(served, v.u32(p.CreateIn.umask)),

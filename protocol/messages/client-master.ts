@@ -183,6 +183,18 @@ export const Create = method(
   }),
 );
 
+/**
+ * open(2) with O_TMPFILE: a regular file without a name, for the caller to hold open (Renew tells) or to Link. It
+ * is given up when nobody has it open, and is never among the deleted files that can be brought back.
+ * @throws NOT_PERMITTED when the directory was removed
+ */
+export const CreateTmpfile = method(
+  240,
+  'createTmpfile',
+  struct({ parent: nodeIdCodec, mode: u32, umask: optional(u32), writes: optional(bool) }),
+  struct({ attributes: attributesCodec, promised, lease: optional(leaseCodec) }),
+);
+
 export const Symlink = method(
   27,
   'symlink',

@@ -21,6 +21,7 @@ const all = new Set<Capability>([
   'byte_names',
   'utimens_separate',
   'create_flags',
+  'tmpfile',
   'statfs_64bit',
   'exact_times',
   'acls',

@@ -152,6 +152,8 @@ export class Node {
   readonly names: Names | undefined;
   readonly xattrs = new Map<string, Buffer>();
   target = '';
+  /** Made without a name, and has none yet. */
+  isUnnamed = false;
   /** The kernel's references, and the open handles. */
   references = 0;
   handles = 0;

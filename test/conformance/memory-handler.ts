@@ -109,9 +109,10 @@ export class MemoryHandler implements FuseHandler {
     const names = this.#names(newParent);
     this.#checkFree(names, newName);
     if (node.nlink >= LINK_MAX) throw new GfsError('TOO_MANY_LINKS');
-    if (node.nlink === 0) throw new GfsError('NOT_FOUND');
+    if (node.nlink === 0 && !node.isUnnamed) throw new GfsError('NOT_FOUND');
     names.set(newName, node);
     node.nlink++;
+    node.isUnnamed = false;
     node.ctime = this.#touch(newParent);
     return this.#entry(node);
   }
@@ -235,6 +236,13 @@ export class MemoryHandler implements FuseHandler {
     if (existing?.isDirectory) throw new GfsError('IS_DIRECTORY');
     if (existing !== undefined && flags & OpenFlags.TRUNC) existing.bytes.truncate(0);
     const node = existing ?? this.#make(context, parent, name, FileType.REGULAR | (mode & 0o7777));
+    return { entry: this.#entry(node), ...this.#open(node, flags) };
+  }
+
+  async tmpfile(context: Context, parent: number, mode: number, flags: number): Promise<CreateReply> {
+    const node = this.#newNode(context, parent, FileType.REGULAR | (mode & 0o7777));
+    node.nlink = 0;
+    node.isUnnamed = true;
     return { entry: this.#entry(node), ...this.#open(node, flags) };
   }
 
@@ -445,6 +453,14 @@ export class MemoryHandler implements FuseHandler {
   #make(context: Context, parent: number, name: string, mode: number): Node {
     const names = this.#names(parent);
     this.#checkFree(names, name);
+    const node = this.#newNode(context, parent, mode);
+    names.set(name, node);
+    this.#touch(parent);
+    if (node.isDirectory) this.#node(parent).nlink++;
+    return node;
+  }
+
+  #newNode(context: Context, parent: number, mode: number): Node {
     const directory = this.#node(parent);
     if (directory.nlink === 0) throw new GfsError('NOT_FOUND');
     const inherits = (directory.mode & SET_GROUP_ID) !== 0;
@@ -454,12 +470,10 @@ export class MemoryHandler implements FuseHandler {
       inherits && isDirectory ? mode | SET_GROUP_ID : mode,
       context.uid,
       inherits ? directory.gid : context.gid,
-      this.#touch(parent),
+      this.#clock.wallTime(),
       directory,
     );
     this.#nodes.set(node.id, node);
-    names.set(name, node);
-    if (node.isDirectory) directory.nlink++;
     return node;
   }
 

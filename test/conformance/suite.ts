@@ -15,6 +15,7 @@ import { fileCases } from './files.js';
 import { lockCases } from './locks.js';
 import { nameCases } from './names.js';
 import { Python } from './python.js';
+import { unnamedCases } from './unnamed-files.js';
 
 export interface Case {
   /** A fact, area first. */
@@ -29,6 +30,7 @@ export interface Case {
 
 export const cases: readonly Case[] = [
   ...fileCases,
+  ...unnamedCases,
   ...extentCases,
   ...nameCases,
   ...directoryCases,

@@ -61,6 +61,7 @@ function everything(): LoggedState {
   make(6, 1, 'deleted', 0o100644);
   make(7, 1, 'empty', 0o040700);
   make(8, 1, 'reclaimed', 0o100644);
+  record({ type: 'tmpfileCreated', parent: 2, id: 12, mode: 0o100600, uid: 7, gid: 8 });
   record({ type: 'linked', id: 3, parent: 1, name: 'other' });
   record({ type: 'xattrSet', id: 3, name: 'user.x', value: Uint8Array.of(0, 255, 1) });
   const chunk = { version: 4, goal: 3, holder: 'server', durationMs: 60_000, replicas: 3 };
@@ -92,6 +93,7 @@ t.test('image: a state comes back whole, and goes on as the one it was made of',
       apply(each, { timeSec: 99, timeNsec: 0, session: 0, sequence: 0, method: 0, event }, NO_EFFECTS);
     record({ type: 'unlinked', parent: 2, name: 'file' });
     record({ type: 'renamed', parent: 1, name: 'other', newParent: 2, newName: 'file', exchange: false });
+    record({ type: 'linked', id: 12, parent: 2, name: 'now it has one' });
     for (let id = 20; id < 40; id++)
       record({ type: 'created', parent: 2, name: `${id}`, id, mode: 0o100644, uid: 0, gid: 0, rdev: 0 });
     const lease = { holder: 'third', durationMs: 1, replicas: 1 };

@@ -4,6 +4,7 @@
  * acknowledged change, so that a mount that believes old news is caught at once.
  */
 import { createHash, randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
 import {
   appendFile,
   chmod,
@@ -22,6 +23,9 @@ import {
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { runCommand } from '../real/processes.js';
+
+/** Node has no name for it. */
+const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 
 export interface MountsCase {
   readonly name: string;
@@ -223,6 +227,32 @@ const unlinkOpen: MountsCase = {
         t.equal((await before.readFile()).toString(), 'old');
       } finally {
         await before.close();
+      }
+    }
+  },
+};
+
+const unnamed: MountsCase = {
+  name: 'mounts: a file made without a name appears elsewhere with its link, whole, and is itself from then on',
+  async run(t, mounts) {
+    for (const [a, b] of pairs(mounts)) {
+      const data = randomBytes(2_000_000);
+      const file = await open(a, constants.O_RDWR | O_TMPFILE, 0o640);
+      try {
+        t.equal(await errorOf(stat(join(b, 'linked'))), 'ENOENT');
+        await file.writeFile(data);
+        t.strictSame(await readdir(b), [], 'nobody sees it');
+        // link(2) does not follow the descriptor to the file, linkat(2) with AT_SYMLINK_FOLLOW does: as ln -L.
+        await runCommand(['ln', '-L', `/proc/${process.pid}/fd/${file.fd}`, join(a, 'linked')]);
+        t.equal(digest(await readFile(join(b, 'linked'))), digest(data), 'whole, before it is closed');
+        const { nlink, mode } = await stat(join(b, 'linked'));
+        t.strictSame([nlink, mode & 0o777], [1, 0o640]);
+        await appendFile(join(b, 'linked'), 'more');
+        t.equal((await file.stat()).size, data.length + 4);
+        await unlink(join(b, 'linked'));
+        t.equal((await file.stat()).nlink, 0);
+      } finally {
+        await file.close();
       }
     }
   },
@@ -431,6 +461,7 @@ export const cases: readonly MountsCase[] = [
     listing,
     races,
     unlinkOpen,
+    unnamed,
     truncation,
     neighbours,
     appends,
