@@ -7,6 +7,7 @@ import type { Context, ReadReply } from './handler.js';
 import { OpenFlags } from './handler.js';
 import { type FileHandle, HandleTable } from './handles.js';
 import type { Powers } from './powers.js';
+import type { Room } from './room.js';
 
 /** Bits of fallocate(2)'s mode. */
 const FALLOC_KEEP_SIZE = 1;
@@ -16,9 +17,11 @@ const FALLOC_ZERO_RANGE = 16;
 export class GfsFiles {
   readonly #client: GfsClient;
   readonly #powers: Powers;
+  readonly #room: Room;
   readonly #handles = new HandleTable<FileHandle>();
 
-  constructor(client: GfsClient, powers: Powers) {
+  constructor(client: GfsClient, powers: Powers, room: Room) {
+    this.#room = room;
     this.#client = client;
     this.#powers = powers;
   }
@@ -88,6 +91,8 @@ export class GfsFiles {
       const zerosTo = Math.min(end, file.size);
       if (offset < zerosTo) await punchHole(this.#client, file, offset, zerosTo, callContext(context));
     }
+    if ((mode & FALLOC_PUNCH_HOLE) === 0 && end > file.size)
+      await this.#room.require(end - Math.max(offset, file.size), file.id, callContext(context));
     if ((mode & FALLOC_KEEP_SIZE) === 0 && end > file.size) {
       await file.setAttributes({ size: end }, callContext(context));
     } else {

@@ -83,7 +83,7 @@ export class GfsHandler implements FuseHandler {
     this.#powers = new Powers(client, options, this.#inodes);
     this.#acls = options.acls;
     this.#room = new Room(client.master, environment.clock);
-    this.#files = new GfsFiles(client, this.#powers);
+    this.#files = new GfsFiles(client, this.#powers, this.#room);
     this.#accessTimes = new AccessTimes(environment, client, options.accessTimes);
     this.#directoryAccessTimes = options.directoryAccessTimes;
     this.#locks = new GfsLocks(client, this.#files);

@@ -87,7 +87,8 @@ export class Status {
       totalBytes += space.totalBytes;
       availableBytes += space.availableBytes;
     }
-    return { totalBytes, availableBytes, files: state.fileCount + state.directoryCount, goal: options.goal };
+    const files = state.fileCount + state.directoryCount;
+    return { totalBytes, availableBytes, files, goal: options.goal, settled: chunkservers.settled };
   }
 
   #servers(): ServerStatus[] {

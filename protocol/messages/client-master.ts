@@ -271,7 +271,14 @@ export const StatCluster = method(
   36,
   'statCluster',
   empty,
-  struct({ totalBytes: u53, availableBytes: u53, files: u53, goal: u32 }),
+  struct({
+    totalBytes: u53,
+    availableBytes: u53,
+    files: u53,
+    goal: u32,
+    /** No server that the master waits for after its start may still come with more. */
+    settled: optional(bool),
+  }),
 );
 
 /** A path of the node from the cluster's root; one of them where there are hard links. @throws STALE_NODE when it has none any more */

@@ -160,7 +160,13 @@ t.test(
     await cluster.startMount();
     const first = await cluster.shell('head -c 3000000 /dev/urandom > kept && sync kept && md5sum < kept');
     t.equal(first.status, 0, first.stderr);
-    const full = await cluster.shell('dd if=/dev/zero of=big bs=1M count=100 conv=fsync');
+    const tooMuch = await cluster.shell(
+      'fallocate -l 200M wanted; stat -c %s wanted; fallocate -l 10M wanted',
+    );
+    t.match(tooMuch.stderr, 'No space left on device', 'asked for in advance, it is told at once');
+    t.equal(tooMuch.stdout, '0\n');
+    t.equal(tooMuch.status, 0, tooMuch.stderr);
+    const full = await cluster.shell('rm wanted; dd if=/dev/zero of=big bs=1M count=100 conv=fsync');
     t.not(full.status, 0);
     t.match(full.stderr, 'No space left on device');
     const kept = await cluster.shell('echo 1 > /proc/sys/vm/drop_caches; md5sum < kept');
