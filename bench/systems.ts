@@ -49,7 +49,7 @@ export class GfsSystem implements System {
     this.mountPoint = join(this.#base, 'mnt');
     this.pidDirectory = join(this.#base, 'pids');
     this.remount = join(this.#base, 'remount.sh');
-    this.snapshot = `${this.#gfs} snapshot`;
+    this.snapshot = `sh ${join(repositoryRoot(), 'bench/load/snapshot.sh')} ${this.#gfs}`;
   }
 
   async up(): Promise<void> {

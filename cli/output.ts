@@ -1,5 +1,4 @@
-/** What a command prints: tables for people, JSON for programs. */
-import Table from 'cli-table3';
+/** What a command prints: text for people (tables: table.ts), JSON for programs. */
 
 export function print(text: string): void {
   process.stdout.write(`${text}\n`);
@@ -7,32 +6,6 @@ export function print(text: string): void {
 
 export function printJson(value: unknown): void {
   print(JSON.stringify(value, null, 2));
-}
-
-const NO_LINES = {
-  ...{ top: '', 'top-mid': '', 'top-left': '', 'top-right': '' },
-  ...{ bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '' },
-  ...{ left: '', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ' },
-};
-
-/** Columns two spaces apart, without lines, as `ps` and `df` have them: grep and awk can read it. */
-export function table(
-  head: readonly string[],
-  rows: readonly (readonly string[])[],
-  rightAligned: readonly number[] = [],
-): string {
-  const made = new Table({
-    head: [...head],
-    chars: NO_LINES,
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
-    colAligns: head.map((_, column) => (rightAligned.includes(column) ? 'right' : 'left')),
-  });
-  for (const row of rows) made.push([...row]);
-  return made
-    .toString()
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
 }
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];

@@ -5,7 +5,8 @@ import { GfsError } from '../../protocol/errors.js';
 import { type ClusterStatus, GetStatus, SetDrain } from '../../protocol/messages/index.js';
 import { Failure, UsageFailure } from '../failure.js';
 import { caller, type MasterFlags, withMaster } from '../master-session.js';
-import { print, printJson, table } from '../output.js';
+import { print, printJson } from '../output.js';
+import { table } from '../table.js';
 
 const POLL_MS = 500;
 

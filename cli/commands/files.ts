@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { Failure, UsageFailure } from '../failure.js';
 import { canonical } from '../mounts.js';
-import { bytes, colour, print, printJson, readInput, table } from '../output.js';
+import { bytes, colour, print, printJson, readInput } from '../output.js';
 import {
   appendRecord,
   type ChunkDescription,
@@ -75,6 +75,7 @@ export async function fileinfo(file: string, flags: { readonly json?: boolean })
   const unit = there === 1 ? 'chunk' : 'chunks';
   print(`${file}: ${size} bytes (${bytes(size)}), ${there} ${unit} of up to ${bytes(chunkBytes)}`);
   if (chunks.length > 0) {
+    const { table } = await import('../table.js');
     print(
       table(['CHUNK', 'HANDLE', 'VERSION', 'LENGTH', 'GOAL', 'REPLICAS'], chunks.map(rowOf), [0, 2, 3, 4]),
     );

@@ -12,8 +12,9 @@ import {
 } from '../../protocol/messages/index.js';
 import { Failure, UsageFailure } from '../failure.js';
 import { caller, type MasterFlags, withMaster } from '../master-session.js';
-import { print, printJson, table } from '../output.js';
+import { print, printJson } from '../output.js';
 import type { Place } from '../place.js';
+import { table } from '../table.js';
 import { inspected } from './inspect.js';
 
 const TYPE_MASK = 0o170000;

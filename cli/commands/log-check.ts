@@ -8,7 +8,8 @@ import { codeOf, EXIT_FAILED, Failure, UsageFailure } from '../failure.js';
 import { loadWith } from '../flags.js';
 import { queryMaster } from '../master-query.js';
 import { type MasterFlags, mastersNearby } from '../master-session.js';
-import { bytes, print, printJson, table } from '../output.js';
+import { bytes, print, printJson } from '../output.js';
+import { table } from '../table.js';
 import { mastersAssignment } from './masters.js';
 
 const CHECKPOINT_DEADLINE_MS = 600_000;

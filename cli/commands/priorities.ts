@@ -2,7 +2,8 @@
 import { type ClientPriorities, GetPriorities } from '../../protocol/messages/index.js';
 import { Failure, UsageFailure } from '../failure.js';
 import { caller, type MasterFlags, withMaster } from '../master-session.js';
-import { bytes, print, printJson, table } from '../output.js';
+import { bytes, print, printJson } from '../output.js';
+import { table } from '../table.js';
 
 export interface PrioritiesFlags extends MasterFlags {
   readonly weights?: string;

@@ -4,8 +4,9 @@ import { GetStatus, Scrub, type ScrubProgress, type Server } from '../../protoco
 import { EXIT_FAILED, Failure, UsageFailure } from '../failure.js';
 import { askDaemon } from '../master-query.js';
 import { caller, type MasterFlags, withMaster } from '../master-session.js';
-import { print, printJson, table } from '../output.js';
+import { print, printJson } from '../output.js';
 import { Progress } from '../progress.js';
+import { table } from '../table.js';
 
 const POLL_MS = 500;
 

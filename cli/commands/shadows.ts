@@ -14,7 +14,8 @@ import { EXIT_FAILED, Failure, UsageFailure } from '../failure.js';
 import { type ConfigurationFlags, loadWith } from '../flags.js';
 import { queryAt, queryLog, queryMaster } from '../master-query.js';
 import { mastersNearby } from '../master-session.js';
-import { duration, print, printJson, table } from '../output.js';
+import { duration, print, printJson } from '../output.js';
+import { table } from '../table.js';
 import { mastersAssignment } from './masters.js';
 
 /** A promoted shadow replays its log before it serves. */

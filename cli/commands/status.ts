@@ -7,7 +7,8 @@ import { EXIT_FAILED } from '../failure.js';
 import { type ConfigurationFlags, loadWith } from '../flags.js';
 import { type MasterStatus, queryLog, queryStatus } from '../master-query.js';
 import { mastersNearby } from '../master-session.js';
-import { bytes, colour, count, duration, print, printJson, table } from '../output.js';
+import { bytes, colour, count, duration, print, printJson } from '../output.js';
+import { table } from '../table.js';
 import { mastersAssignment } from './masters.js';
 import { adviceOn } from './shadows.js';
 
