@@ -6,6 +6,7 @@ import { Master } from '../../master/master.js';
 import { type MasterOptions, masterDefaults } from '../../master/options.js';
 import { Shadow } from '../../master/shadow.js';
 import { KIB, MIB } from '../../protocol/limits.js';
+import type { Location } from '../../protocol/messages/index.js';
 import type { FakeHost, FakeProcess, FakeRandom, SimulatedWorld } from '../fakes/index.js';
 
 export const MASTER_DIRECTORY = '/master';
@@ -57,6 +58,8 @@ export interface ClusterOptions {
   readonly logSegmentBytes: number;
   readonly retentionMs: number;
   readonly parentLock: MasterOptions['parentLock'];
+  /** Where the chunkservers stand. */
+  readonly locations?: readonly Location[];
 }
 
 export const clusterDefaults: ClusterOptions = {
@@ -192,9 +195,11 @@ export class ChunkserverMember implements Member {
   process: FakeProcess | undefined;
   #chunkserver: Chunkserver | undefined;
   readonly #checkpointBytes: number;
+  readonly #location: Location | undefined;
 
-  constructor(host: FakeHost, checkpointBytes: number) {
+  constructor(host: FakeHost, checkpointBytes: number, location: Location | undefined) {
     this.host = host;
+    this.#location = location;
     this.#checkpointBytes = checkpointBytes;
   }
 
@@ -211,6 +216,7 @@ export class ChunkserverMember implements Member {
         masters,
         reservedBytes: MIB,
         checkpointBytes: this.#checkpointBytes,
+        ...(this.#location === undefined ? {} : { location: this.#location }),
       });
       void chunkserver.failed.then((error) => process.fail(error));
       await chunkserver.start();
@@ -321,12 +327,12 @@ export class SimulatedCluster {
     this.options = options;
     const random = world.random.fork('cluster');
     const host = (name: string) => world.host(name, { clockRate: random.pick(CLOCK_RATES) });
-    const numbered = <M>(count: number, name: string, make: (host: FakeHost) => M) =>
-      Array.from({ length: count }, (_, i) => make(host(`${name}${i + 1}`)));
+    const numbered = <M>(count: number, name: string, make: (host: FakeHost, index: number) => M) =>
+      Array.from({ length: count }, (_, i) => make(host(`${name}${i + 1}`), i));
     this.master = new MasterMember(host('master'), options);
     this.shadows = numbered(options.shadows, 'shadow', (host) => new ShadowMember(host, options));
-    this.chunkservers = numbered(options.chunkservers, 'chunkserver', (host) => {
-      return new ChunkserverMember(host, random.pick(CHECKPOINT_BYTES));
+    this.chunkservers = numbered(options.chunkservers, 'chunkserver', (host, i) => {
+      return new ChunkserverMember(host, random.pick(CHECKPOINT_BYTES), options.locations?.[i]);
     });
     this.clients = numbered(options.clients, 'client', (host) => new ClientMember(host, options, run));
   }
