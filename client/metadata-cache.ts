@@ -52,6 +52,13 @@ interface ListedName {
   readonly node: number;
 }
 
+export interface KnownListing {
+  readonly entries: readonly DirectoryEntry[];
+  readonly parent: number;
+  /** As {@link MetadataCache.listingOf}. */
+  readonly listing: object;
+}
+
 /** Of one node: values by name, `undefined` for one that it does not have. */
 type KnownXattrs = Map<string, Uint8Array | undefined>;
 
@@ -225,18 +232,22 @@ export class MetadataCache {
   }
 
   /** A whole listing, if all of its attributes are known too. */
-  listing(
-    directory: number,
-  ): { readonly entries: readonly DirectoryEntry[]; readonly parent: number } | undefined {
+  listing(directory: number): KnownListing | undefined {
     const known = this.#directories.get(directory);
     if (known?.listing === undefined) return undefined;
+    const { listing, parent } = known;
     const entries: DirectoryEntry[] = [];
-    for (const { name, cookie, node } of known.listing) {
+    for (const { name, cookie, node } of listing) {
       const attributes = this.attributes(node);
       if (attributes === undefined) return undefined;
       entries.push({ name, cookie, attributes });
     }
-    return { entries, parent: known.parent };
+    return { entries, parent, listing };
+  }
+
+  /** Stands for a whole listing: it is another object after each change, and undefined while it is not known. */
+  listingOf(directory: number): object | undefined {
+    return this.#directories.get(directory)?.listing;
   }
 
   /** @param ticket of the question for its first page */

@@ -32,6 +32,8 @@ export interface DirectoryPage {
   readonly entries: readonly m.DirectoryEntry[];
   readonly end: boolean;
   readonly parent: number;
+  /** What {@link Metadata.listing} tells as long as the page is right, once all of the listing is known. */
+  readonly listing?: object | undefined;
 }
 
 type Page = ValueOf<typeof m.ReadDirectory.reply>;
@@ -80,14 +82,15 @@ export class Metadata {
 
   /** What is left of the session, 0 when nothing is promised. */
   entryTtlMs(parent: number, name: string, node: number): number {
-    return this.#cache.entry(parent, name) === node ? this.#trustMs : 0;
+    return this.#cache.entry(parent, name) === node ? this.trustMs : 0;
   }
 
   attributesTtlMs(id: number): number {
-    return this.#cache.knowsAttributes(id) ? this.#trustMs : 0;
+    return this.#cache.knowsAttributes(id) ? this.trustMs : 0;
   }
 
-  get #trustMs(): number {
+  /** What is left of the session. */
+  get trustMs(): number {
     return Math.max(0, this.#session.trustedUntilMs - this.#clock.monotonicMs());
   }
 
@@ -95,7 +98,7 @@ export class Metadata {
 
   /** @returns undefined when there is no such name @throws NOT_DIRECTORY, STALE_NODE */
   async lookup(parent: number, name: string, context: CallContext): Promise<m.Attributes | undefined> {
-    if (this.#trustMs > 0) {
+    if (this.trustMs > 0) {
       const node = this.#cache.entry(parent, name);
       if (node === ABSENT) {
         this.#cache.noteAbsent(parent, name);
@@ -140,7 +143,7 @@ export class Metadata {
 
   /** The attributes that are promised now, without asking. */
   known(id: number): m.Attributes | undefined {
-    return this.#trustMs > 0 ? this.#cache.attributes(id) : undefined;
+    return this.trustMs > 0 ? this.#cache.attributes(id) : undefined;
   }
 
   /**
@@ -148,7 +151,7 @@ export class Metadata {
    * @returns files that may be read next: others of its directory, in the order of the listing
    */
   readNext(id: number, isWanted: (attributes: m.Attributes) => boolean): number[] {
-    const directory = this.#trustMs > 0 ? this.#cache.directoryOf(id) : undefined;
+    const directory = this.trustMs > 0 ? this.#cache.directoryOf(id) : undefined;
     if (directory === undefined) return [];
     const nodes = this.#neighbours.asked(directory, () => this.#cache.nodesOf(directory));
     const next: number[] = [];
@@ -173,7 +176,7 @@ export class Metadata {
   /** @returns undefined when the node has no such attribute @throws STALE_NODE */
   async xattr(id: number, name: string, context: CallContext): Promise<Uint8Array | undefined> {
     if (this.hasNoXattrs(id)) return undefined;
-    const known = this.#trustMs > 0 ? this.#cache.xattr(id, name) : undefined;
+    const known = this.trustMs > 0 ? this.#cache.xattr(id, name) : undefined;
     if (known !== undefined) return known.value;
     const { ticket } = this.#cache;
     const value = await this.#session.query(m.GetXattr, { id, name }, context).then(
@@ -195,23 +198,29 @@ export class Metadata {
 
   /** Entries from after `cookie`; all that follow where the listing is known. */
   async directory(id: number, cookie: number, context: CallContext): Promise<DirectoryPage> {
-    const known = this.#trustMs > 0 ? this.#cache.listing(id) : undefined;
+    const known = this.trustMs > 0 ? this.#cache.listing(id) : undefined;
     if (known !== undefined) {
       const from = cookie === 0 ? 0 : firstAfter(known.entries, cookie);
-      return { entries: known.entries.slice(from), end: true, parent: known.parent };
+      return { ...known, entries: from === 0 ? known.entries : known.entries.slice(from), end: true };
     }
     return this.#readPage(id, cookie, context);
   }
 
-  async #readPage(id: number, cookie: number, context: CallContext): Promise<Page> {
+  /** Stands for the listing of a directory: another one after each change, undefined while it is not known. */
+  listing(id: number): object | undefined {
+    return this.trustMs > 0 ? this.#cache.listingOf(id) : undefined;
+  }
+
+  async #readPage(id: number, cookie: number, context: CallContext): Promise<Page & DirectoryPage> {
     const { ticket } = this.#cache;
     const request = { id, cookie, limit: MAX_DIRECTORY_PAGE };
     const page = await this.#session.query(m.ReadDirectory, request, context);
-    if (isPromised(page)) this.#keepPage(id, cookie, page, ticket);
-    return page;
+    const listing = isPromised(page) ? this.#keepPage(id, cookie, page, ticket) : undefined;
+    return { ...page, listing };
   }
 
-  #keepPage(id: number, cookie: number, page: Page, ticket: number): void {
+  /** @returns what will stand for the listing when all of it is known */
+  #keepPage(id: number, cookie: number, page: Page, ticket: number): object | undefined {
     const unpromised = new Set(page.unpromised);
     for (const { name, attributes } of page.entries) {
       this.#cache.keepEntry(id, name, attributes.id, ticket);
@@ -219,7 +228,7 @@ export class Metadata {
     }
     let reading = this.#readings.get(id);
     if (cookie === 0) reading = { ticket, nextCookie: 0, names: [] };
-    if (reading === undefined || reading.nextCookie !== cookie) return;
+    if (reading === undefined || reading.nextCookie !== cookie) return undefined;
     for (const entry of page.entries) {
       reading.names.push({ name: entry.name, cookie: entry.cookie, node: entry.attributes.id });
       reading.nextCookie = entry.cookie;
@@ -231,6 +240,7 @@ export class Metadata {
       if (this.#readings.size > MAX_READINGS)
         this.#readings.delete(this.#readings.keys().next().value as number);
     }
+    return reading.names;
   }
 
   // Changes.

@@ -5,6 +5,7 @@ import { callContext } from './access.js';
 import { type Context, type DirectoryEntryReply, type Entry, FileType } from './handler.js';
 import { type DirectoryHandle, HandleTable } from './handles.js';
 import type { InodeMap } from './inodes.js';
+import type { KernelListings } from './kernel-listings.js';
 
 /** Cookies of `.` and `..`; those of the master's entries follow, moved up by two. */
 const DOT = 1;
@@ -14,25 +15,32 @@ const FIRST_COOKIE = 2;
 export class GfsDirectories {
   readonly #client: GfsClient;
   readonly #inodes: InodeMap;
+  readonly #kernel: KernelListings;
   readonly #entryOf: (directory: number, entry: DirectoryEntry) => Entry;
   readonly #handles = new HandleTable<DirectoryHandle>();
 
   constructor(
     client: GfsClient,
     inodes: InodeMap,
+    kernel: KernelListings,
     entryOf: (directory: number, entry: DirectoryEntry) => Entry,
   ) {
     this.#client = client;
     this.#inodes = inodes;
+    this.#kernel = kernel;
     this.#entryOf = entryOf;
   }
 
-  open(id: number): number {
-    return this.#handles.add({ id, page: [], pageFrom: -1, isLastPage: false, parent: id });
+  /** @returns also whether the listing that the kernel has is right */
+  open(id: number): { readonly handle: number; readonly keepCache: boolean } {
+    const keepCache = this.#kernel.opened(id);
+    const opened = { id, page: [], pageFrom: -1, isLastPage: false, parent: id, listing: undefined };
+    return { handle: this.#handles.add(opened), keepCache };
   }
 
   close(handle: number): void {
-    this.#handles.take(handle);
+    const closed = this.#handles.take(handle);
+    if (closed !== undefined) this.#kernel.closed(closed.id);
   }
 
   async read(
@@ -45,6 +53,7 @@ export class GfsDirectories {
     const directory = this.#handles.get(handle);
     const replies: DirectoryEntryReply[] = [];
     const entries = await this.#entriesAfter(context, directory, Math.max(0, cookie - FIRST_COOKIE));
+    this.#kernel.told(directory.id, directory.listing);
     const mode = FileType.DIRECTORY;
     if (cookie < DOT) {
       replies.push({ name: '.', cookie: DOT, inode: this.#inodes.toInode(directory.id), mode });
@@ -78,7 +87,7 @@ export class GfsDirectories {
       return directory.page.slice(from);
     }
     if (isInPage && directory.isLastPage && (last === undefined || cookie >= last.cookie)) return [];
-    const { entries, end, parent } = await this.#client.metadata.directory(
+    const { entries, end, parent, listing } = await this.#client.metadata.directory(
       directory.id,
       cookie,
       callContext(context),
@@ -87,6 +96,7 @@ export class GfsDirectories {
     directory.pageFrom = cookie;
     directory.isLastPage = end;
     directory.parent = parent;
+    directory.listing = listing;
     return entries;
   }
 }

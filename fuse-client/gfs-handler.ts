@@ -49,6 +49,7 @@ import {
 import { InodeMap } from './inodes.js';
 import { runIoctl } from './ioctls.js';
 import { KernelCopies } from './kernel-copies.js';
+import { KernelListings } from './kernel-listings.js';
 import type { HandlerOptions } from './options.js';
 import { Powers } from './powers.js';
 import { Room } from './room.js';
@@ -88,7 +89,9 @@ export class GfsHandler implements FuseHandler {
     this.#directoryAccessTimes = options.directoryAccessTimes;
     this.#locks = new GfsLocks(client, this.#files);
     this.#copies = new KernelCopies(client.metadata, this.#inodes, options);
-    this.#directories = new GfsDirectories(client, this.#inodes, (parent, { name, attributes }) =>
+    const { clock } = environment;
+    const listings = new KernelListings(client.metadata, clock, () => this.#copies.listingTtlMs);
+    this.#directories = new GfsDirectories(client, this.#inodes, listings, (parent, { name, attributes }) =>
       this.#entry(parent, name, attributes),
     );
   }
@@ -340,8 +343,12 @@ export class GfsHandler implements FuseHandler {
   }
 
   async opendir(_context: Context, inode: Inode): Promise<OpenReply> {
-    const handle = this.#directories.open(this.#inodes.toNode(inode));
-    return { handle, directIo: false, keepCache: false };
+    const id = this.#inodes.toNode(inode);
+    const opened = this.#directories.open(id);
+    // What it keeps of the listing the kernel reads without asking.
+    if (opened.keepCache && this.#directoryAccessTimes && this.#accessTimes.note(id))
+      await this.#powers.kernel?.invalidateInode?.(inode, ATTRIBUTES_ALONE, 0);
+    return { ...opened, directIo: false };
   }
 
   readdir(

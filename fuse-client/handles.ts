@@ -20,6 +20,8 @@ export interface DirectoryHandle {
   isLastPage: boolean;
   /** The directory's parent, told with every page. */
   parent: number;
+  /** The listing that the page is of, if that is known. */
+  listing: object | undefined;
 }
 
 /** Numbers open things; a number is not used again. */

@@ -45,6 +45,12 @@ export class KernelCopies {
     return Math.min(this.#limits.entryTtlMs, this.#metadata.entryTtlMs(parent, name, id));
   }
 
+  /** How long the kernel may believe a listing that it is told now, by what is left of the session. */
+  get listingTtlMs(): number {
+    if (this.#mount?.invalidateEntry === undefined) return 0;
+    return Math.min(this.#limits.entryTtlMs, this.#limits.attributeTtlMs, this.#metadata.trustMs);
+  }
+
   /** @param shown the attributes as the kernel gets them */
   entry(parent: number, name: string, id: number, shown: Attributes): Entry {
     return {

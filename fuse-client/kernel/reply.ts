@@ -13,8 +13,8 @@ const PREFERRED_IO_BYTES = 1024 * 1024;
 /** Longer than any mount lives. */
 const MAX_TTL_SECONDS = 0x7fff_ffff;
 
-/** READDIR may ask for more; it then gets this much. */
-export const REPLY_BUFFER_BYTES = 64 * 1024 + HeaderOut.BYTES;
+/** READDIR may ask for more; it then gets this much: what a page of the master's holds, about. */
+export const REPLY_BUFFER_BYTES = 256 * 1024 + HeaderOut.BYTES;
 
 /** Offsets are into the reply's body, behind the header. */
 export class ReplyWriter {
