@@ -18,6 +18,8 @@ export interface CacheLimits {
   /** Names of a directory, and places of its files, that are asked for one by one before others are read ahead. */
   readonly namesBeforeAhead: number;
   readonly placesBeforeAhead: number;
+  /** The same for directories that are listed, of one that was listed before. */
+  readonly listingsBeforeAhead: number;
 }
 
 export const defaultCacheLimits: CacheLimits = {
@@ -32,4 +34,5 @@ export const defaultCacheLimits: CacheLimits = {
   unsyncedChunks: 65_536,
   namesBeforeAhead: 8,
   placesBeforeAhead: 4,
+  listingsBeforeAhead: 2,
 };

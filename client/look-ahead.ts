@@ -3,6 +3,7 @@
  * `stat *` or a compiler does, goes on to do so, and a page of the listing answers hundreds of such questions.
  */
 import { LRUCache } from 'lru-cache';
+import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
 import type { CacheLimits } from './cache-limits.js';
 
 const MAX_DIRECTORIES = 1_024;
@@ -70,6 +71,64 @@ export class LookAhead {
   }
 }
 
+/** Entries of the first listings that are read ahead, and the most. */
+const FIRST_LISTINGS = 64;
+const MAX_LISTINGS = MAX_DIRECTORY_PAGE;
+
+/**
+ * Whoever lists directories of a directory that was listed before, as `find`, `grep -r` and `rm -r` do, goes on to
+ * list the others. Reads ahead as the kernel does in a file: twice as much each time, less where it was of no use.
+ */
+export class Listings {
+  readonly #after: number;
+  #steps = 0;
+  #limit = 0;
+  /** What was read ahead last and has not been used. */
+  readonly #unused = new Set<number>();
+  #brought = 0;
+
+  constructor({ listingsBeforeAhead }: CacheLimits) {
+    this.#after = listingsBeforeAhead;
+  }
+
+  /**
+   * A listing has to be asked for.
+   * @param isStep of a directory in one that was listed before
+   * @returns how many entries of it and of those that may be listed next are to be read; 0: it alone
+   */
+  asked(isStep: boolean): number {
+    if (!isStep) {
+      this.#steps = 0;
+      this.#limit = 0;
+      return 0;
+    }
+    if (++this.#steps < this.#after) return 0;
+    const wasUseful = 2 * this.#unused.size <= this.#brought;
+    this.#limit = Math.max(
+      FIRST_LISTINGS,
+      Math.min(wasUseful ? 2 * this.#limit : this.#limit / 4, MAX_LISTINGS),
+    );
+    return this.#limit;
+  }
+
+  brought(directories: readonly { readonly id: number }[]): void {
+    this.#unused.clear();
+    for (const { id } of directories) this.#unused.add(id);
+    this.#brought = this.#unused.size;
+  }
+
+  /** A listing was at hand. */
+  used(directory: number): void {
+    this.#unused.delete(directory);
+  }
+
+  clear(): void {
+    this.#steps = 0;
+    this.#limit = 0;
+    this.#unused.clear();
+  }
+}
+
 const MAX_WALKS = 64;
 /** Looked at in one go, whether they are worth asking for or not. */
 const MAX_STEPS = 256;
@@ -84,8 +143,9 @@ export class Neighbours {
   readonly #walks = new LRUCache<number, Walk>({ max: MAX_WALKS });
   readonly #after: number;
 
-  constructor({ placesBeforeAhead }: CacheLimits) {
-    this.#after = placesBeforeAhead;
+  /** @param after so many */
+  constructor(after: number) {
+    this.#after = after;
   }
 
   /**

@@ -261,6 +261,23 @@ export class MetadataCache {
     known.parent = parent;
   }
 
+  /** All of a directory that was told in one answer. @param unpromised nodes whose attributes are not promised */
+  keepDirectory(
+    directory: number,
+    entries: readonly DirectoryEntry[],
+    parent: number,
+    unpromised: ReadonlySet<number>,
+    ticket: number,
+  ): void {
+    if (this.#isTouchedSince(listingKey(directory), ticket)) return;
+    const listing: ListedName[] = [];
+    for (const { name, cookie, attributes } of entries) {
+      if (!unpromised.has(attributes.id)) this.keepAttributes(attributes, ticket, directory);
+      listing.push({ name, cookie, node: attributes.id });
+    }
+    this.keepListing(directory, listing, parent, ticket);
+  }
+
   #directory(id: number): KnownDirectory {
     let known = this.#directories.get(id);
     if (known === undefined) {

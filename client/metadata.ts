@@ -8,11 +8,12 @@ import * as m from '../protocol/messages/index.js';
 import type { Method } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { CacheLimits } from './cache-limits.js';
-import { LookAhead, Neighbours } from './look-ahead.js';
+import { Listings, LookAhead, Neighbours } from './look-ahead.js';
 import { ABSENT, type Change, type Key, MetadataCache } from './metadata-cache.js';
 import { type Keeper, ownChangeOf } from './own-changes.js';
 import type { CallContext } from './retry.js';
 import type { MasterSession, Outcome } from './session.js';
+import { S_IFDIR, S_IFMT } from './stat.js';
 
 const { Promised } = m;
 /** A larger directory is not kept as a listing: its names and attributes are. */
@@ -55,11 +56,16 @@ export class Metadata {
   readonly #readings = new Map<number, Reading>();
   readonly #lookAhead: LookAhead;
   readonly #neighbours: Neighbours;
+  readonly #listings: Listings;
+  /** Directories to be listed next are looked for among those beside the last. */
+  readonly #siblings: Neighbours;
 
   constructor(session: MasterSession, clock: Clock, limits: CacheLimits) {
     this.#cache = new MetadataCache(limits);
     this.#lookAhead = new LookAhead(limits);
-    this.#neighbours = new Neighbours(limits);
+    this.#neighbours = new Neighbours(limits.placesBeforeAhead);
+    this.#listings = new Listings(limits);
+    this.#siblings = new Neighbours(1);
     this.#session = session;
     this.#clock = clock;
     session.observe({
@@ -198,7 +204,9 @@ export class Metadata {
 
   /** Entries from after `cookie`; all that follow where the listing is known. */
   async directory(id: number, cookie: number, context: CallContext): Promise<DirectoryPage> {
-    const known = this.trustMs > 0 ? this.#cache.listing(id) : undefined;
+    let known = this.trustMs > 0 ? this.#cache.listing(id) : undefined;
+    if (known !== undefined) this.#listings.used(id);
+    else if (cookie === 0 && (await this.#readTree(id, context))) known = this.#cache.listing(id);
     if (known !== undefined) {
       const from = cookie === 0 ? 0 : firstAfter(known.entries, cookie);
       return { ...known, entries: from === 0 ? known.entries : known.entries.slice(from), end: true };
@@ -209,6 +217,33 @@ export class Metadata {
   /** Stands for the listing of a directory: another one after each change, undefined while it is not known. */
   listing(id: number): object | undefined {
     return this.trustMs > 0 ? this.#cache.listingOf(id) : undefined;
+  }
+
+  /** Reads this listing, and those that may be wanted next, where that is likely. @returns whether it did */
+  async #readTree(id: number, context: CallContext): Promise<boolean> {
+    const parent = this.trustMs > 0 ? this.#cache.directoryOf(id) : undefined;
+    const isStep = parent !== undefined && this.#cache.listingOf(parent) !== undefined;
+    const limit = this.#listings.asked(isStep);
+    if (!isStep || limit === 0) return false;
+    const ids = [id];
+    for (const node of this.#siblings.asked(parent, () => this.#cache.nodesOf(parent))) {
+      if (ids.length === MAX_CHUNKS_PER_REPLY) break;
+      if (node !== id && this.#isUnlisted(node)) ids.push(node);
+    }
+    const { ticket } = this.#cache;
+    const told = await this.#session.query(m.ReadTree, { ids, limit }, context).catch(() => undefined);
+    // Whoever asks for the listing alone hears why there is none.
+    if (told === undefined) return false;
+    for (const { id: directory, entries, parent: above, unpromised } of told.directories)
+      this.#cache.keepDirectory(directory, entries, above, new Set(unpromised), ticket);
+    this.#listings.brought(told.directories);
+    this.#listings.used(id);
+    return this.trustMs > 0;
+  }
+
+  #isUnlisted(node: number): boolean {
+    const mode = this.#cache.attributes(node)?.mode ?? 0;
+    return (mode & S_IFMT) === S_IFDIR && this.#cache.listingOf(node) === undefined;
   }
 
   async #readPage(id: number, cookie: number, context: CallContext): Promise<Page & DirectoryPage> {
@@ -267,6 +302,8 @@ export class Metadata {
     this.#readings.clear();
     this.#lookAhead.clear();
     this.#neighbours.clear();
+    this.#listings.clear();
+    this.#siblings.clear();
     for (const listener of this.#listeners) listener.onLost();
   }
 

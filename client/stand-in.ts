@@ -23,6 +23,7 @@ const ANSWERED: ReadonlySet<number> = new Set(
     m.LookupPath,
     m.GetAttributes,
     m.ReadDirectory,
+    m.ReadTree,
     m.GetPath,
     m.ReadLink,
     m.GetXattr,

@@ -3,19 +3,20 @@
  * was promised. Before attributes are told, those who append to the file elsewhere tell what they have not told.
  */
 import { GfsError } from '../protocol/errors.js';
+import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
 import type * as m from '../protocol/messages/index.js';
 import { type GetChunks, type Location, type Lookup, Promised } from '../protocol/messages/index.js';
 import type { IncomingRequest } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Coherence } from './coherence.js';
 import type { Locations } from './locations.js';
-import { isRegular } from './mode.js';
-import type { Reads } from './reads.js';
+import { isDirectory, isRegular } from './mode.js';
+import { entryBytes, PAGE_BYTES, type Reads } from './reads.js';
 import { findDirectory, findNode } from './resolve.js';
 import type { LoggedState } from './state.js';
 
 /** Reads of the namespace, as whoever answers them does it. */
-export type NamespaceReads = Pick<PromisedReads, 'lookup' | 'attributes' | 'readDirectory'>;
+export type NamespaceReads = Pick<PromisedReads, 'lookup' | 'attributes' | 'readDirectory' | 'readTree'>;
 
 export class PromisedReads {
   readonly #state: LoggedState;
@@ -70,11 +71,44 @@ export class PromisedReads {
     if (!this.#coherence.caches(session)) return this.#reads.readDirectory(body);
     const promised = this.#coherence.promiseEntries(session, body.id) ? Promised.ENTRIES : 0;
     const page = this.#reads.readDirectory(body);
-    // Read and promised in one turn: nothing changes in between.
-    const unpromised = page.entries
-      .map(({ attributes }) => attributes.id)
-      .filter((id) => !this.#coherence.promiseAttributes(session, id));
-    return { ...page, promised, ...(unpromised.length === 0 ? {} : { unpromised }) };
+    return { ...page, promised, ...this.#promiseAll(session, page.entries) };
+  }
+
+  /** Read and promised in one turn: nothing changes in between. */
+  #promiseAll(session: number, entries: readonly m.DirectoryEntry[]): { unpromised?: number[] } {
+    const unpromised: number[] = [];
+    for (const { attributes } of entries)
+      if (!this.#coherence.promiseAttributes(session, attributes.id)) unpromised.push(attributes.id);
+    return unpromised.length === 0 ? {} : { unpromised };
+  }
+
+  readTree(
+    { ids, limit }: ValueOf<typeof m.ReadTree.request>,
+    { header }: IncomingRequest,
+  ): ValueOf<typeof m.ReadTree.reply> {
+    const { session } = header;
+    const directories: ValueOf<typeof m.ReadTree.reply>['directories'] = [];
+    if (!this.#coherence.caches(session)) return { directories };
+    // The next one last.
+    const ahead = ids.toReversed();
+    let left = Math.min(limit, MAX_DIRECTORY_PAGE);
+    let bytesLeft = PAGE_BYTES;
+    for (let id = ahead.pop(); id !== undefined && left > 0; id = ahead.pop()) {
+      if (this.#state.nodes.get(id)?.isDirectory !== true) continue;
+      const { entries, end, parent } = this.#reads.readDirectory({ id, cookie: 0, limit: left });
+      // One that is full to the brim may go on.
+      if (!end) break;
+      for (const { name } of entries) bytesLeft -= entryBytes(name);
+      if (bytesLeft < 0) break;
+      left -= 1 + entries.length;
+      if (!this.#coherence.promiseEntries(session, id)) continue;
+      directories.push({ id, parent, entries, ...this.#promiseAll(session, entries) });
+      for (let at = entries.length - 1; at >= 0; at--) {
+        const { attributes } = entries[at] as m.DirectoryEntry;
+        if (isDirectory(attributes.mode)) ahead.push(attributes.id);
+      }
+    }
+    return { directories };
   }
 
   async chunks(

@@ -17,7 +17,7 @@ import type { LoggedState } from './state.js';
 type Signal = () => AbortSignal;
 
 /** Attributes and names of one page fit in a frame's header, whatever the names. */
-const PAGE_BYTES = 512 * 1024;
+export const PAGE_BYTES = 512 * 1024;
 const ENTRY_BYTES = 80;
 
 export class Reads {
@@ -87,7 +87,7 @@ export class Reads {
     const entries = [];
     let bytes = 0;
     for (const { name, cookie, node } of page) {
-      bytes += ENTRY_BYTES + 2 * name.length;
+      bytes += entryBytes(name);
       if (bytes > PAGE_BYTES) break;
       entries.push({ name, cookie, attributes: findNode(this.#state, node).attributes() });
     }
@@ -125,6 +125,11 @@ export class Reads {
     const held = await this.#locks.acquire(set, signal);
     held.release();
   }
+}
+
+/** At most, in a message. */
+export function entryBytes(name: string): number {
+  return ENTRY_BYTES + 2 * name.length;
 }
 
 function pageLimit(limit: number): number {

@@ -141,6 +141,7 @@ export function registerReads(
     .answer(m.LookupPath, (body) => ({ attributes: reads.lookupPath(body.path) }))
     .answer(m.GetAttributes, (body, request) => promisedReads.attributes(body.id, request))
     .answer(m.ReadDirectory, (body, request) => promisedReads.readDirectory(body, request))
+    .answer(m.ReadTree, (body, request) => promisedReads.readTree(body, request))
     .answer(m.GetPath, (body) => ({ path: reads.path(body.id) }))
     .answer(m.ReadLink, (body) => ({ target: reads.readLink(body.id) }))
     .answer(m.GetXattr, async (body, request) => ({

@@ -83,6 +83,7 @@ function registerFreshReads(
     }),
     attributes: async (id, request) => ({ attributes: await reads.attributes(id, () => request.signal) }),
     readDirectory: async (body) => reads.readDirectory(body),
+    readTree: () => ({ directories: [] }),
   };
   registerReads(service, { reads, promisedReads });
   service

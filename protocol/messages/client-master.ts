@@ -158,6 +158,29 @@ export const ReadDirectory = method(
   }),
 );
 
+/**
+ * Whole listings of these directories and of those below, as a walk through them meets them, until about `limit`
+ * entries are told: for who lists one directory after another. Left out is what does not fit any more, and
+ * directories whose names nobody can be promised, for ReadDirectory.
+ */
+export const ReadTree = method(
+  230,
+  'readTree',
+  struct({ ids: list(nodeIdCodec, MAX_CHUNKS_PER_REPLY), limit: u32 }),
+  struct({
+    directories: list(
+      struct({
+        id: nodeIdCodec,
+        parent: nodeIdCodec,
+        entries: list(entryCodec, MAX_DIRECTORY_PAGE),
+        /** As in {@link ReadDirectory}. */
+        unpromised: optional(list(nodeIdCodec, MAX_DIRECTORY_PAGE)),
+      }),
+      MAX_DIRECTORY_PAGE,
+    ),
+  }),
+);
+
 /** creat, mkdir, mknod by the type in `mode`. The caller's uid and gid become the owner (setgid directories honoured). @throws EXISTS */
 export const Create = method(
   26,

@@ -424,6 +424,70 @@ t.test('look-ahead: what is read ahead is bounded by what is asked for', async (
   t.equal(pages, 1, 'a page for a thousand names that nobody asked for, and no more');
 });
 
+/** Lists everything below a directory, as find(1) does. */
+async function walk(client: CachingClient, directory: number, path = ''): Promise<string[]> {
+  const { entries } = await client.world.until(client.gfs.metadata.directory(directory, 0, {}));
+  const paths: string[] = [];
+  for (const { name, attributes } of entries) {
+    paths.push(`${path}/${name}`);
+    if ((attributes.mode & 0o170000) === 0o040000)
+      paths.push(...(await walk(client, attributes.id, `${path}/${name}`)));
+  }
+  return paths;
+}
+
+t.test('look-ahead: who walks through a tree hears of it in few messages, and of what changes', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const top = await a.mkdir(ROOT, 'top');
+  const made: string[] = [];
+  const directories: { id: number; path: string }[] = [];
+  for (let at = 0; at < 30; at++) {
+    const outer = await a.mkdir(top.id, `d${at}`);
+    made.push(`/d${at}`, `/d${at}/f`);
+    await a.make(outer.id, 'f');
+    for (let deep = 0; deep < 4; deep++) {
+      const path = `/d${at}/e${deep}`;
+      const { id } = await a.mkdir(outer.id, `e${deep}`);
+      directories.push({ id, path });
+      made.push(path, `${path}/f`);
+      await a.make(id, 'f');
+    }
+  }
+  const asked = await b.questions(async () => t.same((await walk(b, top.id)).sort(), made.sort()));
+  t.ok(asked <= 15, `${asked} questions for ${directories.length} directories`);
+  t.equal(await b.questions(() => walk(b, top.id)), 0);
+  for (const { id, path } of directories.filter((_, at) => at % 7 === 0)) {
+    await a.unlink(id, 'f');
+    made.splice(made.indexOf(`${path}/f`), 1);
+    await a.make(id, 'g');
+    made.push(`${path}/g`);
+  }
+  t.same((await walk(b, top.id)).sort(), made.sort());
+});
+
+t.test('look-ahead: listings that are not used are read ahead no more', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const top = await a.mkdir(ROOT, 'top');
+  const tops: number[] = [];
+  for (let at = 0; at < 8; at++) {
+    const { id } = await a.mkdir(top.id, `d${at}`);
+    tops.push(id);
+    for (let name = 0; name < 20; name++) await a.mkdir(id, `e${name}`);
+  }
+  const limits: number[] = [];
+  const { master } = b.gfs;
+  const query = master.query.bind(master);
+  master.query = ((...words: Parameters<typeof query>) => {
+    if (words[0].name === m.ReadTree.name) limits.push((words[1] as { limit: number }).limit);
+    return query(...words);
+  }) as typeof master.query;
+  await b.names(top.id);
+  for (const id of tops.toReversed()) await b.names(id);
+  t.ok(limits.length > 0 && limits.every((limit) => limit <= 64), String(limits));
+});
+
 t.test('promises: whoever looks after a change was acknowledged sees it, by seed', async (t) => {
   for (let round = 0; round < 8; round++) {
     const { world, host, clients } = await started(['a', 'b', 'c']);

@@ -35,6 +35,7 @@ function cachesOf(count: number): CacheLimits {
     // As early as can be, so that what is read ahead is met often.
     namesBeforeAhead: 1,
     placesBeforeAhead: 1,
+    listingsBeforeAhead: 1,
   };
 }
 
