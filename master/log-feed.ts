@@ -44,9 +44,11 @@ export class LogFeed {
     return this.#writtenThrough;
   }
 
-  written(firstSequence: number, records: readonly Buffer[]): void {
+  /** @param isFollowed otherwise nothing is kept: who begins to follow reads what is behind it from the disk */
+  written(firstSequence: number, records: readonly Buffer[], isFollowed: boolean): void {
     this.#writtenThrough = firstSequence + records.length - 1;
-    this.#recent.add(firstSequence, records);
+    if (isFollowed) this.#recent.add(firstSequence, records);
+    else this.#recent.clear();
     this.#wakeAll();
   }
 

@@ -87,7 +87,7 @@ export class LogReplicas implements Replication {
   }
 
   written(firstSequence: number, records: readonly Buffer[]): void {
-    this.feed.written(firstSequence, records);
+    this.feed.written(firstSequence, records, this.#followers.size > 0);
   }
 
   committed(through: number): Promise<void> | undefined {

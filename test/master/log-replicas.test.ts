@@ -2,6 +2,7 @@
 import t from 'tap';
 import { digestState } from '../../master/dump.js';
 import { acknowledgementsNeeded, promisesNeeded } from '../../master/quorum.js';
+import { RecentRecords } from '../../master/recent-records.js';
 import { ReplacedError } from '../../master/tenure.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
@@ -369,4 +370,32 @@ t.test('promote: majority: the one with the longest log, when enough agree', asy
   await inStep(world, 1, 'shadow2', SHADOW_PORT);
   await soon(world, () => first.digest === second.digest);
   t.pass('the other follows the new master');
+});
+
+const aMebibyte = Buffer.alloc(1024 * 1024);
+
+t.test('recent records: the newest 8 MiB are found by the record that a group begins with', async (t) => {
+  const recent = new RecentRecords();
+  for (let sequence = 1; sequence <= 100; sequence++) recent.add(2 * sequence, [aMebibyte]);
+  for (let sequence = 93; sequence <= 100; sequence++)
+    t.equal(recent.from(2 * sequence)?.firstSequence, 2 * sequence);
+  t.equal(recent.from(2 * 92), undefined, 'older ones are gone');
+  t.equal(recent.from(2 * 95 + 1), undefined, 'no group begins with this one');
+});
+
+t.test('recent records: one group is kept, whatever its size', async (t) => {
+  const recent = new RecentRecords();
+  for (let sequence = 1; sequence <= 3; sequence++)
+    recent.add(sequence, new Array<Buffer>(9).fill(aMebibyte));
+  t.equal(recent.from(3)?.count, 9);
+  t.equal(recent.from(2), undefined);
+});
+
+t.test('recent records: dropped when nobody follows, taken again when somebody does', async (t) => {
+  const recent = new RecentRecords();
+  recent.add(1, [aMebibyte]);
+  recent.clear();
+  t.equal(recent.from(1), undefined);
+  recent.add(2, [aMebibyte]);
+  t.equal(recent.from(2)?.firstSequence, 2);
 });
