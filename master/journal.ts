@@ -2,6 +2,7 @@
 import type { Clock } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
+import type { IncomingRequest } from '../protocol/rpc.js';
 import { apply, type Effects } from './apply.js';
 import type { Coherence } from './coherence.js';
 import type { OperationLog } from './operation-log.js';
@@ -14,8 +15,8 @@ export interface Origin {
   readonly session: number;
   readonly sequence: number;
   readonly method: number;
-  /** Whether its client has stopped waiting for the answer. */
-  readonly isAbandoned?: () => boolean;
+  /** Aborted: its client has stopped waiting for the answer. */
+  readonly request?: Pick<IncomingRequest, 'aborted'>;
 }
 
 /** For what the master does on its own. */
@@ -79,7 +80,7 @@ export class Journal {
         const { acknowledged, extras } = this.#coherence.applied(
           record,
           touched,
-          origin.isAbandoned?.() ?? false,
+          origin.request?.aborted !== undefined,
         );
         resolve({ reply: extras === undefined ? reply : { ...reply, ...extras }, acknowledged });
       };

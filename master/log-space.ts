@@ -49,10 +49,14 @@ export class LogSpace {
     return this.#probeIsDue;
   }
 
+  /** Whether the log may grow to `endBytes` and leaves half a step: there is nothing to {@link reserve}. */
+  isReserved(endBytes: number): boolean {
+    return endBytes + this.#zeros.byteLength / 2 <= this.#reservedTo;
+  }
+
   /** Whether the log may grow to `endBytes`. Takes more space when less than half a step would be left. */
   async reserve(endBytes: number): Promise<boolean> {
-    const half = this.#zeros.byteLength / 2;
-    while (endBytes + half > this.#reservedTo && (await this.extend()));
+    while (!this.isReserved(endBytes) && (await this.extend()));
     return endBytes <= this.#reservedTo;
   }
 

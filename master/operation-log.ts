@@ -203,7 +203,7 @@ export class OperationLog {
     if (this.#running) return;
     this.#running = true;
     // After this turn of the event loop: what came in one piece from the network shares one flush.
-    queueMicrotask(() => this.#run());
+    void Promise.resolve().then(() => this.#run());
   }
 
   async #run(): Promise<void> {
@@ -248,12 +248,23 @@ export class OperationLog {
 
   async #flush(group: Queued[]): Promise<void> {
     const startedMs = this.#environment.clock.monotonicMs();
+    if (this.#endBytes >= this.#options.segmentBytes && !this.#space.full) await this.#startSegment();
     const records = group.map(({ record }) => record);
-    const refused = await this.#write(records);
-    if (refused !== undefined) {
-      for (const { onRefused } of group) onRefused(refused);
-      return;
+    const buffers = encodeGroup(records, this.#nextSequence, this.#syncedBytes);
+    let endBytes = this.#endBytes;
+    for (const buffer of buffers) endBytes += buffer.byteLength;
+    if (!this.#space.isReserved(endBytes) && !(await this.#space.reserve(endBytes)))
+      return refuse(group, new GfsError('NO_SPACE', 'no space for the operation log'));
+    try {
+      await this.#file.write(buffers, this.#endBytes);
+    } catch (thrown) {
+      // Of anything else nobody knows what was written.
+      const error = toGfsError(thrown);
+      if (error.code !== 'NO_SPACE') throw thrown;
+      await this.#space.lose(this.#endBytes);
+      return refuse(group, error);
     }
+    this.#endBytes = endBytes;
     this.#replication?.written(this.#nextSequence, records);
     if (this.#options.sync === 'always') await this.#syncNow();
     this.#flushMs.observe(this.#environment.clock.monotonicMs() - startedMs);
@@ -261,26 +272,6 @@ export class OperationLog {
     if (committed !== undefined) await committed;
     this.#nextSequence += group.length;
     for (const { onDurable } of group) onDurable();
-  }
-
-  /** @returns the error when the disk is full: nothing was written. Other errors are thrown: nobody knows what was. */
-  async #write(records: Buffer[]): Promise<GfsError | undefined> {
-    if (this.#endBytes >= this.#options.segmentBytes && !this.#space.full) await this.#startSegment();
-    const buffers = encodeGroup(records, this.#nextSequence, this.#syncedBytes);
-    let bytes = 0;
-    for (const buffer of buffers) bytes += buffer.byteLength;
-    if (!(await this.#space.reserve(this.#endBytes + bytes)))
-      return new GfsError('NO_SPACE', 'no space for the operation log');
-    try {
-      await this.#file.write(buffers, this.#endBytes);
-    } catch (thrown) {
-      const error = toGfsError(thrown);
-      if (error.code !== 'NO_SPACE') throw thrown;
-      await this.#space.lose(this.#endBytes);
-      return error;
-    }
-    this.#endBytes += bytes;
-    return undefined;
   }
 
   async #rotateNow(): Promise<void> {
@@ -333,4 +324,9 @@ export class OperationLog {
       this.#syncing = undefined;
     }
   }
+}
+
+/** Nothing of the group was written. */
+function refuse(group: readonly Queued[], error: GfsError): void {
+  for (const { onRefused } of group) onRefused(error);
 }

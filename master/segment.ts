@@ -5,12 +5,14 @@
 import { Packr } from 'msgpackr';
 import { checksum, checksumOf } from '../protocol/checksum.js';
 import { GfsError } from '../protocol/errors.js';
-import { MIB } from '../protocol/limits.js';
+import { KIB, MIB } from '../protocol/limits.js';
 import { type LogRecord, recordCodec } from '../protocol/records.js';
 
 export const SEGMENT_HEADER_BYTES = 128;
 export const GROUP_HEADER_BYTES = 32;
 export const MAX_GROUP_BYTES = 4 * MIB;
+/** Up to here a group is put together in memory: one buffer is checked and written quicker than several. */
+const MAX_JOINED_BYTES = 4 * KIB;
 const MAGIC = Buffer.from('GFSOPLOG', 'latin1');
 const FORMAT_VERSION = 1;
 const CLUSTER_ID_BYTES = 64;
@@ -81,15 +83,25 @@ export function encodeGroup(
   firstSequence: number,
   syncedBytes: number,
 ): Buffer[] {
-  const header = Buffer.alloc(GROUP_HEADER_BYTES);
   let bodyBytes = 0;
   for (const record of records) bodyBytes += record.byteLength;
-  header.writeUInt32LE(bodyBytes, 0);
-  writeU53(header, firstSequence, 8);
-  writeU53(header, syncedBytes, 16);
-  header.writeUInt32LE(records.length, 24);
-  header.writeUInt32LE(checksumOf([header.subarray(8), ...records]), 4);
-  return [header, ...records];
+  const isSmall = bodyBytes <= MAX_JOINED_BYTES;
+  const group = Buffer.allocUnsafe(GROUP_HEADER_BYTES + (isSmall ? bodyBytes : 0));
+  group.writeUInt32LE(bodyBytes, 0);
+  writeU53(group, firstSequence, 8);
+  writeU53(group, syncedBytes, 16);
+  group.writeUInt32LE(records.length, 24);
+  group.writeUInt32LE(0, 28);
+  let at = GROUP_HEADER_BYTES;
+  if (isSmall) {
+    for (const record of records) {
+      group.set(record, at);
+      at += record.byteLength;
+    }
+  }
+  const rest = isSmall ? [] : records;
+  group.writeUInt32LE(checksumOf([group.subarray(8), ...rest]), 4);
+  return [group, ...rest];
 }
 
 export interface Scan {
@@ -235,8 +247,9 @@ function decodeGroup(body: Buffer, groupAtBytes: number, into: LogRecord[]): voi
 }
 
 function writeU53(buffer: Buffer, value: number, at: number): void {
-  buffer.writeUInt32LE(value % 2 ** 32, at);
-  buffer.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
+  const low = value >>> 0;
+  buffer.writeUInt32LE(low, at);
+  buffer.writeUInt32LE((value - low) / 2 ** 32, at + 4);
 }
 
 /** Numbers past 2^53 come out above every valid one. */

@@ -264,19 +264,14 @@ export class ClientSessions {
       break;
     }
     this.#gate.check();
-    const running = run({
-      session: session.id,
-      sequence,
-      method: method.number,
-      isAbandoned: () => request.signal.aborted,
-    });
+    const running = run({ session: session.id, sequence, method: method.number, request });
     client.running.set(sequence, running);
     const done = (): void => {
       client.running.delete(sequence);
     };
     // It goes on, with its locks, also where its answer is not waited for.
     running.then(done, done);
-    return this.#gate.answer(running);
+    return await this.#gate.answer(running);
   }
 
   // A former life's promises: nobody knows them any more, so nothing changes while somebody may believe them.

@@ -1,4 +1,5 @@
 /** What a request is: the definition of a method, the header that travels with it, the registry that serves it. */
+import type { GfsError } from './errors.js';
 import type { OutgoingPayload } from './frame.js';
 import { MAX_GROUPS } from './limits.js';
 import type { Payload } from './payload.js';
@@ -82,8 +83,10 @@ export interface IncomingRequest {
   /** Raw bytes that came with it; the handler owns them. */
   readonly payload: Payload | undefined;
   readonly payloadCrc: number;
-  /** Aborted when the caller cancels, its deadline passes, or its connection breaks. */
+  /** Aborted when the caller cancels, its deadline passes, or its connection breaks. Made when it is first asked for. */
   readonly signal: AbortSignal;
+  /** Why the signal is aborted, if it is: asking for this makes none. */
+  readonly aborted: GfsError | undefined;
   /** Where it came in: for calling back, and for learning when the connection ends. */
   readonly peer: Caller;
 }

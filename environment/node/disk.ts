@@ -22,6 +22,7 @@ const DIRECTORY_MODE = 0o700;
 /** IOV_MAX: buffers that one writev(2) takes. */
 const MAX_GATHERED = 1024;
 const SMALL_WRITE_BYTES = 32 * 1024;
+const WRITTEN: Promise<void> = Promise.resolve();
 const SMALL_READ_BYTES = 64 * 1024;
 const quickReads = new QuickReads(0.5);
 /** Reads that may run side by side: from here on it is the device that is waited for, one after another. */
@@ -85,7 +86,20 @@ class NodeDiskFile implements DiskFile {
     return filled;
   }
 
-  async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
+  write(buffers: readonly Uint8Array[], position: number): Promise<void> {
+    const only = buffers.length === 1 ? (buffers[0] as Uint8Array) : undefined;
+    if (only === undefined || only.byteLength > SMALL_WRITE_BYTES) return this.#writeAll(buffers, position);
+    try {
+      if (this.#poison !== undefined) throw this.#poison;
+      const written = fs.writeSync(this.#fd, only, 0, only.byteLength, position);
+      if (written === only.byteLength) return WRITTEN;
+      return this.#writeAll([only.subarray(written)], position + written);
+    } catch (thrown) {
+      return Promise.reject(thrown);
+    }
+  }
+
+  async #writeAll(buffers: readonly Uint8Array[], position: number): Promise<void> {
     if (this.#poison !== undefined) throw this.#poison;
     let left = buffers.filter((buffer) => buffer.byteLength > 0);
     let at = position;
