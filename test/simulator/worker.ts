@@ -423,13 +423,16 @@ export class Worker {
       else if (file.frozen && file.seal === undefined) copy.uncertain.add(name);
       else copies.set(file, this.#trackCopy(copy, name, copyId, file, true));
     }
+    // Until its listing is there, which the worker need not live to see.
+    for (const name of expectedDirectories.keys()) copy.uncertain.add(name);
     for (const [name, directory] of expectedDirectories) {
       const copyId = idOf.get(name);
       if (copyId === undefined) throw new Violation(`${path}/${name} is not in the snapshot`);
       await this.#trackTree(copyId, `${path}/${name}`, directory);
       const tracked = this.#actor.ledger.directories.find((other) => other.id === copyId);
-      if (tracked !== undefined) copy.directories.set(name, tracked);
-      else copy.uncertain.add(name);
+      if (tracked === undefined) continue;
+      copy.directories.set(name, tracked);
+      if (!uncertain.includes(name)) copy.uncertain.delete(name);
     }
   }
 }
