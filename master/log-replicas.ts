@@ -86,8 +86,10 @@ export class LogReplicas implements Replication {
     });
   }
 
-  written(firstSequence: number, records: readonly Buffer[]): void {
-    this.feed.written(firstSequence, records, this.#followers.size > 0);
+  written(firstSequence: number, records: readonly Buffer[]): boolean {
+    const isFollowed = this.#followers.size > 0;
+    this.feed.written(firstSequence, records, isFollowed);
+    return isFollowed;
   }
 
   committed(through: number): Promise<void> | undefined {

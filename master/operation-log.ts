@@ -30,8 +30,8 @@ export interface OperationLogOptions {
 export interface Replication {
   /** Before a group is written: until the log replicas can take it. Undefined: now. */
   ready(): Promise<void> | undefined;
-  /** A group is in the file; its flush here begins. */
-  written(firstSequence: number, records: readonly Buffer[]): void;
+  /** A group is in the file; its flush here begins. @returns whether it is on its way to anybody */
+  written(firstSequence: number, records: readonly Buffer[]): boolean;
   /** Until enough log replicas have flushed everything through this record. Undefined: they have. */
   committed(throughSequence: number): Promise<void> | undefined;
 }
@@ -83,6 +83,8 @@ export class OperationLog {
   #rotations: ((firstSequence: number) => void)[] = [];
   #nextSequence: number;
   #queue: Queued[] = [];
+  /** Records of the last group. */
+  #lastGroup = 0;
   #replication: Replication | undefined;
   #running = false;
   #closing = false;
@@ -265,8 +267,11 @@ export class OperationLog {
       return refuse(group, error);
     }
     this.#endBytes = endBytes;
-    this.#replication?.written(this.#nextSequence, records);
-    if (this.#options.sync === 'always') await this.#syncNow();
+    const isSent = this.#replication?.written(this.#nextSequence, records) ?? false;
+    // One mutation after another is a single caller, who waits for this flush: so may we.
+    const isAlone = group.length === 1 && this.#lastGroup === 1 && !isSent;
+    this.#lastGroup = group.length;
+    if (this.#options.sync === 'always') await this.#syncNow(isAlone);
     this.#flushMs.observe(this.#environment.clock.monotonicMs() - startedMs);
     const committed = this.#replication?.committed(this.#nextSequence + group.length - 1);
     if (committed !== undefined) await committed;
@@ -308,11 +313,11 @@ export class OperationLog {
   }
 
   /** One at a time; a failure is fatal, because the kernel tells it only once (it may have dropped the pages). */
-  async #syncNow(): Promise<void> {
+  async #syncNow(isAlone = false): Promise<void> {
     while (this.#syncing !== undefined) await this.#syncing;
     const endBytes = this.#endBytes;
     if (this.#dead || this.#syncedBytes >= endBytes) return;
-    const syncing = this.#file.sync();
+    const syncing = this.#file.sync(isAlone);
     this.#syncing = syncing;
     try {
       await syncing;

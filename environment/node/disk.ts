@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import type { Disk, DiskFile, DiskSpace, OpenMode } from '../ports/index.js';
 import { isPageAligned, PAGE_BYTES, pageAligned } from './aligned-memory.js';
-import { QuickReads } from './quick-reads.js';
+import { QuickCalls } from './quick-calls.js';
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECT, COPYFILE_FICLONE } = fs.constants;
 
@@ -24,9 +24,11 @@ const MAX_GATHERED = 1024;
 const SMALL_WRITE_BYTES = 32 * 1024;
 const WRITTEN: Promise<void> = Promise.resolve();
 const SMALL_READ_BYTES = 64 * 1024;
-const quickReads = new QuickReads(0.5);
+const quickReads = new QuickCalls(0.5);
 /** Reads that may run side by side: from here on it is the device that is waited for, one after another. */
-const quickReadsOfMany = new QuickReads(0.06);
+const quickReadsOfMany = new QuickCalls(0.06);
+/** Flushes whose caller has nothing else to do: a millisecond is no longer than other turns of the loop. */
+const quickFlushes = new QuickCalls(1, 64);
 /** From here on a write past the page cache is quicker than one through it. */
 const DIRECT_WRITE_BYTES = 256 * 1024;
 /** flock(1) when somebody else has the lock. */
@@ -74,7 +76,7 @@ class NodeDiskFile implements DiskFile {
     return filled;
   }
 
-  #readNow(buffer: Uint8Array, position: number, quick: QuickReads): number {
+  #readNow(buffer: Uint8Array, position: number, quick: QuickCalls): number {
     const startMs = performance.now();
     let filled = 0;
     while (filled < buffer.byteLength) {
@@ -144,15 +146,22 @@ class NodeDiskFile implements DiskFile {
     }
   }
 
-  async sync(): Promise<void> {
+  async sync(isAlone = false): Promise<void> {
     if (this.#poison !== undefined) throw this.#poison;
     try {
-      await done((callback) => fs.fdatasync(this.#fd, callback));
+      if (isAlone && quickFlushes.areDue) this.#syncNow();
+      else await done((callback) => fs.fdatasync(this.#fd, callback));
     } catch (thrown) {
       // The kernel forgets a failed write-back: a second fdatasync would succeed with the data lost.
       this.#poison = thrown as Error;
       throw thrown;
     }
+  }
+
+  #syncNow(): void {
+    const startMs = performance.now();
+    fs.fdatasyncSync(this.#fd);
+    quickFlushes.note(performance.now() - startMs);
   }
 
   async sizeBytes(): Promise<number> {

@@ -23,8 +23,11 @@ export interface DiskFile {
    * page cache on return: they outlive this process, not the host, until {@link sync}.
    */
   write(buffers: readonly Uint8Array[], position: number): Promise<void>;
-  /** fdatasync(2): everything written before the call survives the host. A failure poisons the file: do not retry. */
-  sync(): Promise<void>;
+  /**
+   * fdatasync(2): everything written before the call survives the host. A failure poisons the file: do not retry.
+   * @param isAlone its caller has nothing else to do meanwhile: a quick device may have this process wait for it
+   */
+  sync(isAlone?: boolean): Promise<void>;
   sizeBytes(): Promise<number>;
   truncate(sizeBytes: number): Promise<void>;
   close(): Promise<void>;
