@@ -10,6 +10,7 @@ import {
   GetChunkLength,
   PushData,
   ReadChunk,
+  ReadChunks,
   RepairChunk,
   StageCopy,
   SyncChunk,
@@ -79,6 +80,7 @@ export class DataService {
         return { body: { found: this.#find(handles) } };
       })
       .on(ReadChunk, (body) => this.#read(body))
+      .on(ReadChunks, (body) => this.#readSeveral(body))
       .on(PushData, (body, request) => this.#c.activity.during(this.#push(body, request)))
       .on(StageCopy, async (body) => ({
         body: { crc: await this.#c.activity.during(this.#copier.stage(body)) },
@@ -141,6 +143,29 @@ export class DataService {
     const body = { chunkLength: chunk.state.length };
     if (read.bytes.byteLength === 0) return { body };
     return { body, payload: { buffers: [read.bytes] }, onSent: read.release };
+  }
+
+  async #readSeveral({
+    chunks,
+  }: ValueOf<typeof ReadChunks.request>): Promise<Outcome<ValueOf<typeof ReadChunks.reply>>> {
+    const reads = await Promise.all(
+      chunks.map(async ({ handle, version, length }) => {
+        try {
+          return await this.#watched(handle, readVerified(this.#readable(handle, version), 0, length));
+        } catch (error) {
+          if (error instanceof GfsError) return undefined;
+          throw error;
+        }
+      }),
+    );
+    const found = reads.filter((read) => read !== undefined);
+    const buffers = found.flatMap(({ bytes }) => (bytes.byteLength === 0 ? [] : [bytes]));
+    for (const { byteLength } of buffers) this.#readBytes.add(byteLength);
+    const release = () => {
+      for (const read of found) read.release();
+    };
+    const body = { lengths: reads.map((read) => read?.bytes.byteLength) };
+    return buffers.length === 0 ? { body } : { body, payload: { buffers }, onSent: release };
   }
 
   #readable(handle: number, version: number): Chunk {

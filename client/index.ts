@@ -27,6 +27,7 @@ import { Replicas } from './replicas.js';
 import { type CallContext, Deadline } from './retry.js';
 import { MasterSession } from './session.js';
 import { SharedChunks } from './shared-chunks.js';
+import { SmallFiles } from './small-files.js';
 import { coversAll, UnsyncedChunks } from './unsynced.js';
 import { WriteBudget } from './write-behind.js';
 
@@ -80,10 +81,18 @@ export class GfsClient {
     const { cacheLimits: limits = defaultCacheLimits } = options;
     this.#environment = environment;
     this.master = master;
-    const readNext: ReadNext = (id, isWanted) => this.metadata.readNext(id, isWanted);
-    this.locations = new Locations(master, clock, options.locationTtlMs, limits, readNext);
     this.#connections = new ChunkserverConnections(environment, master.clientId, () => master.clusterId);
-    const reader = new Reader(environment, master, this.locations, this.#connections);
+    const smallFiles = new SmallFiles(environment, master, this.#connections);
+    const readNext: ReadNext = {
+      after: (id, isWanted) => this.metadata.readNext(id, isWanted),
+      used: (id) => this.metadata.noteReadNext(id),
+      located: (files) =>
+        smallFiles.fetch(
+          files.map(({ id, chunk }) => ({ chunk, sizeBytes: this.metadata.known(id)?.size ?? 0 })),
+        ),
+    };
+    this.locations = new Locations(master, clock, options.locationTtlMs, limits, readNext);
+    const reader = new Reader(environment, master, this.locations, this.#connections, smallFiles);
     const replicas = new Replicas(environment, master, this.locations, this.#connections);
     this.#unsynced = new UnsyncedChunks(limits.unsyncedChunks, (id, index, verifiers) => {
       replicas.sync({ id, index }, {}, master.deadline()).then(

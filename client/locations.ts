@@ -45,8 +45,17 @@ interface FileLocations {
 
 type Located = Pick<ValueOf<typeof GetChunks.reply>, 'chunks' | 'promised'>;
 
-/** Files that may be read after this one, if they are wanted. */
-export type ReadNext = (id: number, isWanted: (attributes: Attributes) => boolean) => number[];
+/** Who knows which files may be read next. */
+export interface ReadNext {
+  /** Where a file is had to be asked for. @returns those that may be read after it, if they are wanted */
+  after(id: number, isWanted: (attributes: Attributes) => boolean): number[];
+  /** Where a file is was known when it was asked for. */
+  used(id: number): void;
+  /** Where some that may be read next are is known now. */
+  located(files: readonly { readonly id: number; readonly chunk: Chunk }[]): void;
+}
+
+const NOTHING_NEXT: ReadNext = { after: () => [], used: () => undefined, located: () => undefined };
 
 export class Locations {
   readonly #session: MasterSession;
@@ -56,6 +65,8 @@ export class Locations {
   readonly #maxChunks: number;
   /** Files that changed elsewhere, the last ones, and when on the count of such changes. */
   readonly #changed: LRUCache<number, number>;
+  /** Files of which the places are on their way, asked for with others. */
+  readonly #coming = new Map<number, Promise<void>>();
   #changes = 0;
   /** Of files that are no longer among them: none changed later. */
   #changesForgotten = 0;
@@ -65,7 +76,7 @@ export class Locations {
     clock: Clock,
     ttlMs: number,
     limits: CacheLimits,
-    readNext: ReadNext = () => [],
+    readNext: ReadNext = NOTHING_NEXT,
   ) {
     this.#readNext = readNext;
     this.#session = session;
@@ -90,6 +101,11 @@ export class Locations {
   /** Where chunk `index` of file `id` is; handle 0 where the file has none. */
   async chunk(id: number, index: number, context: CallContext, deadline: Deadline): Promise<Chunk> {
     const file = this.#of(id);
+    if (index === 0) {
+      const coming = this.#coming.get(id);
+      if (coming !== undefined) await coming;
+      this.#readNext.used(id);
+    }
     const known = file.chunks.get(index);
     if (known !== undefined) return known;
     const underWay = file.asking.get(index);
@@ -200,6 +216,7 @@ export class Locations {
 
   /** Everything that is known of a file is doubtful. */
   drop(id: number): void {
+    this.#changed.set(id, ++this.#changes);
     this.#files.delete(id);
   }
 
@@ -268,27 +285,42 @@ export class Locations {
   /** Small files that may be read next are asked for in one message. Nobody waits for it. */
   #askNext(id: number, context: CallContext, deadline: Deadline): void {
     const { chunkBytes } = this.#session;
-    const ids = this.#readNext(
+    const ids = this.#readNext.after(
       id,
       (file) =>
         (file.mode & S_IFMT) === S_IFREG &&
         file.size > 0 &&
         file.size <= chunkBytes &&
-        !this.#files.has(file.id),
+        !this.#files.has(file.id) &&
+        !this.#coming.has(file.id),
     );
     if (ids.length === 0) return;
-    const generations = ids.map((each) => this.#generationOf(each));
-    this.#session.query(GetFirstChunks, { ids }, context, deadline).then(
-      ({ files }) => {
-        for (const { id: each, chunk } of files) {
-          const generation = generations[ids.indexOf(each)];
-          const described = { chunks: [chunk], promised: Promised.ATTRIBUTES };
-          if (generation !== undefined) this.#keep(each, generation, described);
-        }
-      },
+    const generations = new Map(ids.map((each) => [each, this.#generationOf(each)]));
+    const coming = this.#session.query(GetFirstChunks, { ids }, context, deadline).then(
+      ({ files }) => this.#keepFirst(files, generations),
       // Each of them is asked for when it is read.
       () => undefined,
     );
+    const over = coming.finally(() => {
+      for (const each of ids) this.#coming.delete(each);
+    });
+    for (const each of ids) this.#coming.set(each, over);
+  }
+
+  #keepFirst(
+    files: ValueOf<typeof GetFirstChunks.reply>['files'],
+    generations: ReadonlyMap<number, number>,
+  ): void {
+    const located = files.filter(({ id, chunk }) => {
+      const generation = generations.get(id);
+      const file = this.#files.peek(id);
+      // Written to from here meanwhile: what the lease said is newer.
+      if (generation === undefined || (file !== undefined && file.leases.size + file.granting.size > 0))
+        return false;
+      this.#keep(id, generation, { chunks: [chunk], promised: Promised.ATTRIBUTES });
+      return this.#files.peek(id)?.chunks.get(0) === chunk;
+    });
+    this.#readNext.located(located);
   }
 
   async #requestLease(

@@ -3,7 +3,6 @@
  * `stat *` or a compiler does, goes on to do so, and a page of the listing answers hundreds of such questions.
  */
 import { LRUCache } from 'lru-cache';
-import { MAX_DIRECTORY_PAGE } from '../protocol/limits.js';
 import type { CacheLimits } from './cache-limits.js';
 
 const MAX_DIRECTORIES = 1_024;
@@ -71,60 +70,79 @@ export class LookAhead {
   }
 }
 
-/** Entries of the first listings that are read ahead, and the most. */
-const FIRST_LISTINGS = 64;
-const MAX_LISTINGS = MAX_DIRECTORY_PAGE;
+/** Steps that are waited for, at most, where reading ahead was of no use. */
+const MAX_PATIENCE = 256;
+
+export interface WindowLimits {
+  /** Steps before anything is read ahead. */
+  readonly after: number;
+  /** So much the first time, and at most. */
+  readonly first: number;
+  readonly most: number;
+}
 
 /**
- * Whoever lists directories of a directory that was listed before, as `find`, `grep -r` and `rm -r` do, goes on to
- * list the others. Reads ahead as the kernel does in a file: twice as much each time, less where it was of no use.
+ * How much to read ahead for who goes step by step through a tree, as `find`, `grep -r` and `rm -r` do: twice as much
+ * each time as long as half of it is used, as the kernel does within a file; else a quarter, and then nothing for a
+ * while that grows.
  */
-export class Listings {
-  readonly #after: number;
+export class Window {
+  readonly #limits: WindowLimits;
   #steps = 0;
-  #limit = 0;
+  #size = 0;
+  #patience: number;
   /** What was read ahead last and has not been used. */
   readonly #unused = new Set<number>();
   #brought = 0;
 
-  constructor({ listingsBeforeAhead }: CacheLimits) {
-    this.#after = listingsBeforeAhead;
+  constructor(limits: WindowLimits) {
+    this.#limits = limits;
+    this.#patience = limits.after;
   }
 
   /**
-   * A listing has to be asked for.
-   * @param isStep of a directory in one that was listed before
-   * @returns how many entries of it and of those that may be listed next are to be read; 0: it alone
+   * Something was not there and has to be asked for.
+   * @param isStep whether it follows from what was asked for before
+   * @returns how much is to be read with it; 0: it alone
    */
   asked(isStep: boolean): number {
     if (!isStep) {
       this.#steps = 0;
-      this.#limit = 0;
+      this.#size = 0;
       return 0;
     }
-    if (++this.#steps < this.#after) return 0;
-    const wasUseful = 2 * this.#unused.size <= this.#brought;
-    this.#limit = Math.max(
-      FIRST_LISTINGS,
-      Math.min(wasUseful ? 2 * this.#limit : this.#limit / 4, MAX_LISTINGS),
-    );
-    return this.#limit;
+    if (++this.#steps < this.#patience) return 0;
+    const { after, first, most } = this.#limits;
+    if (this.#size === 0) {
+      this.#size = first;
+    } else if (2 * this.#unused.size <= this.#brought) {
+      this.#patience = after;
+      this.#size = Math.min(2 * this.#size, most);
+    } else {
+      this.#size = Math.floor(this.#size / 4);
+      if (this.#size < first / 4) {
+        this.#size = 0;
+        this.#steps = 0;
+        this.#patience = Math.min(2 * this.#patience, MAX_PATIENCE);
+      }
+    }
+    return this.#size;
   }
 
-  brought(directories: readonly { readonly id: number }[]): void {
+  brought(ids: Iterable<number>): void {
     this.#unused.clear();
-    for (const { id } of directories) this.#unused.add(id);
+    for (const id of ids) this.#unused.add(id);
     this.#brought = this.#unused.size;
   }
 
-  /** A listing was at hand. */
-  used(directory: number): void {
-    this.#unused.delete(directory);
+  /** It was at hand when it was wanted. */
+  used(id: number): void {
+    this.#unused.delete(id);
   }
 
   clear(): void {
     this.#steps = 0;
-    this.#limit = 0;
+    this.#size = 0;
     this.#unused.clear();
   }
 }
@@ -134,50 +152,38 @@ const MAX_WALKS = 64;
 const MAX_STEPS = 256;
 
 interface Walk {
-  asked: number;
-  nodes: IterableIterator<number> | undefined;
+  readonly names: ReadonlyMap<string, number>;
+  readonly nodes: IterableIterator<number>;
+  passed: number;
 }
 
-/** The same for where files are: whoever reads some files of a directory is likely to read the others. */
-export class Neighbours {
+/** Walks through directories, each from where the one before ended. */
+export class Walks {
   readonly #walks = new LRUCache<number, Walk>({ max: MAX_WALKS });
-  readonly #after: number;
-
-  /** @param after so many */
-  constructor(after: number) {
-    this.#after = after;
-  }
 
   /**
-   * A file's place had to be asked for.
-   * @param nodes begins a walk through its directory
-   * @returns the nodes to go on with, none yet for the first few files
+   * @param names that are known of the directory, which may become more
+   * @returns some of their nodes; when there are no more, from the beginning again the next time
    */
-  asked(directory: number, nodes: () => IterableIterator<number> | undefined): Iterable<number> {
+  *next(directory: number, names: ReadonlyMap<string, number> | undefined): Iterable<number> {
+    if (names === undefined) return;
     let walk = this.#walks.get(directory);
-    if (walk === undefined) {
-      walk = { asked: 0, nodes: undefined };
+    if (walk?.names !== names) {
+      walk = { names, nodes: names.values(), passed: 0 };
       this.#walks.set(directory, walk);
     }
-    if (++walk.asked < this.#after) return [];
-    walk.asked = 0;
-    walk.nodes ??= nodes();
-    return some(walk);
+    const { passed } = walk;
+    // Not to the end of the iterator: it would not see what is added.
+    while (walk.passed < names.size && walk.passed - passed < MAX_STEPS) {
+      const { value, done } = walk.nodes.next();
+      if (done === true) break;
+      walk.passed++;
+      yield value;
+    }
+    if (walk.passed === passed) this.#walks.delete(directory);
   }
 
   clear(): void {
     this.#walks.clear();
-  }
-}
-
-/** From the beginning again after the end. */
-function* some(walk: Walk): Iterable<number> {
-  for (let steps = 0; steps < MAX_STEPS; steps++) {
-    const next = walk.nodes?.next();
-    if (next === undefined || next.done === true) {
-      walk.nodes = undefined;
-      return;
-    }
-    yield next.value;
   }
 }

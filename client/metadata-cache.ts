@@ -219,9 +219,14 @@ export class MetadataCache {
     return [...(this.#directories.peek(directory)?.names.keys() ?? [])];
   }
 
-  /** Goes through the nodes that the directory's known names are of, also while they change. */
-  nodesOf(directory: number): IterableIterator<number> | undefined {
-    return this.#directories.peek(directory)?.names.values();
+  /** All that is in a directory, in order, where that is known. */
+  nodesListed(directory: number): readonly ListedName[] | undefined {
+    return this.#directories.peek(directory)?.listing;
+  }
+
+  /** The nodes of a directory's known names, as they change. */
+  nodesOf(directory: number): ReadonlyMap<string, number> | undefined {
+    return this.#directories.peek(directory)?.names;
   }
 
   /** The directory is as new: it has no names. */

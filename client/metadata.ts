@@ -8,16 +8,23 @@ import * as m from '../protocol/messages/index.js';
 import type { Method } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { CacheLimits } from './cache-limits.js';
-import { Listings, LookAhead, Neighbours } from './look-ahead.js';
+import { LookAhead, Walks, Window } from './look-ahead.js';
 import { ABSENT, type Change, type Key, MetadataCache } from './metadata-cache.js';
 import { type Keeper, ownChangeOf } from './own-changes.js';
 import type { CallContext } from './retry.js';
 import type { MasterSession, Outcome } from './session.js';
 import { S_IFDIR, S_IFMT } from './stat.js';
+import { following } from './tree-order.js';
 
 const { Promised } = m;
 /** A larger directory is not kept as a listing: its names and attributes are. */
 const MAX_LISTING = 131_072;
+
+/** Entries of listings, and files whose places, and data where that is little, are read ahead. */
+const LISTINGS_AHEAD = { first: 64, most: MAX_DIRECTORY_PAGE };
+const PLACES_AHEAD = { first: 16, most: MAX_CHUNKS_PER_REPLY };
+/** Nodes that are looked at to find those files. */
+const MAX_STEPS_AHEAD = 512;
 
 /** What is no longer true, for whoever keeps copies of what was told: the kernel, open files. */
 export type Broken = ValueOf<typeof m.BreakPromises.request>;
@@ -55,17 +62,17 @@ export class Metadata {
   readonly #listeners: Listener[] = [];
   readonly #readings = new Map<number, Reading>();
   readonly #lookAhead: LookAhead;
-  readonly #neighbours: Neighbours;
-  readonly #listings: Listings;
-  /** Directories to be listed next are looked for among those beside the last. */
-  readonly #siblings: Neighbours;
+  readonly #listings: Window;
+  readonly #places: Window;
+  /** Directories to be listed next are looked for among those beside the last, and so are files to be read. */
+  readonly #siblings = new Walks();
+  readonly #files = new Walks();
 
   constructor(session: MasterSession, clock: Clock, limits: CacheLimits) {
     this.#cache = new MetadataCache(limits);
     this.#lookAhead = new LookAhead(limits);
-    this.#neighbours = new Neighbours(limits.placesBeforeAhead);
-    this.#listings = new Listings(limits);
-    this.#siblings = new Neighbours(1);
+    this.#listings = new Window({ ...LISTINGS_AHEAD, after: limits.listingsBeforeAhead });
+    this.#places = new Window({ ...PLACES_AHEAD, after: limits.placesBeforeAhead });
     this.#session = session;
     this.#clock = clock;
     session.observe({
@@ -158,15 +165,26 @@ export class Metadata {
    */
   readNext(id: number, isWanted: (attributes: m.Attributes) => boolean): number[] {
     const directory = this.trustMs > 0 ? this.#cache.directoryOf(id) : undefined;
-    if (directory === undefined) return [];
-    const nodes = this.#neighbours.asked(directory, () => this.#cache.nodesOf(directory));
-    const next: number[] = [];
-    for (const node of nodes) {
-      const attributes = this.#cache.attributes(node);
-      if (attributes !== undefined && node !== id && isWanted(attributes)) next.push(node);
-      if (next.length === MAX_CHUNKS_PER_REPLY) break;
-    }
-    return next;
+    const most = this.#places.asked(directory !== undefined);
+    if (directory === undefined || most === 0) return [];
+    const next = new Set<number>();
+    let steps = MAX_STEPS_AHEAD;
+    const take = (nodes: Iterable<number>) => {
+      for (const node of nodes) {
+        if (next.size === most || --steps < 0) return;
+        const attributes = this.#cache.attributes(node);
+        if (attributes !== undefined && node !== id && isWanted(attributes)) next.add(node);
+      }
+    };
+    take(this.#files.next(directory, this.#cache.nodesOf(directory)));
+    take(following(this.#cache, directory));
+    this.#places.brought(next);
+    return [...next];
+  }
+
+  /** A file was read whose place was known, or on its way. */
+  noteReadNext(id: number): void {
+    this.#places.used(id);
   }
 
   /** Keeps attributes that came with another answer. */
@@ -226,7 +244,7 @@ export class Metadata {
     const limit = this.#listings.asked(isStep);
     if (!isStep || limit === 0) return false;
     const ids = [id];
-    for (const node of this.#siblings.asked(parent, () => this.#cache.nodesOf(parent))) {
+    for (const node of this.#siblings.next(parent, this.#cache.nodesOf(parent))) {
       if (ids.length === MAX_CHUNKS_PER_REPLY) break;
       if (node !== id && this.#isUnlisted(node)) ids.push(node);
     }
@@ -236,7 +254,7 @@ export class Metadata {
     if (told === undefined) return false;
     for (const { id: directory, entries, parent: above, unpromised } of told.directories)
       this.#cache.keepDirectory(directory, entries, above, new Set(unpromised), ticket);
-    this.#listings.brought(told.directories);
+    this.#listings.brought(told.directories.map((told) => told.id));
     this.#listings.used(id);
     return this.trustMs > 0;
   }
@@ -301,9 +319,10 @@ export class Metadata {
     this.#cache.clear();
     this.#readings.clear();
     this.#lookAhead.clear();
-    this.#neighbours.clear();
     this.#listings.clear();
+    this.#places.clear();
     this.#siblings.clear();
+    this.#files.clear();
     for (const listener of this.#listeners) listener.onLost();
   }
 

@@ -7,6 +7,7 @@ import { Hedge } from './hedge.js';
 import type { Locations } from './locations.js';
 import { type CallContext, type Deadline, retryCounter, retrying } from './retry.js';
 import type { MasterSession } from './session.js';
+import type { SmallFiles } from './small-files.js';
 
 /** A replica that has not answered by then is given up for another. */
 const REPLICA_TIMEOUT_MS = 3_000;
@@ -29,6 +30,7 @@ export class Reader {
   readonly #session: MasterSession;
   readonly #locations: Locations;
   readonly #connections: ChunkserverConnections;
+  readonly #smallFiles: SmallFiles;
   readonly #hedge: Hedge<ReadResult>;
   readonly #retries: Counter;
 
@@ -37,11 +39,13 @@ export class Reader {
     session: MasterSession,
     locations: Locations,
     connections: ChunkserverConnections,
+    smallFiles: SmallFiles,
   ) {
     this.#environment = environment;
     this.#session = session;
     this.#locations = locations;
     this.#connections = connections;
+    this.#smallFiles = smallFiles;
     this.#retries = retryCounter(environment.metrics, 'read');
     this.#hedge = new Hedge(environment, (late) => late.release());
   }
@@ -74,6 +78,13 @@ export class Reader {
     const attempt = async (): Promise<ReadResult> => {
       const chunk = await this.#locations.chunk(id, piece.index, context, deadline);
       if (chunk.handle === 0) return { buffers: zeros(piece.length), release: () => undefined };
+      const end = piece.offset + piece.length;
+      const ahead = this.#smallFiles.take(chunk, end);
+      if (ahead !== undefined) {
+        const bytes = await ahead;
+        if (bytes !== undefined && end <= bytes.byteLength)
+          return { buffers: [bytes.subarray(piece.offset, end)], release: () => undefined };
+      }
       return await this.#readReplicas(chunk, piece, context, deadline);
     };
     const onFailure = (error: GfsError) => {

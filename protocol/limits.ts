@@ -17,6 +17,8 @@ export const BLOCK_BYTES = 64 * KIB;
 export const SEGMENT_BYTES = 1 * MIB;
 /** Writes up to this size travel with the write request instead of through the push chain. */
 export const INLINE_WRITE_BYTES = 64 * KIB;
+/** Files up to this size are read several at once. */
+export const MAX_SMALL_READ_BYTES = 64 * KIB;
 /** Small writes to one chunk that travel together. */
 export const MAX_WRITE_PARTS = 64;
 

@@ -1,5 +1,11 @@
 /** The data path: what clients and chunkservers ask of a chunkserver. Bytes travel as the frame's payload. */
-import { MAX_REPLICAS, MAX_WRITE_PARTS, SEGMENT_BYTES } from '../limits.js';
+import {
+  MAX_CHUNKS_PER_REPLY,
+  MAX_REPLICAS,
+  MAX_SMALL_READ_BYTES,
+  MAX_WRITE_PARTS,
+  SEGMENT_BYTES,
+} from '../limits.js';
 import { method } from '../rpc.js';
 import { bool, bytes, list, oneOf, optional, struct, u32, u53, uint } from '../schema.js';
 import { chunkCodec, chunkHandleCodec, serverCodec } from './types.js';
@@ -16,6 +22,22 @@ export const ReadChunk = method(
   'readChunk',
   struct({ handle: chunkHandleCodec, version: u53, offset: u53, length: u32 }),
   struct({ chunkLength: u53 }),
+);
+
+/**
+ * As {@link ReadChunk}, from the beginning of each of several chunks: small files that are likely to be read next.
+ * The payload has them one after another. Nil: that one cannot be read here, ReadChunk tells why.
+ */
+export const ReadChunks = method(
+  231,
+  'readChunks',
+  struct({
+    chunks: list(
+      struct({ handle: chunkHandleCodec, version: u53, length: uint(MAX_SMALL_READ_BYTES) }),
+      MAX_CHUNKS_PER_REPLY,
+    ),
+  }),
+  struct({ lengths: list(optional(uint(MAX_SMALL_READ_BYTES)), MAX_CHUNKS_PER_REPLY) }),
 );
 
 /** Names pushed data: the client's session and a number that it has not used before. */

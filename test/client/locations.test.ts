@@ -66,10 +66,14 @@ function setUp(caches = false, limits: Partial<CacheLimits> = {}, next: readonly
   const master = new CountingMaster();
   master.caches = caches;
   const session = master as unknown as MasterSession;
+  /** Files that were told to be known. */
+  const located: number[] = [];
   const allLimits = { ...defaultCacheLimits, ...limits };
-  const locations = new Locations(session, environment.clock, TTL_MS, allLimits, (_, isWanted) =>
-    next.filter(isWanted).map(({ id }) => id),
-  );
+  const locations = new Locations(session, environment.clock, TTL_MS, allLimits, {
+    after: (_, isWanted) => next.filter(isWanted).map(({ id }) => id),
+    used: () => undefined,
+    located: (files) => located.push(...files.map(({ id }) => id)),
+  });
   const deadline = () => new Deadline(environment.clock, 1_000);
   const chunk = (index: number) => locations.chunk(1, index, {}, deadline());
   const lease = (index: number) => locations.lease(1, index, {}, deadline());
@@ -80,7 +84,7 @@ function setUp(caches = false, limits: Partial<CacheLimits> = {}, next: readonly
     return master.asked;
   };
   const sleep = (ms: number) => world.until(new Promise<void>((done) => world.scheduler.after(ms, done)));
-  return { master, locations, chunk, lease, questions, sleep, deadline };
+  return { master, locations, located, chunk, lease, questions, sleep, deadline };
 }
 
 t.test('locations: asked for once, with those that follow, also by many at once', async (t) => {
