@@ -28,9 +28,10 @@ export interface Change {
 }
 
 interface KnownAttributes {
-  readonly attributes: Attributes;
+  /** Undefined once they are forgotten, of what is likely to be known again at once. */
+  attributes: Attributes | undefined;
   /** Where its name was met last, if that is known. */
-  readonly directory: number | undefined;
+  directory: number | undefined;
 }
 
 /** A name that a directory does not have. */
@@ -166,14 +167,19 @@ export class MetadataCache {
   }
 
   knowsAttributes(id: number): boolean {
-    return this.#attributes.has(id);
+    return this.#attributes.peek(id)?.attributes !== undefined;
   }
 
   /** @param directory where its name was met */
   keepAttributes(attributes: Attributes, ticket: number, directory?: number): void {
     const { id } = attributes;
     if (this.#isTouchedSince(id, ticket)) return;
-    this.#attributes.set(id, { attributes, directory: directory ?? this.#attributes.peek(id)?.directory });
+    const place = this.#attributes.get(id);
+    if (place === undefined) this.#attributes.set(id, { attributes, directory });
+    else {
+      place.attributes = attributes;
+      place.directory = directory ?? place.directory;
+    }
   }
 
   xattr(id: number, name: string): { readonly value: Uint8Array | undefined } | undefined {
@@ -183,7 +189,7 @@ export class MetadataCache {
 
   /** Extended attributes come with the promise of the attributes. */
   keepXattr(id: number, name: string, value: Uint8Array | undefined, ticket: number): void {
-    if (this.#isTouchedSince(id, ticket) || !this.#attributes.has(id)) return;
+    if (this.#isTouchedSince(id, ticket) || !this.knowsAttributes(id)) return;
     const known = this.#xattrs.get(id);
     if (known === undefined) this.#xattrs.set(id, new Map([[name, value]]));
     else known.set(name, value);
@@ -311,11 +317,19 @@ export class MetadataCache {
   }
 
   #forgetAttributes(id: number): void {
-    this.#attributes.delete(id);
     this.#xattrs.delete(id);
     const known = this.#directories.peek(id);
+    if (known === undefined) {
+      this.#attributes.delete(id);
+      return;
+    }
     // Its parent may be another one now.
-    if (known !== undefined) known.listing = undefined;
+    known.listing = undefined;
+    // Each change of a name changes its directory. A Map whose key is removed and set again and again looks for
+    // it along all the gaps left behind: 30 us among 40,000 others.
+    const place = this.#attributes.peek(id);
+    if (place?.attributes === undefined) this.#attributes.delete(id);
+    else place.attributes = undefined;
   }
 
   #note(key: Key): void {
