@@ -7,12 +7,16 @@
  * accept its absence.
  */
 import { GfsError } from './errors.js';
+import { type FieldCodec, isByteString, structDecoder, structEncoder } from './struct-code.js';
 
 export interface Codec<T> {
   encode(value: T): unknown;
   /** @param path where in the message, for the error @throws MALFORMED */
   decode(raw: unknown, path: string): T;
 }
+
+/** What a struct wants to know of the codecs of its fields, beside how to call them. */
+type Described<T> = Codec<T> & Pick<FieldCodec, 'plain' | 'inner'>;
 
 export type ValueOf<C> = C extends Codec<infer T> ? T : never;
 
@@ -28,15 +32,23 @@ function within(thrown: unknown, outer: string): unknown {
 
 const identity = <T>(value: T): unknown => value;
 
+/** A value that stands for itself. @param check tells whether a variable holds a right one, in JavaScript */
+function plain<T>(
+  check: (variable: string) => string,
+  decode: (raw: unknown, path: string) => T,
+): Described<T> {
+  return { encode: identity, decode, plain: check };
+}
+
 /** A whole number from 0 to `max`. */
 export function uint(max: number = Number.MAX_SAFE_INTEGER): Codec<number> {
-  return {
-    encode: identity,
-    decode: (raw, path) =>
+  return plain(
+    (r) => `Number.isSafeInteger(${r}) && ${r} >= 0 && ${r} <= ${max}`,
+    (raw, path) =>
       Number.isSafeInteger(raw) && (raw as number) >= 0 && (raw as number) <= max
         ? (raw as number)
         : malformed(path, `a whole number from 0 to ${max}`),
-  };
+  );
 }
 
 export const u32: Codec<number> = uint(0xffff_ffff);
@@ -44,32 +56,31 @@ export const u32: Codec<number> = uint(0xffff_ffff);
 export const u53: Codec<number> = uint();
 
 /** A whole number, of either sign. */
-export const int: Codec<number> = {
-  encode: identity,
-  decode: (raw, path) => (Number.isSafeInteger(raw) ? (raw as number) : malformed(path, 'a whole number')),
-};
+export const int: Codec<number> = plain(
+  (r) => `Number.isSafeInteger(${r})`,
+  (raw, path) => (Number.isSafeInteger(raw) ? (raw as number) : malformed(path, 'a whole number')),
+);
 
 /** Any finite number: coordinates and loads. */
-export const real: Codec<number> = {
-  encode: identity,
-  decode: (raw, path) =>
-    typeof raw === 'number' && Number.isFinite(raw) ? raw : malformed(path, 'a finite number'),
-};
+export const real: Codec<number> = plain(
+  (r) => `Number.isFinite(${r})`,
+  (raw, path) => (Number.isFinite(raw) ? (raw as number) : malformed(path, 'a finite number')),
+);
 
-export const bool: Codec<boolean> = {
-  encode: identity,
-  decode: (raw, path) => (typeof raw === 'boolean' ? raw : malformed(path, 'true or false')),
-};
+export const bool: Codec<boolean> = plain(
+  (r) => `typeof ${r} === 'boolean'`,
+  (raw, path) => (typeof raw === 'boolean' ? raw : malformed(path, 'true or false')),
+);
 
 /** Text of at most `maxLength` UTF-16 units. */
 export function text(maxLength: number): Codec<string> {
-  return {
-    encode: identity,
-    decode: (raw, path) =>
+  return plain(
+    (r) => `typeof ${r} === 'string' && ${r}.length <= ${maxLength}`,
+    (raw, path) =>
       typeof raw === 'string' && raw.length <= maxLength
         ? raw
         : malformed(path, `text of at most ${maxLength}`),
-  };
+  );
 }
 
 /**
@@ -77,16 +88,13 @@ export function text(maxLength: number): Codec<string> {
  * byte survives, and it can be a Map key.
  */
 export function byteString(maxBytes: number): Codec<string> {
-  return {
-    encode: identity,
-    decode: (raw, path) => {
-      if (typeof raw !== 'string' || raw.length > maxBytes)
-        malformed(path, `a byte string of at most ${maxBytes}`);
-      for (let i = 0; i < raw.length; i++)
-        if (raw.charCodeAt(i) > 0xff) malformed(path, 'one character per byte');
-      return raw;
-    },
-  };
+  return plain(
+    (r) => `isByteString(${r}, ${maxBytes})`,
+    (raw, path) =>
+      isByteString(raw, maxBytes)
+        ? raw
+        : malformed(path, `a byte string of at most ${maxBytes}, one character per byte`),
+  );
 }
 
 /** Binary data. The decoded bytes are a copy: they may be kept. */
@@ -95,9 +103,15 @@ export function bytes(maxBytes: number): Codec<Uint8Array> {
     encode: identity,
     decode: (raw, path) =>
       raw instanceof Uint8Array && raw.byteLength <= maxBytes
-        ? Uint8Array.prototype.slice.call(raw)
+        ? copyOf(raw)
         : malformed(path, `at most ${maxBytes} bytes`),
   };
+}
+
+const NOTHING = new Uint8Array(0);
+
+function copyOf(raw: Uint8Array): Uint8Array {
+  return raw.byteLength === 0 ? NOTHING : Uint8Array.prototype.slice.call(raw);
 }
 
 export function oneOf<const V extends string>(...values: readonly V[]): Codec<V> {
@@ -110,8 +124,9 @@ export function oneOf<const V extends string>(...values: readonly V[]): Codec<V>
 }
 
 export function list<T>(item: Codec<T>, maxLength: number): Codec<T[]> {
+  const { plain: isPlain } = item as Described<T>;
   return {
-    encode: (value) => value.map(item.encode),
+    encode: isPlain === undefined ? (value) => value.map((each) => item.encode(each)) : identity,
     decode: (raw, path) => {
       if (!Array.isArray(raw) || raw.length > maxLength) malformed(path, `a list of at most ${maxLength}`);
       const out = new Array<T>(raw.length);
@@ -128,10 +143,12 @@ export function list<T>(item: Codec<T>, maxLength: number): Codec<T[]> {
 
 /** A value or its absence (`undefined` here, nil on the wire). */
 export function optional<T>(inner: Codec<T>): Codec<T | undefined> {
-  return {
+  const described: Described<T | undefined> = {
     encode: (value) => (value === undefined ? null : inner.encode(value)),
     decode: (raw, path) => (raw === null || raw === undefined ? undefined : inner.decode(raw, path)),
+    inner: inner as FieldCodec,
   };
+  return described;
 }
 
 type Fields = Readonly<Record<string, Codec<unknown>>>;
@@ -145,30 +162,32 @@ type StructOf<F extends Fields> = { [K in Exclude<keyof F, OptionalKeys<F>>]: Va
 /** A struct, as an array of its fields in the order written. */
 // biome-ignore lint/suspicious/noExplicitAny: a codec is invariant in its type; `any` lets every codec be a field
 export function struct<const F extends Readonly<Record<string, Codec<any>>>>(fields: F): Codec<StructOf<F>> {
-  const names = Object.keys(fields);
-  const codecs = Object.values(fields);
-  return {
-    encode: (value) => {
-      const out = new Array<unknown>(codecs.length);
-      for (let i = 0; i < codecs.length; i++) {
-        out[i] = (codecs[i] as Codec<unknown>).encode((value as Record<string, unknown>)[names[i] as string]);
-      }
-      return out;
+  const shape = Object.entries(fields) as [string, FieldCodec][];
+  const refuse = (raw: unknown, path: string): never => {
+    if (!Array.isArray(raw)) malformed(path, 'a struct');
+    try {
+      for (const [at, [name, codec]] of shape.entries()) codec.decode(raw[at], name);
+    } catch (thrown) {
+      throw within(thrown, `${path}.`);
+    }
+    throw new Error(`${path}: refused, though each of its fields is right`);
+  };
+  let encoder: ((value: unknown) => unknown) | undefined;
+  let decoder: ((raw: unknown, path: string) => unknown) | undefined;
+  // Those that are written for it take the place of those that have them written.
+  const codec = {
+    encode: (value: unknown) => {
+      encoder ??= structEncoder(shape);
+      codec.encode = encoder;
+      return encoder(value);
     },
-    decode: (raw, path) => {
-      if (!Array.isArray(raw)) malformed(path, 'a struct');
-      const out: Record<string, unknown> = {};
-      try {
-        for (let i = 0; i < codecs.length; i++) {
-          const value = (codecs[i] as Codec<unknown>).decode(raw[i], names[i] as string);
-          if (value !== undefined) out[names[i] as string] = value;
-        }
-      } catch (thrown) {
-        throw within(thrown, `${path}.`);
-      }
-      return out as StructOf<F>;
+    decode: (raw: unknown, path: string) => {
+      decoder ??= structDecoder(shape, refuse);
+      codec.decode = decoder;
+      return decoder(raw, path);
     },
   };
+  return codec as Codec<StructOf<F>>;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: as for struct
