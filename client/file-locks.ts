@@ -66,6 +66,11 @@ export class FileLocks {
     return (await this.#session.query(GetLock, { id, lock }, context)).lock;
   }
 
+  /** Whether anybody here holds a lock of a file, or has lost one. */
+  knows(id: number): boolean {
+    return this.#held.has(id) || this.#lost.has(id);
+  }
+
   /** Whether an owner holds any lock of a file, of one kind. */
   holds(id: number, owner: string, flock: boolean): boolean {
     return (this.#held.get(id) ?? []).some((held) => held.owner === owner && held.flock === flock);

@@ -50,6 +50,12 @@ export { type Watched, Watches } from './watch.js';
  */
 const POOL_SHARE = 3;
 
+export interface OpenedCached {
+  readonly file: OpenFile;
+  /** Nobody else has changed it since it was opened this way. */
+  readonly isUnchanged: boolean;
+}
+
 /** Counts, but for the bytes. */
 export interface ClientUsage {
   readonly writeBehindBytes: number;
@@ -180,16 +186,36 @@ export class GfsClient {
    * @throws STALE_NODE
    */
   async open(id: number, context: CallContext, isNew = false): Promise<OpenFile> {
-    let file = this.#files.get(id);
-    if (file === undefined) {
-      const told = isNew ? { size: 0, dataVersion: 0 } : await this.#stateOf(id, context);
-      // Another open of the same file may have come first meanwhile.
-      file = this.#files.get(id) ?? new OpenFile(id, told.size, told.dataVersion, this.#parts);
-      this.#files.set(id, file);
-      // What was told may have changed already: then it is asked for again before it is read.
-      if (this.master.caches && !isNew && this.metadata.known(id) === undefined) file.noteChangedElsewhere();
-    }
-    if (file.opens++ === 0) this.master.noteOpened(id);
+    const atHand = this.#openAtHand(id, isNew);
+    if (atHand !== undefined) return atHand;
+    const { ticket } = this.metadata;
+    const told = await this.locations.reopen(id, context, this.master.deadline());
+    if (told.attributes !== undefined) this.metadata.keep(told.attributes, told.promised, ticket);
+    // Another open of the same file may have come first meanwhile.
+    const file = this.#files.get(id) ?? new OpenFile(id, told.size, told.dataVersion, this.#parts);
+    // What was told may have changed already: then it is asked for again before it is read.
+    if (this.master.caches && this.metadata.known(id) === undefined) file.noteChangedElsewhere();
+    return this.#keepOpen(file);
+  }
+
+  /** {@link open}, of a file that is open already, is new, or whose state is promised. */
+  #openAtHand(id: number, isNew: boolean): OpenFile | undefined {
+    const open = this.#files.get(id);
+    if (open !== undefined) return this.#keepOpen(open);
+    if (isNew) return this.#keepOpen(new OpenFile(id, 0, 0, this.#parts));
+    const known = this.metadata.known(id);
+    if (known === undefined) return undefined;
+    const { size, dataVersion = 0 } = known;
+    // Locations that came with a lease were not promised.
+    if (!this.#parts.dataVersions.isSeen(id, dataVersion)) this.locations.forgetUnpromised(id);
+    return this.#keepOpen(new OpenFile(id, size, dataVersion, this.#parts));
+  }
+
+  #keepOpen(file: OpenFile): OpenFile {
+    const { id } = file;
+    if (file.opens++ > 0) return file;
+    this.#files.set(id, file);
+    this.master.noteOpened(id);
     return file;
   }
 
@@ -234,21 +260,6 @@ export class GfsClient {
     return attributes;
   }
 
-  /** Its length and data version: as promised, or asked for together with where it begins. */
-  async #stateOf(id: number, context: CallContext): Promise<{ size: number; dataVersion: number }> {
-    const known = this.metadata.known(id);
-    if (known !== undefined) {
-      const { size, dataVersion = 0 } = known;
-      // Locations that came with a lease were not promised.
-      if (!this.#parts.dataVersions.isSeen(id, dataVersion)) this.locations.forgetUnpromised(id);
-      return { size, dataVersion };
-    }
-    const { ticket } = this.metadata;
-    const told = await this.locations.reopen(id, context, this.master.deadline());
-    if (told.attributes !== undefined) this.metadata.keep(told.attributes, told.promised, ticket);
-    return told;
-  }
-
   #changedElsewhere(id: number): void {
     this.locations.noteChangedElsewhere(id);
     this.#parts.dataVersions.forget(id);
@@ -268,23 +279,40 @@ export class GfsClient {
    * {@link open}, for a caller that caches data. @returns also whether what it has cached of this file is
    * right still: nobody else has changed it since it was opened this way
    */
-  async openCached(
-    id: number,
-    context: CallContext,
-    isNew = false,
-  ): Promise<{ readonly file: OpenFile; readonly isUnchanged: boolean }> {
-    const file = await this.open(id, context, isNew);
-    const isUnchanged = this.#parts.dataVersions.noteOpened(id, file.dataVersion) && !file.isDoubtful;
+  async openCached(id: number, context: CallContext, isNew = false): Promise<OpenedCached> {
+    return this.openCachedAtHand(id, isNew) ?? this.#noteCached(await this.open(id, context));
+  }
+
+  /** {@link openCached}, where nobody has to be asked: else undefined. */
+  openCachedAtHand(id: number, isNew = false): OpenedCached | undefined {
+    const file = this.#openAtHand(id, isNew);
+    return file === undefined ? undefined : this.#noteCached(file);
+  }
+
+  #noteCached(file: OpenFile): OpenedCached {
+    const isUnchanged = this.#parts.dataVersions.noteOpened(file.id, file.dataVersion) && !file.isDoubtful;
     return { file, isUnchanged };
   }
 
-  /** Ends one {@link open}. What is still on its way is sent by itself; errors were told by flush. */
-  async close(file: OpenFile): Promise<void> {
-    if (--file.opens > 0) return;
+  /**
+   * Ends one {@link open}. What is still on its way is sent by itself; errors were told by flush.
+   * @returns undefined where nothing is on its way
+   */
+  close(file: OpenFile): Promise<void> | undefined {
+    if (--file.opens > 0) return undefined;
+    if (!file.isSettled) return this.#settleAndClose(file);
+    this.#closed(file);
+    return undefined;
+  }
+
+  async #settleAndClose(file: OpenFile): Promise<void> {
     await file.flush({}).catch((error) => {
       this.#environment.logger.error({ err: error, id: file.id }, 'data was lost after the last close');
     });
-    if (file.opens > 0) return;
+    if (file.opens === 0) this.#closed(file);
+  }
+
+  #closed(file: OpenFile): void {
     this.#files.delete(file.id);
     if (file.isNew) this.#creations.note(file.wasWritten);
     this.master.noteClosed(file.id);

@@ -109,17 +109,19 @@ export class Metadata {
 
   // Questions.
 
+  /** What {@link lookup} answers without asking anybody: undefined where it has to. */
+  knownEntry(parent: number, name: string): m.Attributes | typeof ABSENT | undefined {
+    const node = this.trustMs > 0 ? this.#cache.entry(parent, name) : undefined;
+    if (node === undefined) return undefined;
+    if (node !== ABSENT) return this.#cache.attributes(node);
+    this.#cache.noteAbsent(parent, name);
+    return ABSENT;
+  }
+
   /** @returns undefined when there is no such name @throws NOT_DIRECTORY, STALE_NODE */
   async lookup(parent: number, name: string, context: CallContext): Promise<m.Attributes | undefined> {
-    if (this.trustMs > 0) {
-      const node = this.#cache.entry(parent, name);
-      if (node === ABSENT) {
-        this.#cache.noteAbsent(parent, name);
-        return undefined;
-      }
-      const known = node === undefined ? undefined : this.#cache.attributes(node);
-      if (known !== undefined) return known;
-    }
+    const known = this.knownEntry(parent, name);
+    if (known !== undefined) return known === ABSENT ? undefined : known;
     const { ticket } = this.#cache;
     const { attributes, promised = 0 } = await this.#session
       .query(m.Lookup, { parent, name }, context)

@@ -44,8 +44,9 @@ export class OpenFile {
   /** Data went into it from here. */
   wasWritten = false;
   readonly #parts: OpenFileParts;
-  readonly #writes: WriteBehind;
-  readonly #appender: Appender;
+  /** Made when they are needed: most files are only looked at. */
+  #behind: WriteBehind | undefined;
+  #appends: Appender | undefined;
   readonly #telling: Telling;
   /** Fsyncs under way whose time the master has been told before their data had arrived. */
   #toldEarly = 0;
@@ -60,12 +61,28 @@ export class OpenFile {
     this.length = new FileLength(size, dataVersion);
     this.#parts = parts;
     this.#telling = new Telling(this, size, dataVersion, parts);
-    this.#writes = new WriteBehind(id, parts.writeBehind);
-    const { replicas, session, writeBehind } = parts;
-    const { budget, chunkBytes } = writeBehind;
-    const { timers } = parts.environment;
-    const deadline = () => session.deadline();
-    this.#appender = new Appender(this, { timers, replicas, budget, chunkBytes, deadline });
+  }
+
+  get #writes(): WriteBehind {
+    this.#behind ??= new WriteBehind(this.id, this.#parts.writeBehind);
+    return this.#behind;
+  }
+
+  get #appender(): Appender {
+    if (this.#appends === undefined) {
+      const { replicas, session, writeBehind, environment } = this.#parts;
+      const { budget, chunkBytes } = writeBehind;
+      const deadline = () => session.deadline();
+      this.#appends = new Appender(this, {
+        ...{ timers: environment.timers, replicas, budget, chunkBytes, deadline },
+      });
+    }
+    return this.#appends;
+  }
+
+  /** All that was written has arrived, the master knows of it, and no error is to be told: a flush has nothing to do. */
+  get isSettled(): boolean {
+    return this.#behind?.isSettled !== false && this.#appends === undefined && !this.#telling.isDue;
   }
 
   get size(): number {
@@ -84,12 +101,12 @@ export class OpenFile {
 
   /** @internal appends that were acknowledged are on their way */
   get isAhead(): boolean {
-    return this.#appender.aheadBytes > 0;
+    return (this.#appends?.aheadBytes ?? 0) > 0;
   }
 
   /** @internal for the appender */
   get arrivedBytes(): number {
-    return Math.max(0, this.size - this.#appender.aheadBytes);
+    return Math.max(0, this.size - (this.#appends?.aheadBytes ?? 0));
   }
 
   /** Takes over what the master told. @returns it with what was changed from here and the master does not know */
@@ -100,8 +117,8 @@ export class OpenFile {
 
   /** Up to `length` bytes; fewer only at the end of the file. */
   async read(offset: number, length: number, context: CallContext): Promise<ReadResult> {
-    if (this.#writes.overlaps(offset, length)) await this.#writes.settle();
-    if (offset + length > this.arrivedBytes) await this.#appender.settle();
+    if (this.#behind?.overlaps(offset, length)) await this.#behind.settle();
+    if (offset + length > this.arrivedBytes) await this.#appends?.settle();
     await this.revalidate(context);
     const count = Math.min(length, this.size - offset);
     if (count <= 0) return { buffers: [], release: () => undefined };
@@ -255,8 +272,8 @@ export class OpenFile {
 
   /** @throws what a write or an append met */
   async #drain(): Promise<void> {
-    await this.#writes.drain();
-    await this.#appender.drain();
+    await this.#behind?.drain();
+    await this.#appends?.drain();
   }
 
   /** Until what was written is on every replica and the master knows the length. @throws deferred write errors */
@@ -285,7 +302,7 @@ export class OpenFile {
     } finally {
       if (early !== undefined) this.#toldEarly--;
     }
-    await this.#appender.drain(true);
+    await this.#appends?.drain(true);
     if (isTimeLater) telling.soon();
     // The master's disk and the chunkservers' flush at the same time.
     await Promise.all([

@@ -102,6 +102,11 @@ export class WriteBehind {
     return this.#growing.size === 0 && this.#unfinished.size === 0;
   }
 
+  /** {@link isIdle}, and no error waits to be told. */
+  get isSettled(): boolean {
+    return this.isIdle && this.#failure === undefined;
+  }
+
   /** Takes a copy of `data` before it returns; waits only for the budget. @throws what an earlier write met */
   write(offset: number, data: Uint8Array): Promise<void> {
     let at = 0;

@@ -70,9 +70,15 @@ export class GfsFiles {
     await this.#handles.get(handle).file.sync(callContext(context), dataOnly);
   }
 
-  async release(handle: number): Promise<void> {
+  /** @returns undefined where nothing has to be waited for */
+  release(handle: number): Promise<void> | undefined {
     const opened = this.#handles.take(handle);
-    if (opened !== undefined) await this.#client.close(opened.file);
+    return opened === undefined ? undefined : this.#client.close(opened.file);
+  }
+
+  /** A flush would have nothing to do. */
+  isSettled(handle: number): boolean {
+    return this.#handles.get(handle).file.isSettled;
   }
 
   async allocate(

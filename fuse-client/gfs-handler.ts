@@ -3,7 +3,7 @@
  * The namespace is here; open files, directories and the powers of GFS have rooms of their own.
  */
 
-import { ABSENT, type GfsClient } from '../client/index.js';
+import { ABSENT, type GfsClient, type OpenedCached } from '../client/index.js';
 import type { Environment } from '../environment/ports/index.js';
 import { isAclName } from '../protocol/acl.js';
 import { GfsError } from '../protocol/errors.js';
@@ -27,6 +27,7 @@ import { GfsDirectories } from './gfs-directories.js';
 import { GfsFiles } from './gfs-files.js';
 import { GfsLocks } from './gfs-locks.js';
 import {
+  type Answer,
   type AttributeReply,
   type AttributeUpdate,
   type ByteString,
@@ -115,10 +116,19 @@ export class GfsHandler implements FuseHandler {
     this.#copies.attach(mount);
   }
 
-  async lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry> {
+  lookup(context: Context, parent: Inode, name: ByteString): Answer<Entry | NoSuchName> {
     const directory = this.#inodes.toNode(parent);
-    const attributes = await this.#client.metadata.lookup(directory, checked(name), callContext(context));
-    if (attributes === undefined) throw new NoSuchName(this.#copies.entryTtlMs(directory, name, ABSENT));
+    const { metadata } = this.#client;
+    const known = metadata.knownEntry(directory, checked(name));
+    if (known === undefined)
+      return metadata
+        .lookup(directory, name, callContext(context))
+        .then((attributes) => this.#lookedUp(directory, name, attributes));
+    return this.#lookedUp(directory, name, known === ABSENT ? undefined : known);
+  }
+
+  #lookedUp(directory: number, name: ByteString, attributes: Attributes | undefined): Entry | NoSuchName {
+    if (attributes === undefined) return new NoSuchName(this.#copies.entryTtlMs(directory, name, ABSENT));
     return this.#entry(directory, name, attributes);
   }
 
@@ -130,9 +140,11 @@ export class GfsHandler implements FuseHandler {
   /** Nothing is kept for an inode that is not open. */
   forget(): void {}
 
-  async getattr(context: Context, inode: Inode): Promise<AttributeReply> {
-    const attributes = await this.#powers.attributes(this.#inodes.toNode(inode), callContext(context));
-    return this.#attributeReply(attributes);
+  getattr(context: Context, inode: Inode): Answer<AttributeReply> {
+    const id = this.#inodes.toNode(inode);
+    const known = this.#client.metadata.known(id);
+    if (known !== undefined) return this.#attributeReply(known);
+    return this.#powers.attributes(id, callContext(context)).then((told) => this.#attributeReply(told));
   }
 
   async setattr(context: Context, inode: Inode, update: AttributeUpdate): Promise<AttributeReply> {
@@ -250,16 +262,33 @@ export class GfsHandler implements FuseHandler {
     };
   }
 
-  async open(context: Context, inode: Inode, flags: number): Promise<OpenReply> {
-    const call = callContext(context);
+  open(context: Context, inode: Inode, flags: number): Answer<OpenReply> {
     const id = this.#inodes.toNode(inode);
-    const { file, isUnchanged } = await this.#client.openCached(id, call);
-    const handle = this.#files.add(file, flags);
-    if ((flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
-    // What is in the page cache the kernel reads without asking.
-    if (isUnchanged && (flags & OpenFlags.ACCMODE) === OpenFlags.RDONLY && this.#accessTimes.note(id))
-      await this.#powers.kernel?.invalidateInode?.(inode, ATTRIBUTES_ALONE, 0);
-    return this.#openReply(handle, flags, isUnchanged);
+    const opened = this.#client.openCachedAtHand(id);
+    if (opened !== undefined) return this.#opened(context, inode, flags, opened);
+    return this.#client
+      .openCached(id, callContext(context))
+      .then((told) => this.#opened(context, inode, flags, told));
+  }
+
+  #opened(
+    context: Context,
+    inode: Inode,
+    flags: number,
+    { file, isUnchanged }: OpenedCached,
+  ): Answer<OpenReply> {
+    const reply = this.#openReply(this.#files.add(file, flags), flags, isUnchanged);
+    if ((flags & OpenFlags.TRUNC) !== 0)
+      return file.setAttributes({ size: 0 }, callContext(context)).then(() => reply);
+    const isReadUnasked = isUnchanged && (flags & OpenFlags.ACCMODE) === OpenFlags.RDONLY;
+    return isReadUnasked ? this.#noteRead(inode, file.id, reply) : reply;
+  }
+
+  /** What it has in its cache the kernel reads without asking. */
+  #noteRead(inode: Inode, id: number, reply: OpenReply): Answer<OpenReply> {
+    if (!this.#accessTimes.note(id)) return reply;
+    const forgotten = this.#powers.kernel?.invalidateInode?.(inode, ATTRIBUTES_ALONE, 0);
+    return forgotten === undefined ? reply : forgotten.then(() => reply);
   }
 
   async read(
@@ -286,7 +315,12 @@ export class GfsHandler implements FuseHandler {
     return this.#files.write(handle, offset, data, flags);
   }
 
-  async flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Promise<void> {
+  flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Answer<void> {
+    const isDone = this.#files.isSettled(handle) && !this.#locks.concern(this.#inodes.toNode(inode), handle);
+    return isDone ? undefined : this.#flush(context, inode, handle, lockOwner);
+  }
+
+  async #flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Promise<void> {
     try {
       await this.#files.flush(context, handle);
     } finally {
@@ -300,15 +334,19 @@ export class GfsHandler implements FuseHandler {
     return this.#files.sync(context, handle, dataOnly);
   }
 
-  async release(
+  release(
     _context: Context,
     inode: Inode,
     handle: number,
     lockOwner: bigint,
     unlockFlock: boolean,
-  ): Promise<void> {
-    await this.#files.release(handle);
-    await this.#locks.released(this.#inodes.toNode(inode), handle, unlockFlock ? lockOwner : undefined);
+  ): Answer<void> {
+    const id = this.#inodes.toNode(inode);
+    const closed = this.#files.release(handle);
+    if (closed === undefined && !this.#locks.concern(id, handle)) return undefined;
+    return Promise.resolve(closed).then(() =>
+      this.#locks.released(id, handle, unlockFlock ? lockOwner : undefined),
+    );
   }
 
   async fallocate(
@@ -342,13 +380,11 @@ export class GfsHandler implements FuseHandler {
     return this.#files.copyRange(context, from, to, length);
   }
 
-  async opendir(_context: Context, inode: Inode): Promise<OpenReply> {
+  opendir(_context: Context, inode: Inode): Answer<OpenReply> {
     const id = this.#inodes.toNode(inode);
-    const opened = this.#directories.open(id);
-    // What it keeps of the listing the kernel reads without asking.
-    if (opened.keepCache && this.#directoryAccessTimes && this.#accessTimes.note(id))
-      await this.#powers.kernel?.invalidateInode?.(inode, ATTRIBUTES_ALONE, 0);
-    return { ...opened, directIo: false };
+    const reply = { ...this.#directories.open(id), directIo: false };
+    const isReadUnasked = reply.keepCache && this.#directoryAccessTimes;
+    return isReadUnasked ? this.#noteRead(inode, id, reply) : reply;
   }
 
   readdir(
@@ -363,7 +399,7 @@ export class GfsHandler implements FuseHandler {
     return this.#directories.read(context, handle, cookie, plus, limit);
   }
 
-  async releasedir(_context: Context, _inode: Inode, handle: number): Promise<void> {
+  releasedir(_context: Context, _inode: Inode, handle: number): void {
     this.#directories.close(handle);
   }
 

@@ -54,6 +54,11 @@ export class GfsLocks {
     }
   }
 
+  /** Whether there is, or was, any lock that closing this handle of the file may end. */
+  concern(id: number, handle: number): boolean {
+    return this.#client.locks.knows(id) || this.#takers.has(handle) || this.#owners.knows(handle);
+  }
+
   /** A descriptor was closed, and with it go all fcntl locks of the process on this file. */
   flushed(id: number, handle: number, owner: bigint): Promise<void> {
     this.#owners.flushed(handle, owner);

@@ -2,9 +2,8 @@
  * The interface between a FUSE binding and a file system: what the kernel asks, by inode, free of any
  * protocol's bytes. Both bindings serve it, so the file system is written once.
  *
- * Every method rejects with a {@link GfsError}; the binding turns it into its errno.
+ * Every method rejects with a GfsError, or throws it; the binding turns it into its errno.
  */
-import { GfsError } from '../protocol/errors.js';
 import type { Attributes } from '../protocol/messages/index.js';
 import type { Cancellation } from '../protocol/rpc.js';
 
@@ -130,12 +129,14 @@ export const FileType = {
   SOCKET: 0o140000,
 } as const;
 
+/** An answer that is at hand, and then leaves in the same turn, or one that is waited for. */
+export type Answer<T> = T | Promise<T>;
+
 export interface FuseHandler {
-  /** @throws NoSuchName */
-  lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry>;
+  lookup(context: Context, parent: Inode, name: ByteString): Answer<Entry | NoSuchName>;
   /** The kernel drops `count` of the references that entries gave it. */
   forget(inode: Inode, count: number): void;
-  getattr(context: Context, inode: Inode, handle: number | undefined): Promise<AttributeReply>;
+  getattr(context: Context, inode: Inode, handle: number | undefined): Answer<AttributeReply>;
   setattr(context: Context, inode: Inode, update: AttributeUpdate): Promise<AttributeReply>;
   readlink(context: Context, inode: Inode): Promise<ByteString>;
   /** `umask`: still to be taken from the mode, unless a default ACL decides; 0 where the kernel has done it. */
@@ -171,7 +172,7 @@ export interface FuseHandler {
   ): Promise<CreateReply>;
   /** A file without a name, open (O_TMPFILE). `link` may give it one. */
   tmpfile(context: Context, parent: Inode, mode: number, flags: number, umask: number): Promise<CreateReply>;
-  open(context: Context, inode: Inode, flags: number): Promise<OpenReply>;
+  open(context: Context, inode: Inode, flags: number): Answer<OpenReply>;
   read(context: Context, inode: Inode, handle: number, offset: number, length: number): Promise<ReadReply>;
   /**
    * @param data borrowed: valid until the method first awaits or returns; copy what you keep
@@ -187,7 +188,7 @@ export interface FuseHandler {
     flags: number,
   ): Promise<number>;
   /** close(2) of one descriptor: deferred write errors are told here. */
-  flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Promise<void>;
+  flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Answer<void>;
   fsync(context: Context, inode: Inode, handle: number, dataOnly: boolean): Promise<void>;
   /** The last descriptor is gone; nobody waits for the answer. `unlockFlock`: drop flock locks of the owner. */
   release(
@@ -196,7 +197,7 @@ export interface FuseHandler {
     handle: number,
     lockOwner: bigint,
     unlockFlock: boolean,
-  ): Promise<void>;
+  ): Answer<void>;
   /** mode bits of fallocate(2). */
   fallocate(
     context: Context,
@@ -221,7 +222,7 @@ export interface FuseHandler {
     length: number,
   ): Promise<number>;
 
-  opendir(context: Context, inode: Inode): Promise<OpenReply>;
+  opendir(context: Context, inode: Inode): Answer<OpenReply>;
   /**
    * Entries from after `cookie` (0: the start), `.` and `..` among them; an empty list is the end.
    *
@@ -235,7 +236,7 @@ export interface FuseHandler {
     plus: boolean,
     limit: number,
   ): Promise<readonly DirectoryEntryReply[]>;
-  releasedir(context: Context, inode: Inode, handle: number): Promise<void>;
+  releasedir(context: Context, inode: Inode, handle: number): Answer<void>;
   fsyncdir(context: Context, inode: Inode, handle: number, dataOnly: boolean): Promise<void>;
 
   statfs(context: Context, inode: Inode): Promise<StatfsReply>;
@@ -329,12 +330,11 @@ export interface Stale {
   readonly allEntries: boolean;
 }
 
-/** There is no such name, and the kernel may believe that for a while. */
-export class NoSuchName extends GfsError {
+/** There is no such name, and the kernel may believe that for a while. Not an error: each file is looked up before it is made. */
+export class NoSuchName {
   readonly ttlMs: number;
 
   constructor(ttlMs: number) {
-    super('NOT_FOUND');
     this.ttlMs = ttlMs;
   }
 }

@@ -12,6 +12,10 @@ export class LockOwners {
     else owners.add(owner);
   }
 
+  knows(handle: number): boolean {
+    return this.#owners.has(handle);
+  }
+
   /** A process has closed its descriptor: what it locks through others, even before RELEASE comes, stays. */
   flushed(handle: number, owner: bigint): void {
     this.#owners.get(handle)?.delete(owner);

@@ -8,14 +8,8 @@ import { InodeMap } from '../inodes.js';
 import type { MountProgramOptions } from '../options.js';
 import { DotGfs } from './dot-gfs.js';
 import { DOT_GFS, DotGfsInode, isVirtualInode } from './inodes.js';
-import { Observer } from './observer.js';
-import {
-  inodesOf,
-  isAbout,
-  type OperationArguments,
-  type OperationName,
-  operationNames,
-} from './operations.js';
+import { type Method, Observer } from './observer.js';
+import { concerns, type OperationArguments, type OperationName, operationNames } from './operations.js';
 import { Oplog } from './oplog.js';
 import { statsText } from './stats-text.js';
 import { TrashFiles } from './trash-files.js';
@@ -50,35 +44,22 @@ export function withDotGfs(
     { inode: DotGfsInode.CONFIG, name: 'config', text: () => configText(client, options, identity) },
   ];
   const virtual = new DotGfs({ environment, owner: identity, texts, oplog, trash });
-  return routed(inner, virtual, (operation, args, run) => {
-    const beganAtMs = clock.monotonicMs();
-    const result = run();
-    observer.observe(operation, args, beganAtMs, result);
-    return result;
-  });
+  return routed(inner, virtual, observer);
 }
 
-type Method = (...args: OperationArguments) => Promise<unknown>;
-type Watch = (
-  operation: OperationName,
-  args: OperationArguments,
-  run: () => Promise<unknown>,
-) => Promise<unknown>;
-
 /** Operations on `.gfs` go to `virtual`, all others, watched, to `inner`. */
-function routed(inner: FuseHandler, virtual: DotGfs, watch: Watch): FuseHandler {
+function routed(inner: FuseHandler, virtual: DotGfs, observer: Observer): FuseHandler {
   const methods: Partial<Record<OperationName, unknown>> = {};
   for (const operation of operationNames) {
     const real = (inner[operation] as Method).bind(inner);
+    const watched = operation === 'forget' ? real : observer.watched(operation, real);
     const own = (virtual as Partial<Record<OperationName, unknown>>)[operation] as Method | undefined;
+    const isOfDotGfs = concerns(operation, isVirtualInode, ROOT_ID, DOT_GFS);
     methods[operation] = (...args: OperationArguments) => {
-      const [first, second] = inodesOf(operation, args);
-      if (isVirtualInode(first) || isVirtualInode(second) || isAbout(operation, args, ROOT_ID, DOT_GFS)) {
-        return own === undefined
-          ? Promise.reject(new GfsError('NOT_PERMITTED'))
-          : own.apply(virtual, [...args]);
-      }
-      return operation === 'forget' ? real(...args) : watch(operation, args, () => real(...args));
+      if (!isOfDotGfs(args)) return watched(...args);
+      return own === undefined
+        ? Promise.reject(new GfsError('NOT_PERMITTED'))
+        : own.apply(virtual, [...args]);
     };
   }
   return methods as unknown as FuseHandler;

@@ -1,7 +1,7 @@
 /** Counts and times the operations of a mount: for `.gfs/stats`, `.gfs/oplog` and the metrics page. */
 import type { Clock, Counter, Environment, Histogram, Metrics } from '../../environment/ports/index.js';
 import { toGfsError } from '../../protocol/errors.js';
-import type { Context, ReadReply } from '../handler.js';
+import { type Answer, type Context, NoSuchName, type ReadReply } from '../handler.js';
 import { describeArguments, type OperationArguments, type OperationName } from './operations.js';
 import type { Oplog } from './oplog.js';
 
@@ -9,6 +9,9 @@ const BUCKETS_MS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 
 /** Latencies are counted by powers of two, from this one on. */
 const SMALLEST_MS = 1 / 64;
 const POWERS = 32;
+
+/** Of the handler; {@link operationTable} knows the types. */
+export type Method = (...args: OperationArguments) => Answer<unknown>;
 
 /** One kind of operation since the mount began. */
 export interface OperationStats {
@@ -57,20 +60,38 @@ export class Observer {
     return this.#underWay;
   }
 
-  /** Watches an operation that has begun. */
-  observe(
-    operation: OperationName,
-    args: OperationArguments,
-    startedAtMs: number,
-    result: Promise<unknown>,
-  ): void {
-    // What is borrowed has to be looked at before the handler first waits.
-    const line = this.#oplog.isRead ? describeArguments(operation, args) : undefined;
-    const context = args[0] as Context;
+  /** @returns the method, watched */
+  watched(operation: OperationName, method: Method): Method {
+    return (...args) => {
+      const startedAtMs = this.#clock.monotonicMs();
+      // What is borrowed has to be looked at before the handler first waits.
+      const line = this.#oplog.isRead ? describeArguments(operation, args) : undefined;
+      const done = (value: unknown, error: unknown) =>
+        this.#onDone(operation, args[0] as Context, startedAtMs, line, value, error);
+      let answer: Answer<unknown>;
+      try {
+        answer = method(...args);
+      } catch (error) {
+        done(undefined, error);
+        throw error;
+      }
+      if (answer instanceof Promise) this.#await(answer, done);
+      else done(answer, undefined);
+      return answer;
+    };
+  }
+
+  #await(answer: Promise<unknown>, done: (value: unknown, error: unknown) => void): void {
     this.#underWay++;
-    result.then(
-      (value) => this.#onDone(operation, context, startedAtMs, line, value, undefined),
-      (error) => this.#onDone(operation, context, startedAtMs, line, undefined, error),
+    answer.then(
+      (value) => {
+        this.#underWay--;
+        done(value, undefined);
+      },
+      (error) => {
+        this.#underWay--;
+        done(undefined, error);
+      },
     );
   }
 
@@ -82,8 +103,8 @@ export class Observer {
     value: unknown,
     error: unknown,
   ): void {
+    const isAbsent = value instanceof NoSuchName;
     const tookMs = this.#clock.monotonicMs() - startedAtMs;
-    this.#underWay--;
     const counted = this.#countedOf(operation);
     counted.count++;
     counted.totalMs += tookMs;
@@ -91,13 +112,14 @@ export class Observer {
     const power = Math.max(0, Math.ceil(Math.log2(tookMs / SMALLEST_MS)));
     counted.powers[Math.min(power, POWERS - 1)]!++;
     counted.histogram.observe(tookMs);
-    if (error !== undefined) {
+    if (error !== undefined || isAbsent) {
       counted.errors++;
       counted.failures.add();
     } else if (operation === 'read') this.#noteRead(value as ReadReply);
     else if (operation === 'write') this.#noteWritten(value as number);
     if (line === undefined) return;
-    const outcome = error === undefined ? 'OK' : toGfsError(error).errno;
+    const succeeded = isAbsent ? 'ENOENT' : 'OK';
+    const outcome = error === undefined ? succeeded : toGfsError(error).errno;
     const { uid, gid, pid } = context;
     const time = showTime(this.#clock);
     this.#oplog.write(

@@ -61,28 +61,29 @@ interface Position {
   readonly inode: Inode;
 }
 
-/** The inode that decides who answers, and the second one of operations on two. */
-export function inodesOf(operation: OperationName, args: OperationArguments): readonly [Inode, Inode] {
-  if (operation === 'copyFileRange') return [(args[1] as Position).inode, (args[2] as Position).inode];
-  const inode = (operation === 'forget' ? args[0] : args[1]) as Inode;
-  if (operation === 'link') return [inode, args[2] as Inode];
-  if (operation === 'rename') return [inode, args[3] as Inode];
-  return [inode, inode];
-}
-
 const NAMED: ReadonlySet<OperationName> = new Set<OperationName>([
   ...(['lookup', 'mknod', 'mkdir', 'symlink', 'unlink', 'rmdir', 'rename', 'create'] as const),
 ]);
 
-/** Whether an operation names `name` in the directory `parent`. */
-export function isAbout(
+/**
+ * @returns whether an operation with such arguments is on an inode that `isOurs`, or names `name` in the
+ * directory `parent`: it is asked before every operation
+ */
+export function concerns(
   operation: OperationName,
-  args: OperationArguments,
+  isOurs: (inode: Inode) => boolean,
   parent: Inode,
   name: string,
-): boolean {
-  if (operation === 'link') return args[2] === parent && args[3] === name;
-  if (!NAMED.has(operation)) return false;
-  if (args[1] === parent && args[2] === name) return true;
-  return operation === 'rename' && args[3] === parent && args[4] === name;
+): (args: OperationArguments) => boolean {
+  const isName = (args: OperationArguments, at: number) => args[at] === parent && args[at + 1] === name;
+  if (operation === 'forget') return (args) => isOurs(args[0] as Inode);
+  if (operation === 'copyFileRange')
+    return (args) => isOurs((args[1] as Position).inode) || isOurs((args[2] as Position).inode);
+  if (operation === 'link')
+    return (args) => isOurs(args[1] as Inode) || isOurs(args[2] as Inode) || isName(args, 2);
+  if (operation === 'rename')
+    return (args) =>
+      isOurs(args[1] as Inode) || isOurs(args[3] as Inode) || isName(args, 1) || isName(args, 3);
+  if (NAMED.has(operation)) return (args) => isOurs(args[1] as Inode) || isName(args, 1);
+  return (args) => isOurs(args[1] as Inode);
 }

@@ -17,6 +17,7 @@ import {
 } from '../../protocol/messages/index.js';
 import { authorisedContext } from '../access.js';
 import type {
+  Answer,
   ByteString,
   Context,
   DirectoryEntryReply,
@@ -81,7 +82,7 @@ export class TrashFiles {
     }
   }
 
-  open(context: Context, id: number, flags: number): Promise<OpenReply> {
+  open(context: Context, id: number, flags: number): Answer<OpenReply> {
     return this.#inner.open(context, id, flags);
   }
 
@@ -95,7 +96,7 @@ export class TrashFiles {
     handle: number,
     lockOwner: bigint,
     unlockFlock: boolean,
-  ): Promise<void> {
+  ): Answer<void> {
     return this.#inner.release(context, id, handle, lockOwner, unlockFlock);
   }
 

@@ -2,7 +2,14 @@ import { LRUCache } from 'lru-cache';
 import type { Clock } from '../../environment/ports/index.js';
 import { GfsError } from '../../protocol/errors.js';
 import { ROOT_ID } from '../../protocol/messages/index.js';
-import type { ByteString, Context, Entry, FuseHandler, Inode } from '../handler.js';
+import {
+  type ByteString,
+  type Context,
+  type Entry,
+  type FuseHandler,
+  type Inode,
+  NoSuchName,
+} from '../handler.js';
 import type { InodeTable } from './inodes.js';
 
 interface CachedName {
@@ -60,6 +67,7 @@ export class Names {
   async lookup(context: Context, parent: Inode, name: ByteString): Promise<Entry> {
     const changes = this.#changes;
     const entry = await this.#handler.lookup(context, parent, name);
+    if (entry instanceof NoSuchName) throw new GfsError('NOT_FOUND');
     this.adopt(parent, name, entry, changes === this.#changes);
     return entry;
   }

@@ -8,6 +8,7 @@
  */
 import { GfsError } from '../../protocol/errors.js';
 import type {
+  Answer,
   AttributeReply,
   AttributeUpdate,
   DirectoryEntryReply,
@@ -33,14 +34,14 @@ export interface Operation {
   /** The least that the argument must be long. */
   readonly argumentBytes: number;
   /** Reads the argument and starts the handler, before it returns. */
-  start(served: Served, request: Request, view: RequestView): Promise<unknown>;
+  start(served: Served, request: Request, view: RequestView): Answer<unknown>;
   /** Writes the reply's body. */
   write(out: ReplyWriter, value: unknown, request: Request, served: Served): void;
 }
 
 function operation<T>(
   argumentBytes: number,
-  start: (served: Served, request: Request, view: RequestView) => Promise<T>,
+  start: (served: Served, request: Request, view: RequestView) => Answer<T>,
   write: (out: ReplyWriter, value: T, request: Request, served: Served) => void,
 ): Operation {
   return { argumentBytes, start, write: write as Operation['write'] };
@@ -48,7 +49,7 @@ function operation<T>(
 
 export const operations: readonly (Operation | undefined)[] = table([
   // Names.
-  [Opcode.LOOKUP, operation(0, ({ handler }, r, v) => handler.lookup(r, r.inode, v.name(0)), reply.entry)],
+  [Opcode.LOOKUP, operation(0, ({ handler }, r, v) => handler.lookup(r, r.inode, v.name(0)), reply.lookedUp)],
   [
     Opcode.MKNOD,
     operation(

@@ -10,6 +10,7 @@ import {
   FileType,
   type FuseHandler,
   type IoctlReply,
+  NoSuchName,
   type OpenReply,
   type ReadReply,
   type StatfsReply,
@@ -43,8 +44,11 @@ export function entry(out: ReplyWriter, value: Entry): void {
   out.attributes(at + EntryOut.attributes, value.attributes);
 }
 
-/** A name that is not there, to be believed for a while: inode 0. */
-export function absent(out: ReplyWriter, ttlMs: number): void {
+/** A name that is not there, to be believed for a while: inode 0. @throws NOT_FOUND when it is not */
+export function lookedUp(out: ReplyWriter, value: Entry | NoSuchName): void {
+  if (!(value instanceof NoSuchName)) return entry(out, value);
+  const { ttlMs } = value;
+  if (ttlMs <= 0) throw new GfsError('NOT_FOUND');
   const { EntryOut } = p;
   const at = out.zeros(EntryOut.BYTES);
   out.ttl(at + EntryOut.entryTtl, at + EntryOut.entryTtlNsec, ttlMs);

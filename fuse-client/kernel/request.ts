@@ -137,6 +137,8 @@ export class Request implements Context, Cancellation {
   readonly pid: number;
   /** The most bytes that the reply may carry, for those that say so (READ, READDIR, GETXATTR, …). */
   limit = 0;
+  /** Its reply has been sent. */
+  isAnswered = false;
   #onInterrupted: (() => void)[] = NOBODY;
   #interrupted = false;
 

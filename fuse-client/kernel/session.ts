@@ -6,13 +6,12 @@
 import type { Counter, Logger, Metrics } from '../../environment/ports/index.js';
 import { ERRNO } from '../../protocol/errno.js';
 import { GfsError } from '../../protocol/errors.js';
-import { type FuseHandler, type Inode, NoSuchName } from '../handler.js';
+import type { FuseHandler, Inode } from '../handler.js';
 import { MAX_REPLY_BUFFERS } from './addon.js';
 import { type Negotiated, negotiate, type SessionOptions } from './negotiation.js';
 import { type Operation, operations } from './operations.js';
 import { Privileges } from './privileges.js';
 import { BatchForgetIn, ForgetIn, InterruptIn, Notification, Opcode, opcodeName } from './protocol.js';
-import { absent } from './replies.js';
 import type { ReplyWriter } from './reply.js';
 import type { Request, RequestView } from './request.js';
 
@@ -164,18 +163,22 @@ export class Session {
     const request = view.toRequest();
     const operation = operations[request.opcode];
     if (operation === undefined) return this.#fail(request, ERRNO.ENOSYS);
-    this.#pending.set(request.unique, request);
     if (!this.#open) return this.#fail(request, ERRNO.ENODEV);
     this.#countersOf(request.opcode).requests.add();
+    let answer: unknown;
     try {
       if (view.argumentBytes < operation.argumentBytes) throw new GfsError('MALFORMED', 'cut off');
-      operation.start(this.#served, request, view).then(
-        (value) => this.#answer(request, operation, value),
-        (error: unknown) => this.#refuse(request, error),
-      );
+      answer = operation.start(this.#served, request, view);
     } catch (error) {
-      this.#refuse(request, error);
+      return this.#refuse(request, error);
     }
+    // What is at hand leaves at once: the caller runs while the rest of this turn is done.
+    if (!(answer instanceof Promise)) return this.#answer(request, operation, answer);
+    this.#pending.set(request.unique, request);
+    answer.then(
+      (value) => this.#answer(request, operation, value),
+      (error: unknown) => this.#refuse(request, error),
+    );
   }
 
   #answer(request: Request, operation: Operation, value: unknown): void {
@@ -191,11 +194,6 @@ export class Session {
   /** A handler's error, or one in writing its answer, becomes an errno. */
   #refuse(request: Request, error: unknown): void {
     this.#countersOf(request.opcode).errors.add();
-    if (error instanceof NoSuchName && error.ttlMs > 0 && request.opcode === Opcode.LOOKUP) {
-      this.#out.clear();
-      absent(this.#out, error.ttlMs);
-      return this.#send(request, 0);
-    }
     if (error instanceof GfsError) {
       if (error.code === 'INTERNAL') this.#logUnforeseen(request, error);
       return this.#fail(request, error.errnoNumber);
@@ -225,9 +223,10 @@ export class Session {
   #send(request: Request, errno: number): void {
     const out = this.#out;
     const { buffers, release } = out;
-    // What is not in the table never was pending. What was but no longer is has been answered by close().
-    const unanswered = this.#pending.delete(request.unique) || operations[request.opcode] === undefined;
-    if (unanswered) {
+    // What close() has answered is answered no more.
+    if (!request.isAnswered) {
+      request.isAnswered = true;
+      this.#pending.delete(request.unique);
       const length = out.finish(request.unique, errno);
       const result = buffers === undefined ? this.#transport.reply(length) : this.#sendWith(length, buffers);
       if (result !== 0) this.#onUnsent(request, result);
