@@ -60,7 +60,19 @@ export function retryCounter(metrics: Metrics, kind: 'read' | 'write' | 'master'
  * passed; then the last error is thrown.
  * @param onFailure hears of every failure before the next attempt, to drop what it has proved wrong
  */
-export async function retrying<T>(
+export function retrying<T>(
+  timers: Timers,
+  deadline: Deadline,
+  signal: Cancellation | undefined,
+  attempt: () => Promise<T>,
+  onFailure?: (error: GfsError) => void,
+): Promise<T> {
+  // Nearly all succeed, and pay for no more than this.
+  return attempt().catch((thrown) => tryAgain(thrown, timers, deadline, signal, attempt, onFailure));
+}
+
+async function tryAgain<T>(
+  failure: unknown,
   timers: Timers,
   deadline: Deadline,
   signal: Cancellation | undefined,
@@ -68,18 +80,21 @@ export async function retrying<T>(
   onFailure?: (error: GfsError) => void,
 ): Promise<T> {
   let pauseMs = FIRST_PAUSE_MS;
+  let thrown = failure;
   for (let tries = 1; ; tries++) {
+    const error = toGfsError(thrown);
+    if (error.reaction === 'never' && error.code !== 'DEADLINE_EXCEEDED') throw error;
+    if (deadline.remainingMs <= 0) throw error;
+    onFailure?.(error);
+    // The first retry follows at once: most failures are a location or a connection gone stale.
+    if (tries > 1) {
+      await pause(timers, deadline.within(pauseMs), signal);
+      pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
+    }
     try {
       return await attempt();
-    } catch (thrown) {
-      const error = toGfsError(thrown);
-      if (error.reaction === 'never' && error.code !== 'DEADLINE_EXCEEDED') throw error;
-      if (deadline.remainingMs <= 0) throw error;
-      onFailure?.(error);
+    } catch (again) {
+      thrown = again;
     }
-    // The first retry follows at once: most failures are a location or a connection gone stale.
-    if (tries === 1) continue;
-    await pause(timers, deadline.within(pauseMs), signal);
-    pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS);
   }
 }

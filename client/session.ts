@@ -16,7 +16,7 @@ import {
 } from '../protocol/messages/index.js';
 import { BufferPool } from '../protocol/payload.js';
 import type { Peer } from '../protocol/peer.js';
-import { type Method, Service } from '../protocol/rpc.js';
+import { type CallOptions, type CallResult, type Method, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { CONNECT_TIMEOUT_MS, MasterConnection } from './master-connection.js';
 import type { ClientOptions } from './options.js';
@@ -179,10 +179,13 @@ export class MasterSession {
       this.#environment.timers,
       deadline,
       context.signal,
-      async () => {
+      () => {
+        const ask = (peer: Peer) =>
+          peer.call(method, body, this.#callOptions(context, deadline, 0)).then(bodyOf);
+        const { peer } = this.#connection;
+        if (peer !== undefined) return ask(peer);
         const mayStandIn = isAnsweredByShadows(method as Method<unknown, unknown>);
-        const peer = await this.#connection.connected(deadline, context.signal, mayStandIn);
-        return (await peer.call(method, body, this.#callOptions(context, deadline))).body;
+        return this.#connection.connected(deadline, context.signal, mayStandIn).then(ask);
       },
       this.#onRetry,
     );
@@ -198,36 +201,37 @@ export class MasterSession {
     context: CallContext = {},
     deadline: Deadline = this.deadline(),
   ): Promise<Reply> {
-    const sequence = await this.#takeSequence();
+    while (this.#isWindowFull()) await new Promise<void>((resolve) => this.#sequenceWaiters.push(resolve));
+    const sequence = this.#nextSequence++;
+    this.#outstanding.add(sequence);
     let sentUnder = 0;
     let mayHaveHappened = false;
     this.#callsOf(method).add();
     const ended = this.#observer?.changing(method as Method<unknown, unknown>, body);
+    const ask = (peer: Peer): Promise<Reply> => {
+      const session = this.id;
+      if (sentUnder !== 0 && sentUnder !== session) {
+        const message = `the session ended while ${method.name} was under way`;
+        return Promise.reject(new GfsError('UNKNOWN_OUTCOME', message));
+      }
+      sentUnder = session;
+      return peer
+        .call(method, body, this.#callOptions(context, deadline, sequence))
+        .then(bodyOf, (thrown) => {
+          const { code, message } = toGfsError(thrown);
+          // Refused now, by a master that may not know what became of it before.
+          if (code === 'READ_ONLY' && mayHaveHappened) throw new GfsError('OUTCOME_PENDING', message);
+          mayHaveHappened ||= errorNumber(code) >= FIRST_UNCERTAIN_ERROR;
+          throw thrown;
+        });
+    };
+    const attempt = () => {
+      const { peer } = this.#connection;
+      return peer !== undefined ? ask(peer) : this.#connection.connected(deadline, context.signal).then(ask);
+    };
     try {
-      const reply = await retrying(
-        this.#environment.timers,
-        deadline,
-        context.signal,
-        async () => {
-          const peer = await this.#connection.connected(deadline, context.signal);
-          const session = this.id;
-          if (sentUnder !== 0 && sentUnder !== session) {
-            throw new GfsError('UNKNOWN_OUTCOME', `the session ended while ${method.name} was under way`);
-          }
-          sentUnder = session;
-          const options = { ...this.#callOptions(context, deadline), sequence };
-          try {
-            return (await peer.call(method, body, options)).body;
-          } catch (thrown) {
-            const { code, message } = toGfsError(thrown);
-            // Refused now, by a master that may not know what became of it before.
-            if (code === 'READ_ONLY' && mayHaveHappened) throw new GfsError('OUTCOME_PENDING', message);
-            mayHaveHappened ||= errorNumber(code) >= FIRST_UNCERTAIN_ERROR;
-            throw thrown;
-          }
-        },
-        this.#onRetry,
-      );
+      const { timers } = this.#environment;
+      const reply = await retrying(timers, deadline, context.signal, attempt, this.#onRetry);
       ended?.({ reply, isKnown: true });
       return reply;
     } catch (thrown) {
@@ -278,9 +282,11 @@ export class MasterSession {
     return this.#standing;
   }
 
-  #callOptions(context: CallContext, deadline: Deadline) {
+  /** @param sequence 0 for what is no mutation */
+  #callOptions(context: CallContext, deadline: Deadline, sequence: number): CallOptions {
     return {
       session: this.id,
+      sequence,
       deadlineMs: deadline.within(this.#options.deadlineMs),
       signal: context.signal,
       uid: context.uid ?? 0,
@@ -290,13 +296,6 @@ export class MasterSession {
 
   // Sequences: fewer than the master remembers results for, counted from the oldest under way.
 
-  async #takeSequence(): Promise<number> {
-    while (this.#isWindowFull()) await new Promise<void>((resolve) => this.#sequenceWaiters.push(resolve));
-    const sequence = this.#nextSequence++;
-    this.#outstanding.add(sequence);
-    return sequence;
-  }
-
   #isWindowFull(): boolean {
     const oldest = this.#outstanding.values().next().value;
     return oldest !== undefined && this.#nextSequence - oldest >= SESSION_RESULTS;
@@ -304,7 +303,7 @@ export class MasterSession {
 
   #returnSequence(sequence: number): void {
     this.#outstanding.delete(sequence);
-    for (const wake of this.#sequenceWaiters.splice(0)) wake();
+    if (this.#sequenceWaiters.length > 0) for (const wake of this.#sequenceWaiters.splice(0)) wake();
   }
 
   // The standing.
@@ -375,6 +374,10 @@ export class MasterSession {
       peer.close();
     }
   }
+}
+
+function bodyOf<Reply>({ body }: CallResult<Reply>): Reply {
+  return body;
 }
 
 function takeSome(ids: Set<number>): number[] {

@@ -10,7 +10,7 @@
  *    16  u32  CRC-32 of the payload
  *    20       header (msgpack), then payload (raw)
  */
-import { Packr } from 'msgpackr';
+import { Packr, RESERVE_START_SPACE } from 'msgpackr';
 import { checksum, checksumOf } from './checksum.js';
 import { GfsError } from './errors.js';
 import { MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES, PROTOCOL_VERSION } from './limits.js';
@@ -18,6 +18,8 @@ import type { BufferPool, Payload } from './payload.js';
 
 export const FRAME_PREFIX_BYTES = 20;
 const MAGIC = 0x4647;
+/** Has the packer leave room for the prefix before the header, so that nothing is copied behind it. */
+const BEHIND_PREFIX = RESERVE_START_SPACE | FRAME_PREFIX_BYTES;
 
 export const FrameKind = { hello: 0, request: 1, response: 2, cancel: 3, goodbye: 4 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
@@ -42,13 +44,12 @@ export interface OutgoingPayload {
 
 /** The buffers of one frame, ready to be written in order. */
 export function encodeFrame(kind: FrameKind, header: unknown, payload?: OutgoingPayload): Uint8Array[] {
-  const packed = packr.pack(header);
+  const head = packr.pack(header, BEHIND_PREFIX);
+  const packed = head.subarray(FRAME_PREFIX_BYTES);
   if (packed.byteLength > MAX_HEADER_BYTES)
     throw new GfsError('TOO_BIG', `header of ${packed.byteLength} bytes`);
-  let payloadBytes = 0;
-  for (const buffer of payload?.buffers ?? []) payloadBytes += buffer.byteLength;
+  const payloadBytes = payload === undefined ? 0 : bytesOf(payload.buffers);
   if (payloadBytes > MAX_PAYLOAD_BYTES) throw new GfsError('TOO_BIG', `payload of ${payloadBytes} bytes`);
-  const head = Buffer.allocUnsafe(FRAME_PREFIX_BYTES + packed.byteLength);
   head.writeUInt16LE(MAGIC, 0);
   head.writeUInt8(PROTOCOL_VERSION, 2);
   head.writeUInt8(kind, 3);
@@ -56,14 +57,19 @@ export function encodeFrame(kind: FrameKind, header: unknown, payload?: Outgoing
   head.writeUInt32LE(payloadBytes, 8);
   head.writeUInt32LE(checksum(packed), 12);
   head.writeUInt32LE(payloadBytes === 0 ? 0 : (payload?.crc ?? checksumOf(payload?.buffers ?? [])), 16);
-  head.set(packed, FRAME_PREFIX_BYTES);
   return payload === undefined ? [head] : [head, ...payload.buffers];
+}
+
+function bytesOf(buffers: readonly Uint8Array[]): number {
+  let bytes = 0;
+  for (const buffer of buffers) bytes += buffer.byteLength;
+  return bytes;
 }
 
 export interface IncomingFrame {
   readonly kind: number;
   readonly header: unknown;
-  /** The header as it came; its memory is its own. */
+  /** The header as it came, until the callback returns: it may lie in memory that is reused. */
   readonly packed: Uint8Array;
   readonly payload: Payload | undefined;
   readonly payloadCrc: number;
@@ -94,6 +100,15 @@ export class FrameReader {
   push(chunk: Uint8Array, onFrame: (frame: IncomingFrame) => void): void {
     let at = 0;
     while (at < chunk.byteLength || this.#isComplete()) {
+      const whole = this.#prefixFilled === 0 ? wholeFrameBytes(chunk, at) : 0;
+      if (whole > 0) {
+        const prefixEnd = at + FRAME_PREFIX_BYTES;
+        this.#prefix.set(chunk.subarray(at, prefixEnd));
+        checkPrefix(this.#prefix);
+        at += whole;
+        onFrame(this.#frame(chunk.subarray(prefixEnd, at), undefined));
+        continue;
+      }
       if (this.#prefixFilled < FRAME_PREFIX_BYTES) {
         at += this.#fillPrefix(chunk, at);
         if (this.#prefixFilled < FRAME_PREFIX_BYTES) return;
@@ -121,16 +136,9 @@ export class FrameReader {
   }
 
   #startFrame(): void {
-    if (this.#prefix.readUInt16LE(0) !== MAGIC) throw new GfsError('MALFORMED', 'not a GFS frame');
-    const version = this.#prefix.readUInt8(2);
-    if (version !== PROTOCOL_VERSION) {
-      const message = `protocol version ${version}, this side speaks ${PROTOCOL_VERSION}`;
-      throw new GfsError('WRONG_PROTOCOL_VERSION', message);
-    }
+    checkPrefix(this.#prefix);
     const headerBytes = this.#prefix.readUInt32LE(4);
     const payloadBytes = this.#prefix.readUInt32LE(8);
-    if (headerBytes > MAX_HEADER_BYTES) throw new GfsError('MALFORMED', `header of ${headerBytes} bytes`);
-    if (payloadBytes > MAX_PAYLOAD_BYTES) throw new GfsError('MALFORMED', `payload of ${payloadBytes} bytes`);
     this.#header = Buffer.allocUnsafe(headerBytes);
     this.#headerFilled = 0;
     this.#payload = payloadBytes === 0 ? undefined : this.#pool.take(payloadBytes);
@@ -161,6 +169,11 @@ export class FrameReader {
     this.#prefixFilled = 0;
     this.#header = undefined;
     this.#payload = undefined;
+    return this.#frame(packed, payload);
+  }
+
+  /** @param packed and `payload` are all that the prefix announces */
+  #frame(packed: Uint8Array, payload: Payload | undefined): IncomingFrame {
     if (checksum(packed) !== this.#prefix.readUInt32LE(12))
       throw new GfsError('MALFORMED', 'header checksum');
     const payloadCrc = this.#prefix.readUInt32LE(16);
@@ -175,4 +188,35 @@ export class FrameReader {
     }
     return { kind: this.#prefix.readUInt8(3), header, packed, payload, payloadCrc };
   }
+}
+
+/** Of a frame without a payload that lies in the chunk as a whole, from `at` on; else 0. */
+function wholeFrameBytes(chunk: Uint8Array, at: number): number {
+  if (chunk.byteLength - at < FRAME_PREFIX_BYTES) return 0;
+  const bytes = FRAME_PREFIX_BYTES + u32At(chunk, at + 4);
+  return u32At(chunk, at + 8) === 0 && at + bytes <= chunk.byteLength ? bytes : 0;
+}
+
+function u32At(bytes: Uint8Array, at: number): number {
+  const [a, b, c, d] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]] as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  return (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
+}
+
+/** @throws MALFORMED, WRONG_PROTOCOL_VERSION */
+function checkPrefix(prefix: Buffer): void {
+  if (prefix.readUInt16LE(0) !== MAGIC) throw new GfsError('MALFORMED', 'not a GFS frame');
+  const version = prefix.readUInt8(2);
+  if (version !== PROTOCOL_VERSION) {
+    const message = `protocol version ${version}, this side speaks ${PROTOCOL_VERSION}`;
+    throw new GfsError('WRONG_PROTOCOL_VERSION', message);
+  }
+  const headerBytes = prefix.readUInt32LE(4);
+  const payloadBytes = prefix.readUInt32LE(8);
+  if (headerBytes > MAX_HEADER_BYTES) throw new GfsError('MALFORMED', `header of ${headerBytes} bytes`);
+  if (payloadBytes > MAX_PAYLOAD_BYTES) throw new GfsError('MALFORMED', `payload of ${payloadBytes} bytes`);
 }

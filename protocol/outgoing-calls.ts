@@ -92,11 +92,12 @@ export class OutgoingCalls {
         return;
       }
       const id = this.#nextId++;
+      const nowMs = this.#link.clock.monotonicMs();
       const call: PendingCall = {
         method: method as Method<unknown, unknown>,
         options,
         payloadBytes: totalBytes(options.payload),
-        expiresAtMs: this.#link.clock.monotonicMs() + (options.deadlineMs ?? DEFAULT_DEADLINE_MS),
+        expiresAtMs: nowMs + (options.deadlineMs ?? DEFAULT_DEADLINE_MS),
         resolve: resolve as (result: CallResult<unknown>) => void,
         reject,
         body,
@@ -108,12 +109,9 @@ export class OutgoingCalls {
         call.onAbort = () => this.#abandon(id, new GfsError('CANCELLED', `${method.name} was cancelled`));
         options.signal.addEventListener('abort', call.onAbort, { once: true });
       }
-      if (options.urgent === true && this.#credit !== undefined) {
-        this.#send(id, call);
-        return;
-      }
-      this.#waiting.set(id, call);
-      if (this.#waiting.size === 1) this.#sendWaiting();
+      const isNext = this.#waiting.size === 0 && this.#isCovered(call);
+      if (isNext || (options.urgent === true && this.#credit !== undefined)) this.#send(id, call, nowMs);
+      else this.#waiting.set(id, call);
     });
   }
 
@@ -154,7 +152,7 @@ export class OutgoingCalls {
     this.#outstandingBytes -= call.payloadBytes;
     detach(call);
     finish(call, header, parts[1], frame.payload);
-    this.#sendWaiting();
+    if (this.#waiting.size > 0) this.#sendWaiting();
   }
 
   /** What was sent may have happened; what waited has not, but the caller resends both alike. */
@@ -185,20 +183,23 @@ export class OutgoingCalls {
 
   /** Sends calls in order while there is credit. A call larger than the whole credit goes alone. */
   #sendWaiting(): void {
-    const credit = this.#credit;
-    if (credit === undefined) return;
     for (const [id, call] of this.#waiting) {
-      if (this.#pending.size >= credit.maxRequests) return;
-      const wouldBe = this.#outstandingBytes + call.payloadBytes;
-      if (this.#outstandingBytes > 0 && wouldBe > credit.maxRequestBytes) return;
+      if (!this.#isCovered(call)) return;
       this.#waiting.delete(id);
-      this.#send(id, call);
+      this.#send(id, call, this.#link.clock.monotonicMs());
     }
   }
 
-  #send(id: number, call: PendingCall): void {
+  /** There is credit for it now. */
+  #isCovered({ payloadBytes }: PendingCall): boolean {
+    const credit = this.#credit;
+    if (credit === undefined || this.#pending.size >= credit.maxRequests) return false;
+    return this.#outstandingBytes === 0 || this.#outstandingBytes + payloadBytes <= credit.maxRequestBytes;
+  }
+
+  #send(id: number, call: PendingCall, nowMs: number): void {
     const { options, method } = call;
-    const remainingMs = Math.max(1, Math.round(call.expiresAtMs - this.#link.clock.monotonicMs()));
+    const remainingMs = Math.max(1, Math.round(call.expiresAtMs - nowMs));
     const endless = remainingMs === Number.POSITIVE_INFINITY;
     const header = this.#header(id, method.number, endless ? 0 : remainingMs, options);
     let frame: Uint8Array[];
@@ -212,7 +213,7 @@ export class OutgoingCalls {
       return;
     }
     call.body = undefined;
-    call.sentAtMs = this.#link.clock.monotonicMs();
+    call.sentAtMs = nowMs;
     this.#pending.set(id, call);
     this.#outstandingBytes += call.payloadBytes;
     this.#link.write(frame, options.onSent, options.atOnce);
@@ -278,7 +279,8 @@ function finish(
 }
 
 function totalBytes(payload: OutgoingPayload | undefined): number {
+  if (payload === undefined) return 0;
   let bytes = 0;
-  for (const buffer of payload?.buffers ?? []) bytes += buffer.byteLength;
+  for (const buffer of payload.buffers) bytes += buffer.byteLength;
   return bytes;
 }
