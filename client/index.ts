@@ -294,22 +294,20 @@ export class GfsClient {
     return { file, isUnchanged };
   }
 
-  /**
-   * Ends one {@link open}. What is still on its way is sent by itself; errors were told by flush.
-   * @returns undefined where nothing is on its way
-   */
-  close(file: OpenFile): Promise<void> | undefined {
-    if (--file.opens > 0) return undefined;
-    if (!file.isSettled) return this.#settleAndClose(file);
-    this.#closed(file);
-    return undefined;
-  }
-
-  async #settleAndClose(file: OpenFile): Promise<void> {
+  /** Ends one {@link open}. What is still on its way is sent by itself; errors were told by flush. */
+  async close(file: OpenFile): Promise<void> {
+    if (this.closeSettled(file) || --file.opens > 0) return;
     await file.flush({}).catch((error) => {
       this.#environment.logger.error({ err: error, id: file.id }, 'data was lost after the last close');
     });
     if (file.opens === 0) this.#closed(file);
+  }
+
+  /** {@link close}, unless it has to wait. @returns whether it is done */
+  closeSettled(file: OpenFile): boolean {
+    if (file.opens === 1 && !file.isSettled) return false;
+    if (--file.opens === 0) this.#closed(file);
+    return true;
   }
 
   #closed(file: OpenFile): void {

@@ -73,7 +73,8 @@ export class GfsFiles {
   /** @returns undefined where nothing has to be waited for */
   release(handle: number): Promise<void> | undefined {
     const opened = this.#handles.take(handle);
-    return opened === undefined ? undefined : this.#client.close(opened.file);
+    if (opened === undefined || this.#client.closeSettled(opened.file)) return undefined;
+    return this.#client.close(opened.file);
   }
 
   /** A flush would have nothing to do. */

@@ -38,7 +38,7 @@ async function write(world: SimulatedWorld, client: GfsClient, name: string): Pr
   const file = await world.until(client.open(attributes.id, {}, true));
   await world.until(file.write(0, CONTENT));
   await world.until(file.flush({}));
-  await world.until(Promise.resolve(client.close(file)));
+  await world.until(client.close(file));
   return attributes.id;
 }
 
@@ -47,7 +47,7 @@ async function read(world: SimulatedWorld, client: GfsClient, id: number): Promi
   const { buffers, release } = await world.until(file.read(0, CONTENT.byteLength, {}));
   const content = Buffer.concat(buffers);
   release();
-  await world.until(Promise.resolve(client.close(file)));
+  await world.until(client.close(file));
   return content;
 }
 
