@@ -55,7 +55,7 @@ export class Chunkserver {
     this.#environment = environment;
     this.#options = options;
     this.#pool = new BufferPool(POOL_BYTES, (sizeBytes) => asBuffer(environment.disk.allocate(sizeBytes)));
-    this.#logger = environment.logger.child({ role: 'chunkserver' });
+    this.#logger = environment.logger;
     this.failed = new Promise((resolve) => {
       this.#onFailed = resolve;
     });

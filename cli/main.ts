@@ -1,8 +1,9 @@
 /** `gfs`: runs one command, and turns whatever comes of it into a message and an exit code. */
 import { readFileSync } from 'node:fs';
-import { CommanderError } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { codeOf, EXIT_FAILED, EXIT_USAGE, Failure } from './failure.js';
 import { makeProgram } from './program.js';
+import { described } from './reasons.js';
 
 function version(): string {
   // Above the sources or above dist/, wherever this is.
@@ -22,10 +23,20 @@ export async function main(words: readonly string[]): Promise<void> {
   // `gfs status | head`: who reads no more is no error.
   process.stdout.on('error', (error: Error) => process.exit(codeOf(error) === 'EPIPE' ? 0 : EXIT_FAILED));
   try {
-    await makeProgram(version()).parseAsync(words, { from: 'user' });
+    const program = makeProgram(version());
+    await program.parseAsync(asked(program, words), { from: 'user' });
   } catch (error) {
     process.exitCode = report(error);
   }
+}
+
+/** Asked for the help of a command that is not there, Commander would show that of all, and call it a success. */
+function asked(program: Command, words: readonly string[]): string[] {
+  const name = words[0] ?? '';
+  const isThere =
+    [...program.commands, program].some((command) => command.name() === name) || name === 'help';
+  if (name.startsWith('-') || isThere) return [...words];
+  return words.filter((word) => word !== '-h' && word !== '--help');
 }
 
 /** Faults of ours, whose stack says more than their message. Everything else is meant for the user. */
@@ -42,6 +53,5 @@ function report(error: unknown): number {
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (FAULTS.has(error.name)) return error.stack ?? error.message;
-  const cause = error.cause instanceof Error ? ` (${error.cause.message})` : '';
-  return `${error.message}${cause}`;
+  return described(error);
 }

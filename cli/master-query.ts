@@ -10,8 +10,9 @@ import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import { type Method, Service } from '../protocol/rpc.js';
 import { type HostPort, showHostPort } from './config/values.js';
-import { codeOf, Failure } from './failure.js';
+import { Failure } from './failure.js';
 import { duration } from './output.js';
+import { reasonOf } from './reasons.js';
 
 const CONNECT_TIMEOUT_MS = 3000;
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -156,17 +157,4 @@ async function describeOther(peer: Peer, at: HostPort): Promise<string> {
     return `a shadow${master} is there, ${behindMs} ms behind`;
   }
   return `a shadow is there, which has not heard of the master for ${duration(silentMs)} and answers reads; \`gfs promote ${showHostPort(at)}\` makes it the master`;
-}
-
-function reasonOf(error: unknown): string {
-  const code = codeOf(error);
-  if (code === 'ECONNREFUSED') return 'nobody listens there';
-  if (code === 'ETIMEDOUT' || code === 'EHOSTUNREACH' || code === 'ENETUNREACH')
-    return 'that host does not answer';
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'there is no such host name';
-  if (error instanceof GfsError && error.code === 'MALFORMED') return 'what answers there is not GFS';
-  if (error instanceof GfsError && error.code === 'DISCONNECTED')
-    return 'it closed the connection; is it GFS?';
-  if (error instanceof GfsError && error.code === 'UNKNOWN_MESSAGE') return 'it is of another version of GFS';
-  return (error as Error).message;
 }

@@ -8,6 +8,7 @@ import { type HostPort, showHostPort } from './config/values.js';
 import { Failure } from './failure.js';
 import { type ConfigurationFlags, loadWith } from './flags.js';
 import { placeOf } from './place.js';
+import { described } from './reasons.js';
 
 /** A command waits for a person: sooner than a mount it says that nobody answers. */
 const DEADLINE_MS = 10_000;
@@ -49,7 +50,7 @@ export async function withMaster<T>(
   } catch (error) {
     if (!(error instanceof GfsError)) throw error;
     throw new Failure(
-      `no master answers at ${masters.map(showHostPort).join(', ')}: ${error.message}`,
+      `no master answers at ${masters.map(showHostPort).join(', ')}: ${described(error)}`,
       'Is it running (gfs up, gfs master)? Another address: --master HOST:PORT',
     );
   }

@@ -47,7 +47,7 @@ const MEANINGS: Readonly<Record<string, string>> = {
   E2BIG: 'the record is too big: at most a quarter of the chunk size (gfs status)',
   EACCES: 'permission denied',
   EEXIST: 'it is there already; a snapshot replaces nothing',
-  EINVAL: 'it is not possible there (a snapshot into itself, or an empty record)',
+  EINVAL: 'it is not possible there',
   EIO: 'no replica or no master answered, or an answer made no sense (the log of the mount tells more)',
   EISDIR: 'it is a directory',
   ENODATA: 'there was no append through this mount',

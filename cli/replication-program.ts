@@ -8,11 +8,11 @@ export function addReplication(program: Command): void {
     .summary('show or set how many replicas files have')
     .description(
       'The goal of a file is how many replicas its chunks shall have; that of a directory is what new files in it ' +
-        'inherit. The same as the extended attribute user.gfs.goal.',
+        'inherit. The same as the extended attribute user.gfs.goal. `gfs goal PATH` shows it.',
     );
   addMasterFlags(
     goal
-      .command('get')
+      .command('get', { isDefault: true })
       .description('Shows the goal of a file or directory.')
       .argument('<path>', 'on a mounted GFS; or in the cluster, with --master')
       .option('-r, --recursive', 'count the files below it by their goals')

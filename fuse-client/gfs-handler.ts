@@ -103,7 +103,11 @@ export class GfsHandler implements FuseHandler {
     client: GfsClient,
     options: HandlerOptions,
   ): Promise<GfsHandler> {
-    const { attributes } = await client.master.query(LookupPath, { path: options.path });
+    const { path } = options;
+    const { attributes } = await client.master.query(LookupPath, { path }).catch((error) => {
+      if (!(error instanceof GfsError) || error.code !== 'NOT_FOUND') throw error;
+      throw new GfsError('NOT_FOUND', `the cluster has no directory ${path}`);
+    });
     if ((attributes.mode & FileType.MASK) !== FileType.DIRECTORY) {
       throw new GfsError('NOT_DIRECTORY', `${options.path} is not a directory of the cluster`);
     }

@@ -235,6 +235,8 @@ export class Shadow {
     const { random, disk, logger, timers } = this.#environment;
     const { masters, dataDirectory } = this.#options;
     const id = random.hex(MEMBER_ID_DIGITS);
+    /** By address: what was logged, once. */
+    const told = new Map<string, string>();
     for (let attempt = 0; !this.#stopped; attempt++) {
       const address = masters[attempt % masters.length];
       if (address === undefined) throw new Error('no master is configured');
@@ -252,7 +254,10 @@ export class Shadow {
         return;
       } catch (thrown) {
         if (!(thrown instanceof GfsError)) throw thrown;
-        logger.warn({ ...address, reason: thrown.message }, 'no master to follow yet');
+        const at = `${address.host}:${address.port}`;
+        if (told.get(at) !== thrown.message)
+          logger.warn({ ...address, reason: thrown.message }, 'no master to follow yet');
+        told.set(at, thrown.message);
       }
       await new Promise<void>((resolve) => void timers.after(JOIN_PAUSE_MS, resolve));
     }

@@ -1,6 +1,6 @@
 /** `gfs snapshot`, `gfs append`, `gfs fileinfo`: what the mount's extended attributes and ioctls do, by name. */
 import { statSync } from 'node:fs';
-import { Failure, UsageFailure } from '../failure.js';
+import { codeOf, Failure, UsageFailure } from '../failure.js';
 import { canonical } from '../mounts.js';
 import { bytes, colour, print, printJson, readInput } from '../output.js';
 import {
@@ -26,8 +26,9 @@ export async function snapshot(
     await setXattr(source, 'user.gfs.snapshot', Buffer.from(place));
     if (flags.json === true) printJson({ source, destination: place, inode: statSync(place).ino });
   } catch (error) {
-    const failure = explain(error, `cannot snapshot ${source} as ${destination}`);
-    throw failure;
+    const what = `cannot snapshot ${source} as ${destination}`;
+    if (codeOf(error) === 'EINVAL') throw new Failure(`${what}: it would be inside its own source`);
+    throw explain(error, what);
   }
 }
 

@@ -5,7 +5,6 @@ import { MAX_DIRECTORY_PAGE } from '../../protocol/limits.js';
 import {
   type Attributes,
   GetGoal,
-  LookupPath,
   MAX_GOAL_NODES,
   ReadDirectory,
   SetGoal,
@@ -13,9 +12,8 @@ import {
 import { Failure, UsageFailure } from '../failure.js';
 import { caller, type MasterFlags, withMaster } from '../master-session.js';
 import { print, printJson } from '../output.js';
-import type { Place } from '../place.js';
 import { table } from '../table.js';
-import { inspected } from './inspect.js';
+import { attributesAt, inspected } from './inspect.js';
 
 const TYPE_MASK = 0o170000;
 const DIRECTORY_TYPE = 0o040000;
@@ -32,7 +30,7 @@ export interface GoalFlags extends MasterFlags {
 export async function get(path: string, flags: GoalFlags): Promise<void> {
   const place = inspected(path, flags);
   await withMaster(flags, place.masters, async (master) => {
-    const top = await lookup(master, place, path);
+    const top = await attributesAt(master, place);
     const { goal, own } = await master.query(GetGoal, { id: top.id }, caller());
     if (flags.recursive !== true) {
       if (flags.json === true) return printJson({ path, goal, own });
@@ -64,7 +62,7 @@ export async function set(value: string, path: string, flags: GoalFlags): Promis
   const goal = goalOf(value);
   const place = inspected(path, flags);
   await withMaster(flags, place.masters, async (master) => {
-    const top = await lookup(master, place, path);
+    const top = await attributesAt(master, place);
     let count = 0;
     let toldAt = 0;
     const pages = flags.recursive === true ? pagesOf(master, top) : [[top]];
@@ -106,15 +104,6 @@ async function setPage(
   } catch (error) {
     if (!(error instanceof GfsError)) throw error;
     throw new Failure(`${path}: ${error.message} (${error.errno})`, 'How many there are: gfs ls-servers');
-  }
-}
-
-async function lookup(master: MasterSession, { clusterPath }: Place, path: string): Promise<Attributes> {
-  try {
-    return (await master.query(LookupPath, { path: clusterPath }, caller())).attributes;
-  } catch (error) {
-    if (!(error instanceof GfsError)) throw error;
-    throw new Failure(`${path}: ${error.message} (${error.errno})`);
   }
 }
 

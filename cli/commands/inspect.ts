@@ -1,7 +1,12 @@
 /** `gfs checkfile`, `gfs dirinfo`: how well a file's chunks are, and what is in a directory. */
 import { checkTree, type MasterSession, type TreeSummary } from '../../client/index.js';
 import { GfsError } from '../../protocol/errors.js';
-import { type ChunkDescription, DescribeChunks, LookupPath } from '../../protocol/messages/index.js';
+import {
+  type Attributes,
+  type ChunkDescription,
+  DescribeChunks,
+  LookupPath,
+} from '../../protocol/messages/index.js';
 import { EXIT_FAILED, Failure } from '../failure.js';
 import { caller, type MasterFlags, withMaster } from '../master-session.js';
 import { bytes, colour, count, print, printJson } from '../output.js';
@@ -26,9 +31,14 @@ export function inspected(path: string, flags: MasterFlags): Place {
 }
 
 /** @throws Failure */
-export async function nodeAt(master: MasterSession, { clusterPath, path }: Place): Promise<number> {
+export async function nodeAt(master: MasterSession, place: Place): Promise<number> {
+  return (await attributesAt(master, place)).id;
+}
+
+/** @throws Failure */
+export async function attributesAt(master: MasterSession, { clusterPath, path }: Place): Promise<Attributes> {
   try {
-    return (await master.query(LookupPath, { path: clusterPath }, caller())).attributes.id;
+    return (await master.query(LookupPath, { path: clusterPath }, caller())).attributes;
   } catch (error) {
     if (error instanceof GfsError && error.errno === 'ENOENT')
       throw new Failure(`${path}: there is no such file or directory (ENOENT)`);

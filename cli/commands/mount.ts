@@ -1,6 +1,15 @@
 /** `gfs mount`, `gfs umount`. */
 import { spawn } from 'node:child_process';
-import { closeSync, fstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -22,6 +31,9 @@ const UMOUNT_TIMEOUT_MS = 60_000;
 const PROBE_TIMEOUT_MS = 3000;
 /** How long the kernel's own caches are believed, unless -o says otherwise. */
 const DEFAULT_TTL_MS = 2000;
+
+/** `HOST:PORT`, `HOST:/PATH`. */
+const LOOKS_LIKE_SOURCE = /^[^/]+:(\d+|\/|\d+:\/)/;
 
 export interface MountFlags extends DaemonFlags {
   readonly foreground?: boolean;
@@ -45,6 +57,8 @@ export async function mount(words: readonly string[], flags: MountFlags): Promis
   if (directory === undefined || words.length > 2) {
     throw new UsageFailure('say what to mount, and where', 'As in: gfs mount HOST:5000 /mnt/gfs');
   }
+  if (words.length === 1 && LOOKS_LIKE_SOURCE.test(directory) && !existsSync(directory))
+    throw new UsageFailure(`say where to mount ${directory}`, `As in: gfs mount ${directory} /mnt/gfs`);
   const options = parseMountOptions(flags.option ?? [], process.getuid?.() === 0);
   const { configuration } = await loadWith(flags, [
     ...(source.masters === undefined ? [] : mastersAssignment([source.masters])),

@@ -49,6 +49,8 @@ export interface CatFlags {
 
 /** The bytes of files, or their records, a line each. */
 export async function cat(files: readonly string[], flags: CatFlags): Promise<void> {
+  if (flags.json === true && flags.records !== true)
+    throw new UsageFailure('--json tells of records', 'As in: gfs cat --records --json FILE');
   for (const file of files) {
     try {
       if (flags.records === true) await catRecords(file, flags.json === true);

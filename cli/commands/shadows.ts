@@ -107,7 +107,8 @@ export async function remove(id: string, master: string | undefined, flags: Shad
     await peer.call(RemoveLogReplica, { id }, { uid: process.getuid?.() ?? 0 });
   }).catch((error) => {
     if (!(error instanceof GfsError)) throw error;
-    if (error.code !== 'OUTCOME_PENDING') throw new Failure(`cannot remove shadow ${id}: ${error.message}`);
+    if (error.code !== 'OUTCOME_PENDING')
+      throw new Failure(`cannot remove shadow ${id}: ${error.message}`, 'Their ids: gfs shadows');
     throw new Failure(
       `shadow ${id} is not waited for any more once the others answer that are missing`,
       'Start them, or remove them as well: gfs shadows tells which.',

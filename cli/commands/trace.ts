@@ -10,7 +10,7 @@ import { readTraceRecords, type TracedPeer, TraceKind, type TraceRecord } from '
 import { DEFAULT_MASTER_PORT } from '../config/keys.js';
 import { mastersOf } from '../config/options.js';
 import { parseHostPort } from '../config/values.js';
-import { UsageFailure } from '../failure.js';
+import { Failure, UsageFailure } from '../failure.js';
 import { type ConfigurationFlags, loadWith } from '../flags.js';
 import { askDaemon } from '../master-query.js';
 import { mastersNearby } from '../master-session.js';
@@ -58,7 +58,7 @@ export async function trace(files: readonly string[], flags: TraceFlags): Promis
   }
   const reader = new Reader((exchange) => show(exchange, flags));
   if (files.length > 0) {
-    for (const file of files) reader.read(readFileSync(file));
+    for (const file of files) readFile(reader, file);
     reader.showOpen();
     return;
   }
@@ -119,6 +119,17 @@ interface Open {
 }
 
 /** Puts requests and responses together. */
+function readFile(reader: Reader, file: string): void {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (error) {
+    throw new Failure(`${file}: ${(error as Error).message}`, 'They are in DATA/trace of a daemon.');
+  }
+  if (reader.read(bytes) === 0 && bytes.byteLength > 0)
+    throw new Failure(`${file} is no file of a trace`, 'They are in DATA/trace of a daemon.');
+}
+
 class Reader {
   readonly #onExchange: (exchange: Exchange) => void;
   readonly #peers = new Map<number, TracedPeer>();
@@ -132,8 +143,14 @@ class Reader {
     for (const peer of peers) this.#peers.set(peer.number, peer);
   }
 
-  read(bytes: Buffer): void {
-    for (const record of readTraceRecords(bytes)) this.#take(record);
+  /** @returns how many records there were */
+  read(bytes: Buffer): number {
+    let count = 0;
+    for (const record of readTraceRecords(bytes)) {
+      this.#take(record);
+      count++;
+    }
+    return count;
   }
 
   /** Those that nobody has answered yet. */
