@@ -52,10 +52,13 @@ class Copier {
     const open: [Node, Node][] = [[source, top]];
     for (let pair = open.pop(); pair !== undefined; pair = open.pop()) {
       const [from, to] = pair;
-      for (const entry of from.entries ?? []) {
-        const child = nodeOf(this.#state, entry.node);
-        const copy = this.#copyName(child, directoryOf(this.#state, to.id), entry.name);
-        if (child.isDirectory) open.push([child, copy]);
+      if (from.entries !== undefined) {
+        const directory = directoryOf(this.#state, to.id);
+        for (const entry of from.entries) {
+          const child = nodeOf(this.#state, entry.node);
+          const copy = this.#copyName(child, directory, entry.name);
+          if (child.isDirectory) open.push([child, copy]);
+        }
       }
       // What the copies' names did to the directory's times is not what the source's say.
       copyTimes(from, to);
