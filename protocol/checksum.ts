@@ -26,6 +26,29 @@ export function checksumAfterChange(
   return (whole ^ shifted((before ^ after) >>> 0, bytesBehind)) >>> 0;
 }
 
+/** The checksum of some bytes and `secondBytes` more behind them, from those of both. */
+export function joinedChecksum(first: number, second: number, secondBytes: number): number {
+  const behind = secondBytes === TABLED_BYTES ? shiftedByTable(first) : shifted(first, secondBytes);
+  return (behind ^ second) >>> 0;
+}
+
+/** Pages are joined so often that it is worth a table: by byte of the difference, what it becomes. */
+const TABLED_BYTES = 4096;
+const table = new Uint32Array(4 * 256);
+
+function shiftedByTable(difference: number): number {
+  // Of no difference but zero does the shift come to nothing: so this tells whether it was filled.
+  if (table[1] === 0)
+    for (let i = 0; i < table.length; i++)
+      table[i] = shifted(((i & 255) << ((i & ~255) / 32)) >>> 0, TABLED_BYTES);
+  return (
+    (table[difference & 255] as number) ^
+    (table[256 + ((difference >>> 8) & 255)] as number) ^
+    (table[512 + ((difference >>> 16) & 255)] as number) ^
+    (table[768 + (difference >>> 24)] as number)
+  );
+}
+
 /** The CRC polynomial, its bits in reverse, without x^32. */
 const POLYNOMIAL = 0xedb88320;
 /** By number of bytes: x^(8 n) modulo the polynomial; 0 where it has not been needed yet. */

@@ -11,6 +11,7 @@ import { FileCache } from './file-cache.js';
 import { forEachLimited, removeIfThere } from './files.js';
 import type { Journal } from './journal.js';
 import { type Layout, SHARD_COUNT } from './layout.js';
+import { PageCache } from './page-checksums.js';
 import { VectorCache } from './vector-cache.js';
 
 const DEFAULT_CHECKPOINT_BYTES = 64 * MIB;
@@ -51,6 +52,7 @@ export class DataDirectory {
   /** Handles whose sidecar cannot be read. Nothing else is known of them. */
   readonly unreadable = new Set<number>();
   readonly files: FileCache;
+  readonly pages = new PageCache();
   #journal: Journal | undefined;
   readonly #release: () => Promise<void>;
   readonly #dirty = new Set<Chunk>();
@@ -324,6 +326,7 @@ export class DataDirectory {
     chunk.deleted = true;
     this.chunks.delete(chunk.handle);
     this.#vectors.forget(chunk.handle);
+    this.pages.drop(chunk.state);
     this.#dirty.delete(chunk);
     this.addPatchBytes(-chunk.state.patchBytes);
     chunk.state.patchBytes = 0;

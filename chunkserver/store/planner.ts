@@ -1,8 +1,9 @@
 /** From a mutation to its journal record: the checksums that come out, and what goes past the journal. */
-import { checksum, checksumAfterChange } from '../../protocol/checksum.js';
+import { checksum, checksumAfterChange, joinedChecksum } from '../../protocol/checksum.js';
 import { BLOCK_BYTES, INLINE_WRITE_BYTES } from '../../protocol/limits.js';
 import type { Entry } from './journal.js';
 import type { BlockRange, OldBytes } from './old-bytes.js';
+import { joinedPages, PAGE_BYTES, Pieces, UNKNOWN } from './page-checksums.js';
 import { applyPatchesFrom } from './patches.js';
 import { applyRecord, type Draft, validBytes } from './state.js';
 
@@ -61,7 +62,20 @@ export interface Plan {
   readonly direct: DirectWrite | undefined;
 }
 
-/** Plans one mutation and applies it to the draft. `old` is what {@link rangesNeeded} named. */
+/** The checksum of what a mutation replaces, when its pages are known; otherwise UNKNOWN: it has to be read. */
+export function knownChecksum(
+  { block, start, end }: BlockRange,
+  pageSumOf: (page: number) => number,
+): number {
+  if (start % PAGE_BYTES !== 0 || end % PAGE_BYTES !== 0) return UNKNOWN;
+  const first = (block * BLOCK_BYTES + start) / PAGE_BYTES;
+  return joinedPages(Array.from({ length: (end - start) / PAGE_BYTES }, (_, i) => pageSumOf(first + i)));
+}
+
+/**
+ * Plans one mutation and applies it to the draft. `old` is what {@link rangesNeeded} named, but for what
+ * {@link knownChecksum} knew.
+ */
 export function plan(
   handle: number,
   mutation: Mutation,
@@ -72,12 +86,15 @@ export function plan(
   const serial = mutation.serial ?? draft.serial;
   let entry: Entry;
   let direct: DirectWrite | undefined;
+  let pageSums: number[] | undefined;
   if (mutation.kind === 'write') {
     const bytes = mutation.bytes as Uint8Array;
     const from = directFrom(mutation, draft.length, mayGoDirect);
     const { offset, session, sequence } = mutation;
     draft.extendZeros(offset);
-    const checksums = checksumsAfter(offset, bytes, draft, old);
+    const pieces = new Pieces(offset, bytes);
+    pageSums = pieces.wholePages;
+    const checksums = checksumsAfter(offset, bytes.byteLength, pieces, draft, old);
     const record = {
       type: 'write',
       handle,
@@ -93,55 +110,59 @@ export function plan(
   } else {
     entry = { record: { type: 'extend', handle, serial, length: Math.max(mutation.offset, draft.length) } };
   }
-  applyRecord(draft, entry.record, entry.data ?? NO_DATA);
+  applyRecord(draft, entry.record, entry.data ?? NO_DATA, pageSums);
   return { entry, direct };
 }
 
 const NO_DATA = new Uint8Array(0);
 
-/** The checksums of all blocks that `bytes` at `offset` touch. The chunk is at least `offset` long. */
+/** The checksums of all blocks that `length` bytes at `offset` touch. The chunk is at least `offset` long. */
 function checksumsAfter(
   offset: number,
-  bytes: Uint8Array,
+  length: number,
+  pieces: Pieces,
   draft: Draft,
   old: readonly OldBytes[],
 ): Uint8Array {
-  const end = offset + bytes.byteLength;
+  const end = offset + length;
   const first = Math.floor(offset / BLOCK_BYTES);
   const count = Math.ceil(end / BLOCK_BYTES) - first;
   const out = Buffer.allocUnsafe(Math.max(0, count) * 4);
   for (let i = 0; i < count; i++) {
-    const block = first + i;
-    const blockAt = block * BLOCK_BYTES;
+    const blockAt = (first + i) * BLOCK_BYTES;
     const start = Math.max(0, offset - blockAt);
     const stop = Math.min(BLOCK_BYTES, end - blockAt);
-    const part = bytes.subarray(blockAt + start - offset, blockAt + stop - offset);
-    out.writeUInt32LE(checksumAfter(block, start, part, draft, old), i * 4);
+    out.writeUInt32LE(checksumAfter({ block: first + i, start, end: stop }, pieces, draft, old), i * 4);
   }
   return out;
 }
 
-function checksumAfter(
-  block: number,
-  start: number,
-  part: Uint8Array,
-  draft: Draft,
-  old: readonly OldBytes[],
-): number {
+function checksumAfter(written: BlockRange, pieces: Pieces, draft: Draft, old: readonly OldBytes[]): number {
+  const { block, start, end } = written;
   const valid = validBytes(block, draft.length);
-  if (start === 0 && part.byteLength >= valid) return checksum(part);
-  const replaced = Math.max(0, Math.min(valid, start + part.byteLength) - start);
+  const sumOf = (from: number, to: number) =>
+    pieces.between(block * BLOCK_BYTES + from, block * BLOCK_BYTES + to);
+  if (start === 0 && end >= valid) return sumOf(start, end);
+  const replacedTo = Math.max(start, Math.min(valid, end));
   let crc = draft.checksumOf(block);
-  if (replaced > 0) {
-    const range = old.find((each) => each.block === block);
-    if (range?.start !== start || range.bytes.byteLength !== replaced)
-      throw new Error(`block ${block} was not read for a partial overwrite`);
-    // Earlier mutations of the same round may have changed them.
-    applyPatchesFrom(draft.patchesOf(block), range.bytes, start);
-    const behind = valid - start - replaced;
-    crc = checksumAfterChange(crc, checksum(range.bytes), checksum(part.subarray(0, replaced)), behind);
+  if (replacedTo > start) {
+    const before = checksumBefore({ block, start, end: replacedTo }, draft, old);
+    crc = checksumAfterChange(crc, before, sumOf(start, replacedTo), valid - replacedTo);
   } else if (start !== valid) {
     throw new Error(`block ${block} was not read for a partial overwrite`);
   }
-  return replaced === part.byteLength ? crc : checksum(part.subarray(replaced), crc);
+  return replacedTo === end ? crc : joinedChecksum(crc, sumOf(replacedTo, end), end - replacedTo);
+}
+
+/** Of what is replaced. Earlier mutations of the same round may have changed it. */
+function checksumBefore(replaced: BlockRange, draft: Draft, old: readonly OldBytes[]): number {
+  const { block, start, end } = replaced;
+  const range = old.find((each) => each.block === block);
+  if (range?.start === start && range.end === end) {
+    applyPatchesFrom(draft.patchesOf(block), range.bytes, start);
+    return checksum(range.bytes);
+  }
+  const known = knownChecksum(replaced, (page) => draft.pageSumOf(page));
+  if (known === UNKNOWN) throw new Error(`block ${block} was not read for a partial overwrite`);
+  return known;
 }

@@ -2,11 +2,13 @@
  * One round of a chunk's mutations: what they must know is read, large fresh data goes to the chunk file,
  * all records go into the journal in one append, and only then the new state shows.
  */
+import { BLOCK_BYTES } from '../../protocol/limits.js';
 import type { Chunk } from './chunk.js';
 import { forEachLimited } from './files.js';
 import type { Entry } from './journal.js';
-import { type OldBytes, readOldBytes } from './old-bytes.js';
-import { type DirectWrite, type Mutation, plan, rangesNeeded } from './planner.js';
+import { type BlockRange, type OldBytes, readOldBytes } from './old-bytes.js';
+import { PAGE_BYTES, type PageChecksums, UNKNOWN } from './page-checksums.js';
+import { type DirectWrite, endOf, knownChecksum, type Mutation, plan, rangesNeeded } from './planner.js';
 import { Draft } from './state.js';
 
 const READ_CONCURRENCY = 8;
@@ -43,20 +45,27 @@ export async function carryOut(chunk: Chunk, mutations: readonly Mutation[]): Pr
 
 async function prepare(chunk: Chunk, mutations: readonly Mutation[]): Promise<PlannedRound> {
   const old: OldBytes[][] = mutations.map(() => []);
+  const end = mutations.reduce((last, mutation) => Math.max(last, endOf(mutation)), chunk.state.length);
+  const pages = chunk.directory.pages.of(chunk.state, end);
   try {
-    await readOld(chunk, mutations, old);
+    await readOld(chunk, mutations, old, pages);
     await learnZeros(chunk, mutations);
-    return planRound(chunk, mutations, old);
+    return planRound(chunk, mutations, old, pages);
   } finally {
     for (const { release } of old.flat()) release();
   }
 }
 
 /** Without waiting for anything: the draft builds on the present state. */
-function planRound(chunk: Chunk, mutations: readonly Mutation[], old: OldBytes[][]): PlannedRound {
+function planRound(
+  chunk: Chunk,
+  mutations: readonly Mutation[],
+  old: OldBytes[][],
+  pages: PageChecksums | undefined,
+): PlannedRound {
   const { handle, state } = chunk;
   const mark = chunk.directory.bootId;
-  const draft = new Draft(state);
+  const draft = new Draft(state, pages);
   const planned: PlannedRound = { draft, entries: [], direct: [], kept: [], marks: state.mark !== mark };
   if (planned.marks) {
     planned.entries.push({ record: { type: 'mark', handle, mark } });
@@ -72,16 +81,40 @@ function planRound(chunk: Chunk, mutations: readonly Mutation[], old: OldBytes[]
   return planned;
 }
 
-/** Puts what each mutation replaces in parts of blocks into its place in `old`. */
-async function readOld(chunk: Chunk, mutations: readonly Mutation[], old: OldBytes[][]): Promise<void> {
+/** Puts what each mutation replaces in parts of blocks, and is not known, into its place in `old`. */
+async function readOld(
+  chunk: Chunk,
+  mutations: readonly Mutation[],
+  old: OldBytes[][],
+  pages: PageChecksums | undefined,
+): Promise<void> {
   const { length } = chunk.state;
+  const pageSumOf = (page: number) => pages?.of(page) ?? UNKNOWN;
   const wanted = mutations.flatMap((mutation, i) =>
-    rangesNeeded(mutation, length).map((range) => ({ range, of: old[i] as OldBytes[] })),
+    rangesNeeded(mutation, length)
+      .filter((range) => knownChecksum(range, pageSumOf) === UNKNOWN || isBlurred(range, mutations, i))
+      .map((range) => ({ range, of: old[i] as OldBytes[] })),
   );
   if (wanted.length === 0) return;
   await forEachLimited(wanted, READ_CONCURRENCY, async ({ range, of }) => {
     of.push(await readOldBytes(chunk, range, wanted.length > 1));
   });
+}
+
+/** Whether one of the first `count` mutations changes a part of a page of the range. */
+function isBlurred(
+  { block, start, end }: BlockRange,
+  mutations: readonly Mutation[],
+  count: number,
+): boolean {
+  const at = block * BLOCK_BYTES;
+  for (let i = 0; i < count; i++) {
+    const earlier = mutations[i] as Mutation;
+    const earlierEnd = endOf(earlier);
+    if (earlier.offset % PAGE_BYTES === 0 && earlierEnd % PAGE_BYTES === 0) continue;
+    if (earlier.offset < at + end && at + start < earlierEnd) return true;
+  }
+  return false;
 }
 
 /** Where the chunk is about to grow past a gap, the file may hold old bytes there. */

@@ -4,6 +4,7 @@
  */
 import { checksum } from '../../protocol/checksum.js';
 import { BLOCK_BYTES } from '../../protocol/limits.js';
+import { PAGE_BYTES, type PageChecksums, UNKNOWN } from './page-checksums.js';
 import {
   cutPatches,
   NO_PATCHES,
@@ -39,6 +40,8 @@ export class ChunkState {
   suspect = false;
   /** Checksums of the blocks up to {@link length}, and maybe more. Undefined: still in the sidecar. */
   checksums: Uint32Array | undefined = new Uint32Array(0);
+  /** Of its pages, as far as they are known here. */
+  pages: PageChecksums | undefined;
   results = new ResultTable();
   readonly patches = new Map<number, Patches>();
   patchBytes = 0;
@@ -118,6 +121,9 @@ export class Draft {
   readonly #patches = new Map<number, Patches>();
   readonly #results: [session: number, sequence: number, result: MutationResult][] = [];
   readonly #direct = new Map<number, number>();
+  /** What became of pages, in order; without checksums: of all from that one on nothing is known. */
+  readonly #pages: { readonly first: number; readonly sums: readonly number[] | undefined }[] = [];
+  readonly #knownPages: PageChecksums | undefined;
   length: number;
   serial: number;
   version: number;
@@ -128,8 +134,10 @@ export class Draft {
   /** A whole table in place of the present one. */
   results: ResultTable | undefined;
 
-  constructor(state: ChunkState) {
+  /** @param knownPages the state's, since before what was to be read for the draft was read */
+  constructor(state: ChunkState, knownPages?: PageChecksums) {
     this.#state = state;
+    this.#knownPages = knownPages;
     this.length = state.length;
     this.serial = state.serial;
     this.version = state.version;
@@ -145,6 +153,20 @@ export class Draft {
 
   setChecksum(block: number, crc: number): void {
     this.#checksums.set(block, crc);
+  }
+
+  /** Or UNKNOWN. */
+  pageSumOf(page: number): number {
+    for (let i = this.#pages.length - 1; i >= 0; i--) {
+      const { first, sums } = this.#pages[i] as { first: number; sums: readonly number[] | undefined };
+      if (page >= first && (sums === undefined || page < first + sums.length))
+        return sums?.[page - first] ?? UNKNOWN;
+    }
+    return this.#knownPages?.of(page) ?? UNKNOWN;
+  }
+
+  setPageSums(first: number, sums: readonly number[] | undefined): void {
+    this.#pages.push({ first, sums });
   }
 
   patchesOf(block: number): Patches {
@@ -191,6 +213,7 @@ export class Draft {
       const end = validBytes(block, length);
       if (patches.length > 0) this.setPatches(block, cutPatches(patches, end));
     }
+    this.setPageSums(Math.floor(length / PAGE_BYTES), undefined);
     this.length = length;
     this.truncatedAt = this.generation;
   }
@@ -205,6 +228,11 @@ export class Draft {
       else state.patches.set(block, patches);
     }
     this.#commitChecksums();
+    // Not to those it was made with: they may have been dropped meanwhile, and others taken their place.
+    for (const { first, sums } of this.#pages) {
+      if (sums === undefined) state.pages?.forgetFrom(first);
+      else state.pages?.set(first, sums);
+    }
     if (this.results !== undefined) state.results = this.results;
     for (const [session, sequence, result] of this.#results) state.results.add(session, sequence, result);
     for (const [block, from] of this.#direct) state.direct.set(block, from);
@@ -233,11 +261,17 @@ export class Draft {
   }
 }
 
-/** The one writer of a chunk's state. `data` is kept. */
-export function applyRecord(draft: Draft, record: JournalRecord, data: Uint8Array): void {
+/** The one writer of a chunk's state. `data` is kept. @param pageSums of a write, where they are known */
+export function applyRecord(
+  draft: Draft,
+  record: JournalRecord,
+  data: Uint8Array,
+  pageSums?: readonly number[],
+): void {
   switch (record.type) {
     case 'write':
       applyWrite(draft, record, data);
+      draft.setPageSums(Math.floor(record.offset / PAGE_BYTES), pageSums ?? unknownPages(record));
       break;
     case 'extend':
       draft.extendZeros(record.length);
@@ -265,6 +299,11 @@ export function applyRecord(draft: Draft, record: JournalRecord, data: Uint8Arra
     case 'delete':
       break;
   }
+}
+
+function unknownPages({ offset, length }: RecordOf<'write'>): readonly number[] {
+  const count = Math.ceil((offset + length) / PAGE_BYTES) - Math.floor(offset / PAGE_BYTES);
+  return new Array<number>(count).fill(UNKNOWN);
 }
 
 function applyWrite(draft: Draft, record: RecordOf<'write'>, data: Uint8Array): void {

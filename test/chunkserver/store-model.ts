@@ -1,6 +1,7 @@
 /** A store on a simulated disk beside a model of what it must hold, for crash tests. */
 import type { Chunk } from '../../chunkserver/store/chunk.js';
 import type { DirectoryContext } from '../../chunkserver/store/data-directory.js';
+import { PAGE_BYTES } from '../../chunkserver/store/page-checksums.js';
 import { Store } from '../../chunkserver/store/store.js';
 import { readVerified } from '../../chunkserver/store/verified-read.js';
 import { BufferPool } from '../../protocol/payload.js';
@@ -110,14 +111,17 @@ export class Mutator {
   async #write(): Promise<void> {
     const { current } = this.#model;
     const sizes = [10, 3_000, 4_096, 65_536, 70_000, 131_072, 200_000];
-    const length = 1 + this.#random.below(this.#random.pick(sizes));
+    // Half of them are of whole pages, of which checksums are kept.
+    const unit = this.#random.pick([1, PAGE_BYTES]);
+    const length = unit * (1 + this.#random.below(Math.ceil(this.#random.pick(sizes) / unit)));
     const places = [
       current.byteLength,
       0,
       this.#random.below(current.byteLength + 1),
       current.byteLength + 5_000,
     ];
-    const offset = Math.min(this.#random.pick(places), MAX_CHUNK_BYTES - length);
+    const place = Math.min(this.#random.pick(places), MAX_CHUNK_BYTES - length);
+    const offset = place - (place % unit);
     const bytes = Buffer.alloc(length);
     for (let i = 0; i < length; i += 512)
       bytes.fill(1 + this.#random.below(255), i, Math.min(length, i + 512));
