@@ -17,6 +17,26 @@ const SMOOTHING = 0.05;
 const REQUESTS_PER_HEDGE = 20;
 const MAX_SAVED_HEDGES = 10;
 
+/** Tells one candidate that its answer is not needed any more. An AbortController takes 13 us of each read. */
+class Abort implements Cancellation {
+  aborted = false;
+  #listeners: (() => void)[] = [];
+
+  addEventListener(_type: 'abort', listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  removeEventListener(_type: 'abort', listener: () => void): void {
+    this.#listeners = this.#listeners.filter((each) => each !== listener);
+  }
+
+  abort(): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    for (const listener of this.#listeners.splice(0)) listener();
+  }
+}
+
 interface Ports {
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly timers: Timers;
@@ -48,12 +68,12 @@ export class Hedge<Result> {
   run<Candidate>(
     candidates: readonly Candidate[],
     signal: Cancellation | undefined,
-    ask: (candidate: Candidate, signal: AbortSignal) => Promise<Result>,
+    ask: (candidate: Candidate, signal: Cancellation) => Promise<Result>,
     onSlow: (candidate: Candidate) => void = () => undefined,
   ): Promise<Result> {
     this.#savedHedges = Math.min(MAX_SAVED_HEDGES, this.#savedHedges + 1 / REQUESTS_PER_HEDGE);
     return new Promise((resolve, reject) => {
-      const aborts = new Set<AbortController>();
+      const aborts = new Set<Abort>();
       let next = 0;
       let timer: Timer | undefined;
       let isOver = false;
@@ -68,12 +88,12 @@ export class Hedge<Result> {
       const onAbort = () => end(() => reject(new GfsError('CANCELLED')));
       const start = () => {
         const candidate = candidates[next++] as Candidate;
-        const abort = new AbortController();
+        const abort = new Abort();
         aborts.add(abort);
         const startedMs = this.#ports.clock.monotonicMs();
         timer?.cancel();
         if (next < candidates.length) timer = this.#ports.timers.after(this.delayMs, onDelay);
-        ask(candidate, abort.signal).then(
+        ask(candidate, abort).then(
           (result) => {
             aborts.delete(abort);
             if (isOver) return this.#discard(result);

@@ -2,6 +2,7 @@
 import type { Counter, Environment } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { type Chunk, ReadChunk, ReportCorrupt, type Server } from '../protocol/messages/index.js';
+import type { Cancellation } from '../protocol/rpc.js';
 import type { ChunkserverConnections } from './connections.js';
 import { Hedge } from './hedge.js';
 import type { Locations } from './locations.js';
@@ -110,7 +111,7 @@ export class Reader {
       const error = new GfsError('CHUNK_UNAVAILABLE', `no replica of chunk ${chunk.handle} is known now`);
       return Promise.reject(error);
     }
-    const ask = async (server: Server, signal: AbortSignal): Promise<ReadResult> => {
+    const ask = async (server: Server, signal: Cancellation): Promise<ReadResult> => {
       try {
         return await this.#readFrom(server, chunk, piece, wanted, { ...context, signal }, deadline);
       } catch (thrown) {

@@ -7,6 +7,8 @@ const MAX_OPEN_FILES = 512;
 
 interface OpenFile {
   readonly file: Promise<DiskFile>;
+  /** Once it is open. */
+  opened: DiskFile | undefined;
   users: number;
   /** Out of the cache: closed when its last user is done. */
   retired: boolean;
@@ -48,12 +50,30 @@ export class FileCache {
     }
   }
 
+  /** As {@link DiskFile.readNow}; undefined also where it would have to be opened, or fails. */
+  readNow(chunk: Chunk, buffer: Uint8Array, position: number): number | undefined {
+    const entry = this.#open.get(chunk.handle);
+    if (entry?.opened?.readNow === undefined) return undefined;
+    try {
+      return entry.opened.readNow(buffer, position);
+    } catch {
+      return undefined;
+    }
+  }
+
   #entry(handle: number): OpenFile {
     let entry = this.#open.get(handle);
     if (entry === undefined) {
       this.#onOpened(handle);
       const file = this.#disk.open(this.#layout.chunkFile(handle), 'create');
-      entry = { file, users: 0, retired: false };
+      const opening: OpenFile = { file, opened: undefined, users: 0, retired: false };
+      file.then(
+        (opened) => {
+          opening.opened = opened;
+        },
+        () => undefined,
+      );
+      entry = opening;
     } else {
       this.#open.delete(handle);
     }

@@ -42,8 +42,8 @@ export class PageChecksums {
   }
 
   /** All of a block was read from the file, through the page cache: parts of it are likely to be there still. */
-  noteRead(block: number, sums: readonly number[]): void {
-    this.set(block * BLOCK_PAGES, sums);
+  noteRead(block: number): void {
+    this.#grow((block + 1) * BLOCK_PAGES);
     this.#blocksRead[block] = 1;
   }
 

@@ -103,6 +103,10 @@ export class ChunkState {
   patchesOf(block: number): Patches {
     return this.patches.get(block) ?? NO_PATCHES;
   }
+
+  validBytesOf(block: number): number {
+    return validBytes(block, this.length);
+  }
 }
 
 export function blockCount(length: number): number {

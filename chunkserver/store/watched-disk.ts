@@ -106,6 +106,10 @@ class WatchedFile implements DiskFile {
     }
   }
 
+  readNow(buffer: Uint8Array, position: number): number | undefined {
+    return this.#file.readNow?.(buffer, position);
+  }
+
   async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
     try {
       await this.#file.write(buffers, position);

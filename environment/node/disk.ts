@@ -63,8 +63,8 @@ class NodeDiskFile implements DiskFile {
   }
 
   async read(buffer: Uint8Array, position: number, isOneOfMany = false): Promise<number> {
-    const quick = isOneOfMany ? quickReadsOfMany : quickReads;
-    if (buffer.byteLength <= SMALL_READ_BYTES && quick.areDue) return this.#readNow(buffer, position, quick);
+    const count = this.readNow(buffer, position, isOneOfMany);
+    if (count !== undefined) return count;
     let filled = 0;
     while (filled < buffer.byteLength) {
       const count = await promised<number>((callback) =>
@@ -76,7 +76,9 @@ class NodeDiskFile implements DiskFile {
     return filled;
   }
 
-  #readNow(buffer: Uint8Array, position: number, quick: QuickCalls): number {
+  readNow(buffer: Uint8Array, position: number, isOneOfMany = false): number | undefined {
+    const quick = isOneOfMany ? quickReadsOfMany : quickReads;
+    if (buffer.byteLength > SMALL_READ_BYTES || !quick.areDue) return undefined;
     const startMs = performance.now();
     let filled = 0;
     while (filled < buffer.byteLength) {

@@ -18,6 +18,8 @@ export interface DiskFile {
    * @param isOneOfMany its caller asks for others at the same time
    */
   read(buffer: Uint8Array, position: number, isOneOfMany?: boolean): Promise<number>;
+  /** As {@link read} without waiting; undefined where that may hold up everything else. */
+  readNow?(buffer: Uint8Array, position: number): number | undefined;
   /**
    * Writes the buffers one after another at `position`, all of them or an error. The bytes are in the
    * page cache on return: they outlive this process, not the host, until {@link sync}.
