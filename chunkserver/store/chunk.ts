@@ -9,7 +9,7 @@ import { BLOCK_BYTES, MIB } from '../../protocol/limits.js';
 import type { DataDirectory } from './data-directory.js';
 import { endOf, type Mutation } from './planner.js';
 import type { JournalRecord } from './record.js';
-import { carryOut } from './round.js';
+import { carryOut, carryOutNow } from './round.js';
 import { applyRecord, type ChunkState, Draft } from './state.js';
 import { readVerified } from './verified-read.js';
 
@@ -75,6 +75,8 @@ export class Chunk {
    * @throws NO_SPACE, CHUNK_CORRUPT, NO_SUCH_CHUNK: then it was not applied, and left no trace
    */
   mutate(mutation: Mutation): Promise<boolean> {
+    const kept = this.#mutateNow([mutation]);
+    if (kept !== undefined) return Promise.resolve(kept[0] as boolean);
     return new Promise((resolve, reject) => {
       this.#queue.push({ mutation, resolve, reject });
       if (!this.#running) void this.#run();
@@ -86,6 +88,11 @@ export class Chunk {
    * @param keep called when the bytes of one are kept, whatever has become of the others
    */
   async mutateAll(mutations: readonly Mutation[], keep: () => void): Promise<void> {
+    const kept = this.#mutateNow(mutations);
+    if (kept !== undefined) {
+      if (kept.includes(true)) keep();
+      return;
+    }
     const done = mutations.map(
       (mutation) =>
         new Promise<boolean>((resolve, reject) => {
@@ -96,6 +103,15 @@ export class Chunk {
     const ended = await Promise.allSettled(done);
     if (ended.some((one) => one.status === 'fulfilled' && one.value)) keep();
     for (const one of ended) if (one.status === 'rejected') throw one.reason;
+  }
+
+  /** Where nothing is queued before, and nothing has to be waited for. @returns of each, whether its bytes are kept */
+  #mutateNow(mutations: readonly Mutation[]): boolean[] | undefined {
+    if (this.#running || this.deleted) return undefined;
+    if (sharedRound(mutations, this.state.length) < mutations.length) return undefined;
+    const kept = carryOutNow(this, mutations);
+    if (kept !== undefined) this.directory.mutated(this);
+    return kept;
   }
 
   /** Runs `work` when everything queued before has ended, and nothing else of this chunk beside it. */
@@ -231,27 +247,30 @@ export class Chunk {
     this.#running = false;
   }
 
-  /**
-   * The mutations at the head of the queue that can share a round: none looks at bytes that another
-   * of them made.
-   */
+  /** The mutations at the head of the queue that can share a round. */
   #takeRound(): QueuedMutation[] {
-    const round: QueuedMutation[] = [];
-    const { length } = this.state;
-    let running = length;
-    let sizeBytes = 0;
-    for (const queued of this.#queue) {
-      const { mutation } = queued;
-      if (mutation === undefined || round.length === MAX_ROUND_MUTATIONS) break;
-      const end = endOf(mutation);
-      sizeBytes += end - mutation.offset;
-      const first = round.length === 0;
-      if (!first && sizeBytes > MAX_ROUND_BYTES) break;
-      if (running > length && mutation.offset < running && end > length) break;
-      running = Math.max(running, end);
-      round.push(queued);
+    const queued: QueuedMutation[] = [];
+    for (const each of this.#queue) {
+      if (each.mutation === undefined || queued.length === MAX_ROUND_MUTATIONS) break;
+      queued.push(each);
     }
-    this.#queue.splice(0, round.length);
-    return round;
+    const mutations = queued.map(({ mutation }) => mutation);
+    return this.#queue.splice(0, sharedRound(mutations, this.state.length)) as QueuedMutation[];
   }
+}
+
+/** How many of the first mutations can share a round: none looks at bytes that another of them made. */
+function sharedRound(mutations: readonly Mutation[], length: number): number {
+  let running = length;
+  let sizeBytes = 0;
+  let count = 0;
+  for (const mutation of mutations) {
+    const end = endOf(mutation);
+    sizeBytes += end - mutation.offset;
+    if (count > 0 && sizeBytes > MAX_ROUND_BYTES) break;
+    if (running > length && mutation.offset < running && end > length) break;
+    running = Math.max(running, end);
+    count++;
+  }
+  return count;
 }

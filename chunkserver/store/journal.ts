@@ -111,16 +111,44 @@ export class Journal {
    */
   append(entries: readonly Entry[]): Promise<number> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    const { buffers, sizeBytes } = this.#encode(entries);
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ buffers, sizeBytes, lastLsn: this.#nextLsn - 1, resolve, reject });
+      if (!this.#busy) void this.#run();
+    });
+  }
+
+  /**
+   * The same without waiting, where nothing else is to be written and the disk takes it at once.
+   * @returns the number of the last; undefined when it has not been done
+   */
+  appendNow(entries: readonly Entry[]): number | undefined {
+    if (this.#busy || this.#failure !== undefined || this.#file?.writeNow === undefined) return undefined;
+    const firstLsn = this.#nextLsn;
+    const { buffers, sizeBytes } = this.#encode(entries);
+    try {
+      const isInside = this.#position + sizeBytes <= this.#writtenAheadTo;
+      if ((isInside || this.#flushesSinceAhead === 0) && this.#file.writeNow(buffers, this.#position)) {
+        this.#position += sizeBytes;
+        this.#segmentBytes += sizeBytes;
+        this.#writtenLsn = this.#nextLsn - 1;
+        return this.#writtenLsn;
+      }
+    } catch {
+      // A part of it, perhaps: it is written over, or cut off, by the one who waits.
+    }
+    this.#nextLsn = firstLsn;
+    return undefined;
+  }
+
+  #encode(entries: readonly Entry[]): { buffers: Uint8Array[]; sizeBytes: number } {
     const buffers: Uint8Array[] = [];
     for (const { record, data } of entries) {
       buffers.push(...encodeRecord(this.#nextLsn++, this.#flushedLsn, record, data));
     }
     let sizeBytes = 0;
     for (const buffer of buffers) sizeBytes += buffer.byteLength;
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ buffers, sizeBytes, lastLsn: this.#nextLsn - 1, resolve, reject });
-      if (!this.#busy) void this.#run();
-    });
+    return { buffers, sizeBytes };
   }
 
   /** Resolves when everything up to `lsn`, which has been written, outlives the host. */

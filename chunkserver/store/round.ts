@@ -2,7 +2,7 @@
  * One round of a chunk's mutations: what they must know is read, large fresh data goes to the chunk file,
  * all records go into the journal in one append, and only then the new state shows.
  */
-import { BLOCK_BYTES } from '../../protocol/limits.js';
+import { BLOCK_BYTES, INLINE_WRITE_BYTES } from '../../protocol/limits.js';
 import type { Chunk } from './chunk.js';
 import { forEachLimited } from './files.js';
 import type { Entry } from './journal.js';
@@ -43,13 +43,37 @@ export async function carryOut(chunk: Chunk, mutations: readonly Mutation[]): Pr
   return kept;
 }
 
+/**
+ * The same without waiting for anything: small mutations of which all is known that they have to know. They
+ * are what a client waits for, one after another, and the promises in between took longer than the work.
+ * @returns undefined when it has to be done the other way; nothing has been done then
+ */
+export function carryOutNow(chunk: Chunk, mutations: readonly Mutation[]): boolean[] | undefined {
+  const { directory, state } = chunk;
+  if (state.checksums === undefined || state.mark !== directory.bootId) return undefined;
+  let sizeBytes = 0;
+  for (const mutation of mutations) sizeBytes += mutation.bytes?.byteLength ?? 0;
+  if (sizeBytes > INLINE_WRITE_BYTES || mustLearnZeros(chunk, mutations)) return undefined;
+  const pages = pagesOf(chunk, mutations);
+  if (rangesToRead(chunk, mutations, pages).length > 0) return undefined;
+  const nothing = mutations.map(() => []);
+  const { draft, entries, kept } = planRound(chunk, mutations, nothing, pages);
+  const lsn = directory.journal.appendNow(entries);
+  if (lsn === undefined) return undefined;
+  directory.touch(chunk);
+  directory.addPatchBytes(draft.commit(lsn));
+  return kept;
+}
+
 async function prepare(chunk: Chunk, mutations: readonly Mutation[]): Promise<PlannedRound> {
   const old: OldBytes[][] = mutations.map(() => []);
-  const end = mutations.reduce((last, mutation) => Math.max(last, endOf(mutation)), chunk.state.length);
-  const pages = chunk.directory.pages.of(chunk.state, end);
+  const pages = pagesOf(chunk, mutations);
   try {
-    await readOld(chunk, mutations, old, pages);
-    await learnZeros(chunk, mutations);
+    const wanted = rangesToRead(chunk, mutations, pages);
+    await forEachLimited(wanted, READ_CONCURRENCY, async ({ range, of }) => {
+      (old[of] as OldBytes[]).push(await readOldBytes(chunk, range, wanted.length > 1));
+    });
+    if (mustLearnZeros(chunk, mutations)) await learnZeros(chunk);
     return planRound(chunk, mutations, old, pages);
   } finally {
     for (const { release } of old.flat()) release();
@@ -81,24 +105,28 @@ function planRound(
   return planned;
 }
 
-/** Puts what each mutation replaces in parts of blocks, and is not known, into its place in `old`. */
-async function readOld(
-  chunk: Chunk,
+/** What is known of the chunk's pages, or can be when the mutations have been carried out. */
+function pagesOf({ state, directory }: Chunk, mutations: readonly Mutation[]): PageChecksums | undefined {
+  let end = state.length;
+  for (const mutation of mutations) end = Math.max(end, endOf(mutation));
+  return directory.pages.of(state, end);
+}
+
+/** What the mutations replace in parts of blocks, and is not known; `of` is the mutation's place among them. */
+function rangesToRead(
+  { state }: Chunk,
   mutations: readonly Mutation[],
-  old: OldBytes[][],
   pages: PageChecksums | undefined,
-): Promise<void> {
-  const { length } = chunk.state;
+): { readonly range: BlockRange; readonly of: number }[] {
   const pageSumOf = (page: number) => pages?.of(page) ?? UNKNOWN;
-  const wanted = mutations.flatMap((mutation, i) =>
-    rangesNeeded(mutation, length)
-      .filter((range) => knownChecksum(range, pageSumOf) === UNKNOWN || isBlurred(range, mutations, i))
-      .map((range) => ({ range, of: old[i] as OldBytes[] })),
-  );
-  if (wanted.length === 0) return;
-  await forEachLimited(wanted, READ_CONCURRENCY, async ({ range, of }) => {
-    of.push(await readOldBytes(chunk, range, wanted.length > 1));
-  });
+  const wanted: { range: BlockRange; of: number }[] = [];
+  for (const [of, mutation] of mutations.entries()) {
+    for (const range of rangesNeeded(mutation, state.length)) {
+      const isKnown = knownChecksum(range, pageSumOf) !== UNKNOWN && !isBlurred(range, mutations, of);
+      if (!isKnown) wanted.push({ range, of });
+    }
+  }
+  return wanted;
 }
 
 /** Whether one of the first `count` mutations changes a part of a page of the range. */
@@ -118,12 +146,14 @@ function isBlurred(
 }
 
 /** Where the chunk is about to grow past a gap, the file may hold old bytes there. */
-async function learnZeros(chunk: Chunk, mutations: readonly Mutation[]): Promise<void> {
-  const { state } = chunk;
+function mustLearnZeros({ state, checkpointing }: Chunk, mutations: readonly Mutation[]): boolean {
   // A checkpoint under way may be making the file longer: then zeros are written for certain.
-  if (state.zerosFrom !== Number.POSITIVE_INFINITY || chunk.checkpointing !== undefined) return;
-  if (!mutations.some(({ offset }) => offset > state.length)) return;
-  state.zerosFrom = await chunk.directory.files.use(chunk, (file) => file.sizeBytes());
+  if (state.zerosFrom !== Number.POSITIVE_INFINITY || checkpointing !== undefined) return false;
+  return mutations.some(({ offset }) => offset > state.length);
+}
+
+async function learnZeros(chunk: Chunk): Promise<void> {
+  chunk.state.zerosFrom = await chunk.directory.files.use(chunk, (file) => file.sizeBytes());
 }
 
 /** Neighbours go out in one write. */

@@ -119,6 +119,11 @@ class WatchedFile implements DiskFile {
     }
   }
 
+  /** Whoever meets an error here writes again, and has it noted then. */
+  writeNow(buffers: readonly Uint8Array[], position: number): boolean {
+    return this.#file.writeNow?.(buffers, position) ?? false;
+  }
+
   async sync(): Promise<void> {
     try {
       await this.#file.sync();

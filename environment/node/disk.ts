@@ -114,6 +114,18 @@ class NodeDiskFile implements DiskFile {
     }
   }
 
+  writeNow(buffers: readonly Uint8Array[], position: number): boolean {
+    if (this.#poison !== undefined || !isSmall(buffers)) return false;
+    let left = buffers;
+    let at = position;
+    for (;;) {
+      const written = fs.writevSync(this.#fd, left, at);
+      at += written;
+      left = without(left, written);
+      if (left.length === 0) return true;
+    }
+  }
+
   async #writeSome(buffers: readonly Uint8Array[], position: number): Promise<number> {
     const head = buffers[0] as Uint8Array;
     const aligned = alignedBytes(buffers, position);

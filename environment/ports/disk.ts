@@ -25,6 +25,8 @@ export interface DiskFile {
    * page cache on return: they outlive this process, not the host, until {@link sync}.
    */
   write(buffers: readonly Uint8Array[], position: number): Promise<void>;
+  /** As {@link write} without waiting, where that takes no longer than waiting would. @returns whether it did it */
+  writeNow?(buffers: readonly Uint8Array[], position: number): boolean;
   /**
    * fdatasync(2): everything written before the call survives the host. A failure poisons the file: do not retry.
    * @param isAlone its caller has nothing else to do meanwhile: a quick device may have this process wait for it
