@@ -54,7 +54,8 @@ export class Chunkserver {
   constructor(environment: Environment, options: ChunkserverOptions) {
     this.#environment = environment;
     this.#options = options;
-    this.#pool = new BufferPool(POOL_BYTES, (sizeBytes) => asBuffer(environment.disk.allocate(sizeBytes)));
+    const allocate = (sizeBytes: number) => asBuffer(environment.disk.allocate(sizeBytes));
+    this.#pool = new BufferPool(POOL_BYTES, allocate, true);
     this.#logger = environment.logger;
     this.failed = new Promise((resolve) => {
       this.#onFailed = resolve;

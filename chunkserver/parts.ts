@@ -34,8 +34,13 @@ export function mutationsOf(
     serial,
     session,
     sequence,
-  }: { readonly serial: number; readonly session: number; readonly sequence: number },
+    pageSums,
+  }: Pick<Mutation, 'session' | 'sequence' | 'pageSums'> & { readonly serial: number },
 ): Mutation[] {
+  if (parts.length === 1) {
+    const { offset } = parts[0] as Part;
+    return [{ kind: 'write', serial, offset, bytes, pageSums, session, sequence }];
+  }
   let at = 0;
   return parts.map(({ offset, length }, i) => {
     const start = at;

@@ -155,7 +155,8 @@ export class Secondary {
       return;
     }
     try {
-      const mutations = mutationsOf(parts, data.bytes, { serial, session, sequence });
+      const { bytes, pageSums } = data;
+      const mutations = mutationsOf(parts, bytes, { serial, session, sequence, pageSums });
       await chunk.mutateAll(mutations, () => data.keep());
     } finally {
       data.release();

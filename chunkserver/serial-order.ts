@@ -136,9 +136,11 @@ export class SerialOrder {
       await lease.chunk.mutate({ kind: 'extend', serial, offset, session, sequence });
       return;
     }
-    const bytes = data.bytes.byteLength === length ? data.bytes : data.bytes.subarray(0, length);
+    const isWhole = data.bytes.byteLength === length;
+    const bytes = isWhole ? data.bytes : data.bytes.subarray(0, length);
+    const pageSums = isWhole ? data.pageSums : undefined;
     try {
-      const mutations = mutationsOf(parts, bytes, { serial, session, sequence });
+      const mutations = mutationsOf(parts, bytes, { serial, session, sequence, pageSums });
       await lease.chunk.mutateAll(mutations, () => data.keep());
     } finally {
       data.release();

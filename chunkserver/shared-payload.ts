@@ -17,6 +17,10 @@ export class SharedPayload {
     return this.#payload.bytes;
   }
 
+  get pageSums(): readonly number[] | undefined {
+    return this.#payload.pageSums;
+  }
+
   /** To be passed on, without computing its checksum again. */
   get outgoing(): OutgoingPayload {
     return { buffers: [this.#payload.bytes], crc: this.#crc };

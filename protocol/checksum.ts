@@ -28,19 +28,42 @@ export function checksumAfterChange(
 
 /** The checksum of some bytes and `secondBytes` more behind them, from those of both. */
 export function joinedChecksum(first: number, second: number, secondBytes: number): number {
-  const behind = secondBytes === TABLED_BYTES ? shiftedByTable(first) : shifted(first, secondBytes);
+  const behind = secondBytes === PAGE_BYTES ? shiftedByTable(first) : shifted(first, secondBytes);
   return (behind ^ second) >>> 0;
 }
 
+export const PAGE_BYTES = 4096;
+
+/**
+ * The checksums of some bytes piece by piece: cut where pages begin, when the first has `firstBytes` left of its
+ * page. It takes little longer than that of all of them, which follows from these.
+ */
+export function pageChecksums(bytes: Uint8Array, firstBytes: number = PAGE_BYTES): number[] {
+  const sums: number[] = [];
+  let end = firstBytes;
+  for (let at = 0; at < bytes.byteLength; end += PAGE_BYTES) {
+    sums.push(checksum(bytes.subarray(at, Math.min(end, bytes.byteLength))));
+    at = end;
+  }
+  return sums;
+}
+
+/** Of `sizeBytes`, from those of its pages. */
+export function joinedPageChecksums(sums: readonly number[], sizeBytes: number): number {
+  let crc = 0;
+  for (let i = 0; i < sums.length; i++)
+    crc = joinedChecksum(crc, sums[i] as number, Math.min(PAGE_BYTES, sizeBytes - i * PAGE_BYTES));
+  return crc;
+}
+
 /** Pages are joined so often that it is worth a table: by byte of the difference, what it becomes. */
-const TABLED_BYTES = 4096;
 const table = new Uint32Array(4 * 256);
 
 function shiftedByTable(difference: number): number {
   // Of no difference but zero does the shift come to nothing: so this tells whether it was filled.
   if (table[1] === 0)
     for (let i = 0; i < table.length; i++)
-      table[i] = shifted(((i & 255) << ((i & ~255) / 32)) >>> 0, TABLED_BYTES);
+      table[i] = shifted(((i & 255) << ((i & ~255) / 32)) >>> 0, PAGE_BYTES);
   return (
     (table[difference & 255] as number) ^
     (table[256 + ((difference >>> 8) & 255)] as number) ^

@@ -177,7 +177,7 @@ export class FrameReader {
     if (checksum(packed) !== this.#prefix.readUInt32LE(12))
       throw new GfsError('MALFORMED', 'header checksum');
     const payloadCrc = this.#prefix.readUInt32LE(16);
-    if (payload !== undefined && checksum(payload.bytes) !== payloadCrc) {
+    if (payload !== undefined && payload.checksum() !== payloadCrc) {
       throw new GfsError('MALFORMED', 'payload checksum');
     }
     let header: unknown;

@@ -1,3 +1,4 @@
+import { checksum, joinedPageChecksums, pageChecksums } from './checksum.js';
 import { KIB, MIB } from './limits.js';
 
 /**
@@ -6,12 +7,22 @@ import { KIB, MIB } from './limits.js';
  */
 export class Payload {
   readonly bytes: Buffer;
+  /** Of a large one, if its pool has it so: the checksums of its pages, once {@link checksum} was asked for. */
+  pageSums: readonly number[] | undefined;
   readonly #giveBack: (() => void) | undefined;
+  readonly #sumsPages: boolean;
   #released = false;
 
-  constructor(bytes: Buffer, giveBack?: () => void) {
+  constructor(bytes: Buffer, giveBack?: () => void, sumsPages = false) {
     this.bytes = bytes;
     this.#giveBack = giveBack;
+    this.#sumsPages = sumsPages;
+  }
+
+  checksum(): number {
+    if (!this.#sumsPages) return checksum(this.bytes);
+    this.pageSums = pageChecksums(this.bytes);
+    return joinedPageChecksums(this.pageSums, this.bytes.byteLength);
   }
 
   /** Returns the memory to its pool. INVARIANT: nobody reads or writes `bytes` afterwards. */
@@ -35,18 +46,22 @@ export class BufferPool {
   readonly #free = new Map<number, Buffer[]>();
   readonly #maxIdleBytes: number;
   readonly #allocate: (sizeBytes: number) => Buffer;
+  readonly #sumsPages: boolean;
   #idleBytes = 0;
 
   /**
    * @param maxIdleBytes how much memory the pool keeps for reuse
    * @param allocate where large buffers come from: memory that a disk likes, perhaps
+   * @param sumsPages large ones are summed page by page
    */
   constructor(
     maxIdleBytes: number = 32 * MIB,
     allocate: (sizeBytes: number) => Buffer = Buffer.allocUnsafeSlow,
+    sumsPages = false,
   ) {
     this.#maxIdleBytes = maxIdleBytes;
     this.#allocate = allocate;
+    this.#sumsPages = sumsPages;
   }
 
   /** A payload of `sizeBytes`, its content undefined. */
@@ -57,7 +72,8 @@ export class BufferPool {
     if (reused !== undefined) this.#idleBytes -= classBytes;
     const allocate = classBytes < LARGE_BYTES ? Buffer.allocUnsafeSlow : this.#allocate;
     const whole = reused ?? allocate(classBytes);
-    return new Payload(whole.subarray(0, sizeBytes), () => this.#giveBack(whole));
+    const sumsPages = this.#sumsPages && classBytes >= LARGE_BYTES;
+    return new Payload(whole.subarray(0, sizeBytes), () => this.#giveBack(whole), sumsPages);
   }
 
   #giveBack(whole: Buffer): void {

@@ -3,11 +3,10 @@
  * and of blocks that were read and verified. Whoever overwrites such pages need not read what they replace,
  * and whoever reads some of them need not read their whole block.
  */
-import { checksum, joinedChecksum } from '../../protocol/checksum.js';
-import { BLOCK_BYTES, KIB, MIB } from '../../protocol/limits.js';
+import { checksum, joinedChecksum, PAGE_BYTES, pageChecksums } from '../../protocol/checksum.js';
+import { BLOCK_BYTES, MIB } from '../../protocol/limits.js';
 import type { ChunkState } from './state.js';
 
-export const PAGE_BYTES = 4 * KIB;
 const BLOCK_PAGES = BLOCK_BYTES / PAGE_BYTES;
 /** Of all chunks of a data directory: enough for 14 GiB. */
 const MAX_BYTES = 16 * MIB;
@@ -31,7 +30,8 @@ export class PageChecksums {
 
   set(first: number, sums: readonly number[]): void {
     this.#grow(first + sums.length);
-    for (const [i, sum] of sums.entries()) {
+    for (let i = 0; i < sums.length; i++) {
+      const sum = sums[i] as number;
       this.#known[first + i] = sum === UNKNOWN ? 0 : 1;
       if (sum !== UNKNOWN) this.#sums[first + i] = sum;
     }
@@ -108,17 +108,17 @@ export class PageCache {
 export class Pieces {
   readonly #offset: number;
   readonly #bytes: Uint8Array;
-  readonly #sums: number[] = [];
+  readonly #sums: readonly number[];
 
-  /** @param offset of the bytes in their chunk */
-  constructor(offset: number, bytes: Uint8Array) {
+  /**
+   * @param offset of the bytes in their chunk
+   * @param known their checksums in pieces of a page, from the first byte on
+   */
+  constructor(offset: number, bytes: Uint8Array, known?: readonly number[]) {
     this.#offset = offset;
     this.#bytes = bytes;
-    for (let at = 0; at < bytes.byteLength; ) {
-      const next = Math.min(bytes.byteLength, at + PAGE_BYTES - ((offset + at) % PAGE_BYTES));
-      this.#sums.push(checksum(bytes.subarray(at, next)));
-      at = next;
-    }
+    const within = offset % PAGE_BYTES;
+    this.#sums = (within === 0 ? known : undefined) ?? pageChecksums(bytes, PAGE_BYTES - within);
   }
 
   get firstPage(): number {
@@ -126,10 +126,13 @@ export class Pieces {
   }
 
   /** By page, from {@link firstPage} on; of those that are not whole {@link UNKNOWN}. */
-  get wholePages(): number[] {
+  get wholePages(): readonly number[] {
+    const startsWhole = this.#offset % PAGE_BYTES === 0;
+    const endsWhole = (this.#offset + this.#bytes.byteLength) % PAGE_BYTES === 0;
+    if (startsWhole && endsWhole) return this.#sums;
     const whole = [...this.#sums];
-    if (this.#offset % PAGE_BYTES !== 0) whole[0] = UNKNOWN;
-    if ((this.#offset + this.#bytes.byteLength) % PAGE_BYTES !== 0) whole[whole.length - 1] = UNKNOWN;
+    if (!startsWhole) whole[0] = UNKNOWN;
+    if (!endsWhole) whole[whole.length - 1] = UNKNOWN;
     return whole;
   }
 
@@ -138,23 +141,24 @@ export class Pieces {
     const [offset, last] = [this.#offset, this.#offset + this.#bytes.byteLength];
     const isCut = (at: number) => at === offset || at === last || at % PAGE_BYTES === 0;
     if (!isCut(start) || !isCut(end)) return checksum(this.#bytes.subarray(start - offset, end - offset));
+    let page = Math.floor(start / PAGE_BYTES) - this.firstPage;
     let crc = 0;
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end; page++) {
       const next = Math.min(end, at + PAGE_BYTES - (at % PAGE_BYTES));
-      const sum = this.#sums[Math.floor(at / PAGE_BYTES) - this.firstPage] as number;
-      crc = at === start ? sum : joinedChecksum(crc, sum, next - at);
+      crc = joinedChecksum(crc, this.#sums[page] as number, next - at);
       at = next;
     }
     return crc;
   }
 }
 
-/** The checksum of all that `sums` are of, one page after another; {@link UNKNOWN} if one of them is. */
-export function joinedPages(sums: readonly number[]): number {
+/** The checksum of `count` pages from `first` on; {@link UNKNOWN} where that of one of them is. */
+export function joinedPages(first: number, count: number, sumOf: (page: number) => number): number {
   let crc = 0;
-  for (const [i, sum] of sums.entries()) {
+  for (let page = first; page < first + count; page++) {
+    const sum = sumOf(page);
     if (sum === UNKNOWN) return UNKNOWN;
-    crc = i === 0 ? sum : joinedChecksum(crc, sum, PAGE_BYTES);
+    crc = joinedChecksum(crc, sum, PAGE_BYTES);
   }
   return crc;
 }

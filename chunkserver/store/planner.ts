@@ -1,9 +1,9 @@
 /** From a mutation to its journal record: the checksums that come out, and what goes past the journal. */
-import { checksum, checksumAfterChange, joinedChecksum } from '../../protocol/checksum.js';
+import { checksum, checksumAfterChange, joinedChecksum, PAGE_BYTES } from '../../protocol/checksum.js';
 import { BLOCK_BYTES, INLINE_WRITE_BYTES } from '../../protocol/limits.js';
 import type { Entry } from './journal.js';
 import type { BlockRange, OldBytes } from './old-bytes.js';
-import { joinedPages, PAGE_BYTES, Pieces, UNKNOWN } from './page-checksums.js';
+import { joinedPages, Pieces, UNKNOWN } from './page-checksums.js';
 import { applyPatchesFrom } from './patches.js';
 import { applyRecord, type Draft, validBytes } from './state.js';
 
@@ -15,6 +15,8 @@ export interface Mutation {
   readonly offset: number;
   /** Of a write. They do not change until the mutation has ended, and never if they are kept. */
   readonly bytes?: Uint8Array;
+  /** Their checksums, in pieces of a page from the first byte on, where they are known. */
+  readonly pageSums?: readonly number[] | undefined;
   readonly session: number;
   readonly sequence: number;
 }
@@ -69,7 +71,7 @@ export function knownChecksum(
 ): number {
   if (start % PAGE_BYTES !== 0 || end % PAGE_BYTES !== 0) return UNKNOWN;
   const first = (block * BLOCK_BYTES + start) / PAGE_BYTES;
-  return joinedPages(Array.from({ length: (end - start) / PAGE_BYTES }, (_, i) => pageSumOf(first + i)));
+  return joinedPages(first, (end - start) / PAGE_BYTES, pageSumOf);
 }
 
 /**
@@ -86,13 +88,13 @@ export function plan(
   const serial = mutation.serial ?? draft.serial;
   let entry: Entry;
   let direct: DirectWrite | undefined;
-  let pageSums: number[] | undefined;
+  let pageSums: readonly number[] | undefined;
   if (mutation.kind === 'write') {
     const bytes = mutation.bytes as Uint8Array;
     const from = directFrom(mutation, draft.length, mayGoDirect);
     const { offset, session, sequence } = mutation;
     draft.extendZeros(offset);
-    const pieces = new Pieces(offset, bytes);
+    const pieces = new Pieces(offset, bytes, mutation.pageSums);
     pageSums = pieces.wholePages;
     const checksums = checksumsAfter(offset, bytes.byteLength, pieces, draft, old);
     const record = {

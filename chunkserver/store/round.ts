@@ -2,12 +2,13 @@
  * One round of a chunk's mutations: what they must know is read, large fresh data goes to the chunk file,
  * all records go into the journal in one append, and only then the new state shows.
  */
+import { PAGE_BYTES } from '../../protocol/checksum.js';
 import { BLOCK_BYTES, INLINE_WRITE_BYTES } from '../../protocol/limits.js';
 import type { Chunk } from './chunk.js';
 import { forEachLimited } from './files.js';
 import type { Entry } from './journal.js';
 import { type BlockRange, type OldBytes, readOldBytes } from './old-bytes.js';
-import { PAGE_BYTES, type PageChecksums, UNKNOWN } from './page-checksums.js';
+import { type PageChecksums, UNKNOWN } from './page-checksums.js';
 import { type DirectWrite, endOf, knownChecksum, type Mutation, plan, rangesNeeded } from './planner.js';
 import { Draft } from './state.js';
 

@@ -2,9 +2,9 @@
  * The state of one chunk, and the one function that changes it: live mutations and the replay of the
  * journal both go through {@link applyRecord}.
  */
-import { checksum } from '../../protocol/checksum.js';
+import { checksum, PAGE_BYTES } from '../../protocol/checksum.js';
 import { BLOCK_BYTES } from '../../protocol/limits.js';
-import { PAGE_BYTES, type PageChecksums, UNKNOWN } from './page-checksums.js';
+import { type PageChecksums, UNKNOWN } from './page-checksums.js';
 import {
   cutPatches,
   NO_PATCHES,

@@ -2,12 +2,12 @@
  * Reading a chunk: whole blocks, each checked against its checksum before a byte of it is given away; or
  * pages of blocks that were read before, of which the checksums are known.
  */
-import { checksum } from '../../protocol/checksum.js';
+import { checksum, PAGE_BYTES } from '../../protocol/checksum.js';
 import { GfsError } from '../../protocol/errors.js';
 import { BLOCK_BYTES } from '../../protocol/limits.js';
 import type { Payload } from '../../protocol/payload.js';
 import type { Chunk } from './chunk.js';
-import { PAGE_BYTES, type PageChecksums, Pieces, UNKNOWN } from './page-checksums.js';
+import { type PageChecksums, Pieces, UNKNOWN } from './page-checksums.js';
 import { applyPatchesFrom, coverRange, type Patches } from './patches.js';
 import { isDeviceError } from './watched-disk.js';
 

@@ -1,9 +1,9 @@
 /** A store on a simulated disk beside a model of what it must hold, for crash tests. */
 import type { Chunk } from '../../chunkserver/store/chunk.js';
 import type { DirectoryContext } from '../../chunkserver/store/data-directory.js';
-import { PAGE_BYTES } from '../../chunkserver/store/page-checksums.js';
 import { Store } from '../../chunkserver/store/store.js';
 import { readVerified } from '../../chunkserver/store/verified-read.js';
+import { PAGE_BYTES } from '../../protocol/checksum.js';
 import { BufferPool } from '../../protocol/payload.js';
 import type { FakeHost, FakeProcess, FakeRandom } from '../fakes/index.js';
 
