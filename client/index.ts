@@ -100,14 +100,14 @@ export class GfsClient {
     this.locations = new Locations(master, clock, options.locationTtlMs, limits, readNext);
     const reader = new Reader(environment, master, this.locations, this.#connections, smallFiles);
     const replicas = new Replicas(environment, master, this.locations, this.#connections);
-    this.#unsynced = new UnsyncedChunks(limits.unsyncedChunks, (id, index, verifiers) => {
+    this.#unsynced = new UnsyncedChunks(limits.unsyncedChunks, (id, index, verifiers) =>
       replicas.sync({ id, index }, {}, master.deadline()).then(
         (flushedBy) => {
           if (coversAll(verifiers, flushedBy)) this.#unsynced.forget(id, index, verifiers);
         },
         (error) => environment.logger.warn({ err: error, id, index }, 'a chunk could not be flushed'),
-      );
-    });
+      ),
+    );
     this.locks = new FileLocks(master, () => new Deadline(clock, Number.POSITIVE_INFINITY));
     this.metadata = new Metadata(master, clock, limits);
     this.metadata.listen({

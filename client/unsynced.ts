@@ -13,14 +13,17 @@ export type Verifiers = readonly ReadonlySet<number>[];
 export class UnsyncedChunks {
   readonly #files = new Map<number, Map<number, Verifiers>>();
   readonly #maxCount: number;
-  readonly #flush: (id: number, index: number, verifiers: Verifiers) => void;
+  readonly #flush: (id: number, index: number, verifiers: Verifiers) => Promise<void>;
+  /** What is being flushed because it no longer fits. */
+  readonly #leaving = new Set<Verifiers>();
   #count = 0;
 
   /**
    * @param maxCount chunks that are remembered
-   * @param flush called with a chunk that no longer fits: it has to be flushed, and {@link forget} called then
+   * @param flush called with a chunk that no longer fits: it has to be flushed, and {@link forget} called then; resolves
+   * whatever has come of it
    */
-  constructor(maxCount: number, flush: (id: number, index: number, verifiers: Verifiers) => void) {
+  constructor(maxCount: number, flush: (id: number, index: number, verifiers: Verifiers) => Promise<void>) {
     this.#maxCount = maxCount;
     this.#flush = flush;
   }
@@ -73,7 +76,9 @@ export class UnsyncedChunks {
   #flushOldest(): void {
     for (const [id, chunks] of this.#files) {
       for (const [index, verifiers] of chunks) {
-        this.#flush(id, index, verifiers);
+        if (this.#leaving.has(verifiers)) continue;
+        this.#leaving.add(verifiers);
+        void this.#flush(id, index, verifiers).then(() => this.#leaving.delete(verifiers));
         return;
       }
     }

@@ -51,7 +51,7 @@ function setUp(seed = 1, budgetBytes = 64 * MIB) {
   const { environment } = world.process('client');
   const replicas = new MemoryReplicas(world);
   const budget = new WriteBudget(budgetBytes);
-  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, () => undefined);
+  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, async () => undefined);
   const writes = new WriteBehind(1, {
     environment,
     replicas,
@@ -245,7 +245,7 @@ t.test('write-behind: many small writes to one chunk go together', async (t) => 
 });
 
 t.test('unsynced: a flush covers a write only by a replica that took it', async (t) => {
-  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, () => undefined);
+  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, async () => undefined);
   const verifiers = () => unsynced.of(1).flatMap(([, sets]) => sets);
   unsynced.note(1, 0, [1, 2, 3]);
   t.ok(coversAll(verifiers(), [4, 5, 3]), 'one that has not booted since is enough');
@@ -263,11 +263,28 @@ t.test('unsynced: a flush covers a write only by a replica that took it', async 
 
 t.test('unsynced: above the bound the oldest is flushed unasked', async (t) => {
   const flushed: number[] = [];
-  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, (id, index, verifiers) => {
+  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, async (id, index, verifiers) => {
     flushed.push(index);
     unsynced.forget(id, index, verifiers);
   });
   for (let index = 0; index < 65_538; index++) unsynced.note(1, index, [1]);
   t.same(flushed, [0, 1]);
   t.equal(unsynced.of(1).length, 65_536);
+});
+
+t.test('unsynced: while one is being flushed it is the next that has to go', async (t) => {
+  const flushed: number[] = [];
+  let finish: () => void = () => undefined;
+  const unsynced = new UnsyncedChunks(2, (_id, index) => {
+    flushed.push(index);
+    return new Promise((resolve) => {
+      finish = resolve;
+    });
+  });
+  for (let index = 0; index < 4; index++) unsynced.note(1, index, [1]);
+  t.same(flushed, [0, 1], 'not the oldest twice');
+  finish();
+  await Promise.resolve();
+  unsynced.note(1, 4, [1]);
+  t.same(flushed, [0, 1, 1], 'one whose flush has failed is tried again');
 });
