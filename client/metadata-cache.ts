@@ -272,6 +272,11 @@ export class MetadataCache {
     known.parent = parent;
   }
 
+  /** All of it was told, and what has changed since is known to have. */
+  wasListed(directory: number): boolean {
+    return this.#directories.peek(directory)?.complete === true;
+  }
+
   /** All of a directory that was told in one answer. @param unpromised nodes whose attributes are not promised */
   keepDirectory(
     directory: number,

@@ -242,7 +242,7 @@ export class Metadata {
   /** Reads this listing, and those that may be wanted next, where that is likely. @returns whether it did */
   async #readTree(id: number, context: CallContext): Promise<boolean> {
     const parent = this.trustMs > 0 ? this.#cache.directoryOf(id) : undefined;
-    const isStep = parent !== undefined && this.#cache.listingOf(parent) !== undefined;
+    const isStep = parent !== undefined && this.#cache.wasListed(parent);
     const limit = this.#listings.asked(isStep);
     if (!isStep || limit === 0) return false;
     const ids = [id];

@@ -41,7 +41,7 @@ export class OpenFile {
   isNew = false;
   /** Made without a name, and has none yet. */
   isUnnamed = false;
-  /** Data went into it from here. */
+  /** Data went into it from here, other than by sharing chunks. */
   wasWritten = false;
   readonly #parts: OpenFileParts;
   /** Made when they are needed: most files are only looked at. */
@@ -361,7 +361,6 @@ export class OpenFile {
   #noteReplaced(attributes: Attributes): void {
     this.#parts.locations.drop(this.id);
     this.#telling.noteReplaced(attributes);
-    this.wasWritten = true;
   }
 
   async #syncChunk(index: number, verifiers: Verifiers, context: CallContext): Promise<void> {

@@ -4,7 +4,7 @@ import t from 'tap';
 import { Chunkserver } from '../../chunkserver/chunkserver.js';
 import { chunkserverDefaults } from '../../chunkserver/options.js';
 import type { Disk, Environment } from '../../environment/ports/index.js';
-import { ReadChunk, SyncChunk, WriteChunk } from '../../protocol/messages/index.js';
+import { ReadChunk, ReadChunks, SyncChunk, WriteChunk } from '../../protocol/messages/index.js';
 import type { Peer } from '../../protocol/peer.js';
 import {
   CHUNK_BYTES,
@@ -69,6 +69,43 @@ t.test('damage: a flipped bit is never given away, and the master is told', asyn
   );
   await until(() => master.damaged.length > 0);
   t.same(master.damaged, [{ serverId: ids[0], handle: 1 }]);
+});
+
+t.test('small files: several are read by one message, but for those that cannot be', async (t) => {
+  const cluster = await startCluster(
+    1,
+    temporaryDirectory((end) => t.teardown(end)),
+  );
+  t.teardown(() => cluster.stop());
+  const { master, ids, directories } = cluster;
+  const contents = [pattern(5_000), pattern(300_000), pattern(100_000), pattern(900)];
+  for (const [at, content] of contents.entries()) {
+    await master.grant(at + 1, 1, ids);
+    await write(cluster.clients[0] as Peer, at + 1, 0, content);
+  }
+  await cluster.restart(0);
+  const file = join(directories[0] as string, 'chunks/02/00000000000002.chunk');
+  const raw = readFileSync(file);
+  raw[1_000] = (raw[1_000] as number) ^ 0x10;
+  writeFileSync(file, raw);
+  const ask = (handles: readonly number[], version = 1, length = 4_096) =>
+    (cluster.clients[0] as Peer).call(ReadChunks, {
+      chunks: handles.map((handle) => ({ handle, version, length })),
+    });
+  const { body, payload } = await ask([1, 2, 77, 3, 4]);
+  t.same(
+    body.lengths,
+    [4_096, undefined, undefined, 4_096, 900],
+    'neither what is damaged nor what is not there',
+  );
+  const wanted = [0, 2, 3].map((at) => (contents[at] as Uint8Array).subarray(0, 4_096));
+  t.ok(payload?.bytes.equals(Buffer.concat(wanted)));
+  payload?.release();
+  await until(() => master.damaged.length > 0);
+  t.same(master.damaged, [{ serverId: ids[0], handle: 2 }], 'and the master is told');
+  t.same((await ask([1], 9)).body.lengths, [undefined], 'a version that is not here');
+  await t.rejects(ask([1], 1, 70_000), { code: 'MALFORMED' });
+  await t.rejects(ask(Array.from({ length: 65 }, () => 1)), { code: 'MALFORMED' });
 });
 
 t.test(

@@ -466,6 +466,27 @@ t.test('look-ahead: who walks through a tree hears of it in few messages, and of
   t.same((await walk(b, top.id)).sort(), made.sort());
 });
 
+t.test('look-ahead: who removes a tree as it walks through it asks for few listings', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const top = await a.mkdir(ROOT, 'top');
+  for (let at = 0; at < 40; at++) {
+    const { id } = await a.mkdir(top.id, `d${at}`);
+    for (let deep = 0; deep < 3; deep++) await a.make((await a.mkdir(id, `e${deep}`)).id, 'f');
+  }
+  const remove = async (parent: number): Promise<void> => {
+    const { entries } = await b.world.until(b.gfs.metadata.directory(parent, 0, {}));
+    for (const { name, attributes } of entries) {
+      const directory = (attributes.mode & 0o170000) === 0o040000;
+      if (directory) await remove(attributes.id);
+      await b.world.until(b.gfs.master.mutate(m.Unlink, { parent, name, directory }));
+    }
+  };
+  const asked = await b.questions(() => remove(top.id));
+  t.ok(asked <= 20, `${asked} questions for 160 directories`);
+  t.same(await a.names(top.id), []);
+});
+
 t.test('look-ahead: listings that are not used are read ahead no more', async (t) => {
   const { clients } = await started(['a', 'b']);
   const [a, b] = clients as [CachingClient, CachingClient];

@@ -1,6 +1,6 @@
 /** Small files that are read one after another: few messages, and never old data. */
 import t from 'tap';
-import type { GfsClient } from '../../client/index.js';
+import { copyRange, type GfsClient } from '../../client/index.js';
 import { Create, ROOT_ID } from '../../protocol/messages/index.js';
 import { startTwoClients } from './two-clients.js';
 
@@ -72,3 +72,29 @@ t.test(
     }
   },
 );
+
+t.test('small files: copies that share chunks are made without chunks of their own', async (t) => {
+  const { world, a } = await startTwoClients(8103);
+  const leases: boolean[] = [];
+  const mutate = a.master.mutate.bind(a.master);
+  a.master.mutate = (async (...words: Parameters<typeof mutate>) => {
+    const reply = await mutate(...words);
+    if (words[0].name === Create.name) leases.push((reply as { lease?: object }).lease !== undefined);
+    return reply;
+  }) as typeof mutate;
+  const make = async (name: string) => {
+    const request = { parent: ROOT_ID, name, mode: 0o100644, rdev: 0, exclusive: true };
+    return (await world.until(a.create(request, {}))).file;
+  };
+  const source = await make('source');
+  await world.until(source.write(0, Buffer.from('content')));
+  await world.until(source.flush({}));
+  for (let at = 0; at < 12; at++) {
+    const copy = await make(`copy ${at}`);
+    const from = { file: source, offset: 0 };
+    t.equal(await world.until(copyRange(a, from, { file: copy, offset: 0 }, 7, {})), 7);
+    await world.until(a.close(copy));
+  }
+  t.ok(leases.includes(true), 'the first ones had one ready');
+  t.notOk(leases.slice(-6).includes(true), String(leases));
+});
