@@ -73,7 +73,7 @@ export class Creation {
     } finally {
       if (fresh !== undefined) this.#grants.settleFresh(fresh);
     }
-    await made.acknowledged;
+    if (made.acknowledged !== undefined) await made.acknowledged;
     return reply;
   }
 }

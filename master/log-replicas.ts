@@ -47,6 +47,8 @@ interface Follower {
   readonly reader: LogReader;
 }
 
+const NOBODY: readonly Member[] = [];
+
 interface Commit {
   readonly through: number;
   readonly sinceMs: number;
@@ -102,8 +104,9 @@ export class LogReplicas implements Replication {
   }
 
   /** Who is waited for, by id. */
-  #counted(): Member[] {
+  #counted(): readonly Member[] {
     const { state, superblock } = this.#parts;
+    if (state.logReplicas.size === 0) return NOBODY;
     // One that has become the master is its own log replica until the log says otherwise.
     return [...state.logReplicas.values()].filter(({ id }) => !this.#leaving.has(id) && id !== superblock.id);
   }
@@ -138,6 +141,7 @@ export class LogReplicas implements Replication {
 
   get #canWrite(): boolean {
     if (this.#stopped || !this.#parts.tenure.begun) return false;
+    if (this.#needed(this.#counted().length) === 0) return true;
     const heardMs = this.#heardOfEnoughMs();
     return heardMs !== undefined && this.#silenceMs(heardMs) <= this.#parts.options.logReplicaTimeoutMs;
   }

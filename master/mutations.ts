@@ -36,7 +36,7 @@ export class Mutations {
   /** @param signal ends a wait for locks; once validated, the mutation happens */
   async run<Reply>(plan: Plan<Reply>, origin: Origin, signal: () => AbortSignal): Promise<Reply> {
     const { reply, acknowledged } = await this.carryOut(plan, origin, signal);
-    await acknowledged;
+    if (acknowledged !== undefined) await acknowledged;
     return reply;
   }
 

@@ -29,10 +29,13 @@ export class MasterService extends Service {
     handle: (body: Request, request: IncomingRequest) => Promise<Reply> | Reply,
   ): this {
     return this.on(method, async (body, request): Promise<Outcome<Reply>> => {
-      const done = this.watch?.request(method.name, request.header.sequence !== 0);
+      const { watch } = this;
+      const isMutation = request.header.sequence !== 0;
+      const arrivedAtMs = watch?.arrived(isMutation) ?? 0;
       let failed = true;
       try {
-        const reply = await handle(body, request);
+        const handled = handle(body, request);
+        const reply = handled instanceof Promise ? await handled : handled;
         failed = false;
         return { body: reply };
       } catch (error) {
@@ -40,7 +43,7 @@ export class MasterService extends Service {
         throw error;
       } finally {
         request.payload?.release();
-        done?.(failed);
+        watch?.answered(method.name, isMutation, arrivedAtMs, failed);
       }
     });
   }

@@ -12,6 +12,7 @@ interface Counts {
   errors: number;
   readonly requestCounter: Counter;
   readonly errorCounter: Counter;
+  mutationMs: Histogram | undefined;
 }
 
 export class Watch {
@@ -21,7 +22,6 @@ export class Watch {
   readonly #heartbeatLateMs: Histogram;
   readonly #lockWaitMs: Histogram;
   readonly #loopDelayMs: Histogram;
-  readonly #mutationMs = new Map<string, Histogram>();
   readonly #counts = new Map<string, Counts>();
   /** When each server's last full heartbeat came. */
   readonly #heardAtMs = new WeakMap<Chunkserver, number>();
@@ -68,16 +68,20 @@ export class Watch {
     }
   }
 
-  /** A request has come. @returns to be called when it is answered */
-  request(method: string, isMutation: boolean): (failed: boolean) => void {
+  /** A request has come. @returns when, to be handed to {@link answered}; only mutations are timed */
+  arrived(isMutation: boolean): number {
+    return isMutation ? this.#clock.monotonicMs() : 0;
+  }
+
+  /** It is answered. */
+  answered(method: string, isMutation: boolean, arrivedAtMs: number, failed: boolean): void {
     const counts = this.#countsOf(method);
-    const startedAtMs = isMutation ? this.#clock.monotonicMs() : 0;
-    return (failed) => {
-      counts.requests++;
-      if (failed) counts.errors++;
-      // From its arrival to its answer, waiting for locks and for the log included.
-      if (isMutation) this.#mutationOf(method).observe(this.#clock.monotonicMs() - startedAtMs);
-    };
+    counts.requests++;
+    if (failed) counts.errors++;
+    if (!isMutation) return;
+    // From its arrival to its answer, waiting for locks and for the log included.
+    counts.mutationMs ??= this.#mutationOf(method);
+    counts.mutationMs.observe(this.#clock.monotonicMs() - arrivedAtMs);
   }
 
   /** Once a second: counters of a library cost more than what most requests take. */
@@ -110,17 +114,14 @@ export class Watch {
       errors: 0,
       requestCounter: counter('requests', 'Requests answered'),
       errorCounter: counter('request_errors', 'Requests answered with an error'),
+      mutationMs: undefined,
     };
     this.#counts.set(method, made);
     return made;
   }
 
   #mutationOf(method: string): Histogram {
-    const known = this.#mutationMs.get(method);
-    if (known !== undefined) return known;
     const help = 'Time of a mutation, from its arrival to its answer';
-    const made = this.#metrics.histogram('gfs_master_mutation_ms', help, TIME_BUCKETS_MS, { method });
-    this.#mutationMs.set(method, made);
-    return made;
+    return this.#metrics.histogram('gfs_master_mutation_ms', help, TIME_BUCKETS_MS, { method });
   }
 }

@@ -48,6 +48,7 @@ export function diskContract(t: Test, name: string, make: () => Promise<DiskUnde
     t.equal(buffer.toString('latin1', 0, 11), '\0\0\0\0abcdefg');
     t.equal(await file.read(buffer, 6000), 0, 'a read past the end gives nothing');
     await file.sync();
+    await file.sync(true);
     await file.close();
     t.equal((await contentOf(disk, `${root}/f`)).length, 5007);
   });
