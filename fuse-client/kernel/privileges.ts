@@ -70,7 +70,11 @@ export class Privileges {
   async setattr(request: Request, update: AttributeUpdate, kill: boolean): Promise<AttributeReply> {
     if (update.mode !== undefined) this.forget(request.inode);
     const reply = await this.#handler.setattr(request, request.inode, update);
-    if (!kill || update.mode !== undefined) return reply;
+    if (update.mode !== undefined) return reply;
+    const { uid } = reply.attributes;
+    // chown(-1, -1). Of others it cannot be told from what precedes a write, which drops them itself.
+    const dropsThem = Object.keys(update).length === 0 && (request.uid === 0 || request.uid === uid);
+    if (!kill && !dropsThem) return reply;
     return (await this.#drop(request, request.inode, reply.attributes)) ?? reply;
   }
 

@@ -14,6 +14,7 @@ import argparse, ctypes, errno, json, mmap, os, random, shutil, stat, struct, sy
 libc = ctypes.CDLL(None, use_errno=True)
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
 AT_FDCWD = -100
+AT_SYMLINK_FOLLOW = 0x400
 OTHER = 12345
 OTHER_GROUP = 23456
 SLOTS = 4
@@ -63,6 +64,22 @@ def op_open(side, slot, name, flags, mode):
     if slot in side.files:
         os.close(side.files.pop(slot))
     side.files[slot] = os.open(side.path(name), flags, mode)
+
+
+def op_tmpfile(side, slot, name, flags, mode):
+    if slot in side.files:
+        os.close(side.files.pop(slot))
+    side.files[slot] = os.open(side.path(name), os.O_TMPFILE | flags, mode)
+    info = os.fstat(side.files[slot])
+    return [oct(info.st_mode), info.st_nlink, info.st_uid, info.st_gid, info.st_size]
+
+
+def op_link_open(side, slot, name):
+    fd = side.fd(slot)
+    # A name on the mount that it is open on.
+    root = next(one for one in side.roots if os.stat(one).st_dev == os.fstat(fd).st_dev)
+    path = os.path.join(root, name.encode('latin1'))
+    check(libc.linkat(AT_FDCWD, b'/proc/self/fd/%d' % fd, AT_FDCWD, path, AT_SYMLINK_FOLLOW))
 
 
 def op_close(side, slot):
@@ -195,6 +212,9 @@ def op_chmod(side, name, mode):
 
 
 def op_chown(side, name, uid, gid):
+    # Of neither, by another than the owner: FUSE cannot tell it from what the kernel sends before a write.
+    if uid == gid == -1 and os.geteuid() != 0:
+        return
     os.chown(side.path(name), uid, gid, follow_symlinks=False)
 
 
@@ -302,6 +322,12 @@ class Generator:
             flags &= ~os.O_EXCL
         return [self.slot(), self.place(), flags, self.mode()]
 
+    def make_tmpfile(self):
+        r = self.random
+        flags = r.choice([os.O_WRONLY, os.O_RDWR, os.O_RDWR, os.O_RDWR | os.O_EXCL, os.O_RDONLY])
+        return [self.slot(), r.choice(self.directories + [self.place()]), flags, self.mode()]
+
+    def make_link_open(self): return [self.slot(), self.name()]
     def make_close(self): return [self.slot()]
     def make_pread(self): return [self.slot(), self.offset(), self.length()]
     def make_pwrite(self): return [self.slot(), self.offset(), self.length(), self.random.randrange(1 << 30)]
@@ -353,7 +379,7 @@ class Generator:
 
 
 WEIGHTS = [
-    ('open', 16), ('close', 4), ('pread', 6), ('pwrite', 8), ('write', 5), ('lseek_end', 2), ('read_all', 6),
+    ('open', 16), ('tmpfile', 3), ('link_open', 3), ('close', 4), ('pread', 6), ('pwrite', 8), ('write', 5), ('lseek_end', 2), ('read_all', 6),
     ('fsync', 2), ('ftruncate', 3), ('truncate', 2), ('fallocate', 4), ('copy_range', 4), ('map', 2),
     ('data_is_there', 2), ('mkdir', 7), ('rmdir', 3), ('unlink', 4), ('mknod', 3), ('symlink', 3), ('readlink', 1),
     ('link', 4), ('rename', 9), ('chmod', 4), ('chown', 4), ('utime', 3), ('list', 3), ('setxattr', 3),
@@ -395,12 +421,12 @@ def snapshot(side, kind, arguments):
     found = {name: attributes_of(side, name) for name in touched(side, kind, arguments)}
     for at, slot in enumerate(arguments):
         # What open(2) replaces in a slot may be gone, and its inode number be used again.
-        if kind != 'open' and isinstance(slot, int) and kind in SLOT_ARGUMENTS and at in SLOT_ARGUMENTS[kind] and slot in side.files:
+        if kind not in ('open', 'tmpfile') and isinstance(slot, int) and kind in SLOT_ARGUMENTS and at in SLOT_ARGUMENTS[kind] and slot in side.files:
             found[f'open file {slot}'] = attributes_of(side, '', side.files[slot])
     return found
 
 
-SLOT_ARGUMENTS = {one: (0,) for one in ('open', 'close', 'pread', 'pwrite', 'write', 'lseek_end', 'fsync', 'ftruncate', 'fallocate', 'map', 'data_is_there')}
+SLOT_ARGUMENTS = {one: (0,) for one in ('open', 'tmpfile', 'link_open', 'close', 'pread', 'pwrite', 'write', 'lseek_end', 'fsync', 'ftruncate', 'fallocate', 'map', 'data_is_there')}
 SLOT_ARGUMENTS['copy_range'] = (0, 1)
 
 
