@@ -10,6 +10,11 @@ export class Activity {
     this.#clock = clock;
   }
 
+  /** What clients wait for now. */
+  get underWay(): number {
+    return this.#underWay;
+  }
+
   note(): void {
     this.#lastMs = this.#clock.monotonicMs();
   }

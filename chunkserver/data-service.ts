@@ -223,7 +223,8 @@ export class DataService {
   }
 
   #flush(handle: number): Promise<void> {
-    return this.#c.sync === 'disk' ? this.#c.store.get(handle).sync() : Promise.resolve();
+    const { activity, store, sync } = this.#c;
+    return sync === 'disk' ? store.get(handle).sync(activity.underWay <= 1) : Promise.resolve();
   }
 
   async #checksums(handle: number, version: number): Promise<Outcome<ValueOf<typeof GetChecksums.reply>>> {

@@ -194,10 +194,10 @@ export class Chunk {
     }
   }
 
-  /** Makes everything applied so far survive the host. */
-  async sync(): Promise<void> {
-    const lsn = this.state.lsn;
-    await Promise.all([this.directory.journal.sync(lsn), this.syncFile()]);
+  /** Makes everything applied so far survive the host. @param isAlone nothing else is asked of this process now */
+  async sync(isAlone = false): Promise<void> {
+    const flushed = this.directory.journal.sync(this.state.lsn, isAlone);
+    await (this.unflushedBytes === 0 && !this.isFlushing ? flushed : Promise.all([flushed, this.syncFile()]));
   }
 
   /** Flushes what was written past the journal. Callers that come meanwhile share the next flush. */

@@ -38,6 +38,7 @@ interface Waiting {
 
 interface Flush {
   readonly lsn: number;
+  readonly isAlone: boolean;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
@@ -151,12 +152,15 @@ export class Journal {
     return { buffers, sizeBytes };
   }
 
-  /** Resolves when everything up to `lsn`, which has been written, outlives the host. */
-  sync(lsn: number = this.#writtenLsn): Promise<void> {
+  /**
+   * Resolves when everything up to `lsn`, which has been written, outlives the host.
+   * @param isAlone this process has nothing else to do meanwhile
+   */
+  sync(lsn: number = this.#writtenLsn, isAlone = false): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
     if (lsn <= this.#flushedLsn) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      this.#flushes.push({ lsn, resolve, reject });
+      this.#flushes.push({ lsn, isAlone, resolve, reject });
       this.#startFlush();
     });
   }
@@ -265,7 +269,8 @@ export class Journal {
       while (this.#flushes.length > 0 && this.#rotations.length === 0) {
         const upTo = this.#writtenLsn;
         this.#flushesSinceAhead++;
-        await this.#syncFile();
+        const [first, ...others] = this.#flushes;
+        await this.#syncFile(others.length === 0 && first?.isAlone);
         this.#flushedUpTo(upTo);
       }
     } catch (error) {
@@ -280,9 +285,9 @@ export class Journal {
     for (const flush of waiting) if (flush.lsn <= lsn) flush.resolve();
   }
 
-  async #syncFile(): Promise<void> {
+  async #syncFile(isAlone = false): Promise<void> {
     try {
-      await this.#file?.sync();
+      await this.#file?.sync(isAlone);
     } catch (cause) {
       throw new Error(`cannot flush the journal below ${this.#layout.root}`, { cause });
     }

@@ -124,9 +124,9 @@ class WatchedFile implements DiskFile {
     return this.#file.writeNow?.(buffers, position) ?? false;
   }
 
-  async sync(): Promise<void> {
+  async sync(isAlone?: boolean): Promise<void> {
     try {
-      await this.#file.sync();
+      await this.#file.sync(isAlone);
     } catch (error) {
       this.#disk.noteWriteError(error);
       throw error;
