@@ -21,6 +21,9 @@ interface Asked {
   /** Entries since the beginning of the listing. */
   entries: number;
   isReading: boolean;
+  /** Of the last page, where the listing goes on behind it: its entries, and names that were at hand since. */
+  ahead: number;
+  used: number;
 }
 
 export interface PageRead {
@@ -31,6 +34,8 @@ export interface PageRead {
 export class LookAhead {
   readonly #directories = new LRUCache<number, Asked>({ max: MAX_DIRECTORIES });
   readonly #firstAfter: number;
+  /** Where the last page was read. */
+  #last: { readonly directory: number; readonly asked: Asked } | undefined;
 
   constructor({ namesBeforeAhead }: CacheLimits) {
     this.#firstAfter = namesBeforeAhead;
@@ -40,12 +45,21 @@ export class LookAhead {
   asked(directory: number): number | undefined {
     let asked = this.#directories.get(directory);
     if (asked === undefined) {
-      asked = { names: 0, nextAt: this.#firstAfter, cookie: 0, entries: 0, isReading: false };
+      asked = {
+        ...{ names: 0, nextAt: this.#firstAfter, cookie: 0, entries: 0 },
+        ...{ isReading: false, ahead: 0, used: 0 },
+      };
       this.#directories.set(directory, asked);
     }
-    if (++asked.names < asked.nextAt || asked.isReading) return undefined;
+    const isUsed = asked.ahead > 0 && 2 * asked.used >= asked.ahead;
+    if ((++asked.names < asked.nextAt && !isUsed) || asked.isReading) return undefined;
     asked.isReading = true;
     return asked.cookie;
+  }
+
+  /** A name was at hand. */
+  used(directory: number): void {
+    if (this.#last?.directory === directory) this.#last.asked.used++;
   }
 
   /** @param page undefined when it could not be read, or is not promised */
@@ -54,10 +68,13 @@ export class LookAhead {
     if (asked === undefined) return;
     asked.isReading = false;
     asked.names = 0;
+    asked.used = 0;
+    this.#last = { directory, asked };
     const entries = page?.entries.length ?? 0;
     asked.entries += entries;
     asked.nextAt = page === undefined ? RARELY : Math.max(this.#firstAfter, entries / ENTRIES_A_NAME);
     asked.cookie = page?.entries.at(-1)?.cookie ?? 0;
+    asked.ahead = page?.end === true ? 0 : entries;
     if (page?.end !== true) return;
     // Names that are asked for from now on are new, or were forgotten: then all of them were.
     asked.nextAt = Math.max(this.#firstAfter, asked.entries / ENTRIES_A_NAME);
@@ -67,6 +84,7 @@ export class LookAhead {
 
   clear(): void {
     this.#directories.clear();
+    this.#last = undefined;
   }
 }
 

@@ -113,7 +113,10 @@ export class Metadata {
   knownEntry(parent: number, name: string): m.Attributes | typeof ABSENT | undefined {
     const node = this.trustMs > 0 ? this.#cache.entry(parent, name) : undefined;
     if (node === undefined) return undefined;
-    if (node !== ABSENT) return this.#cache.attributes(node);
+    if (node !== ABSENT) {
+      this.#lookAhead.used(parent);
+      return this.#cache.attributes(node);
+    }
     this.#cache.noteAbsent(parent, name);
     return ABSENT;
   }

@@ -8,33 +8,45 @@ export interface KnownTree {
   directoryOf(node: number): number | undefined;
 }
 
-/** Directories above and below that are gone through; names that are passed over to find a directory in its parent. */
+/** Directories above and below that are gone through; names that are looked at on the way, wanted or not. */
 const MAX_DEPTH = 64;
-const MAX_PASSED = 4_096;
+const MAX_NAMES = 1_024;
 
 /** What is in the directories below this one, then what comes after it. Ends where nothing is known. */
 export function* following(tree: KnownTree, directory: number): Iterable<number> {
-  for (const { node } of tree.nodesListed(directory) ?? []) yield* below(tree, node, 0);
+  const left = { names: MAX_NAMES };
+  for (const { node } of tree.nodesListed(directory) ?? []) {
+    if (--left.names < 0) return;
+    yield* below(tree, node, 0, left);
+  }
   let before = directory;
   for (let depth = 0; depth < MAX_DEPTH; depth++) {
     const above = tree.directoryOf(before);
     const listed = above === undefined ? undefined : tree.nodesListed(above);
     if (above === undefined || listed === undefined) return;
-    const at = listed.findIndex(({ node }, passed) => node === before || passed >= MAX_PASSED);
-    if (listed[at]?.node !== before) return;
-    for (let next = at + 1; next < listed.length; next++) {
-      const { node } = listed[next] as { node: number };
-      yield node;
-      yield* below(tree, node, 0);
+    let isAfter = false;
+    for (const { node } of listed) {
+      if (--left.names < 0) return;
+      if (isAfter) {
+        yield node;
+        yield* below(tree, node, 0, left);
+      }
+      isAfter ||= node === before;
     }
     before = above;
   }
 }
 
-function* below(tree: KnownTree, directory: number, depth: number): Iterable<number> {
+function* below(
+  tree: KnownTree,
+  directory: number,
+  depth: number,
+  left: { names: number },
+): Iterable<number> {
   if (depth === MAX_DEPTH) return;
   for (const { node } of tree.nodesListed(directory) ?? []) {
+    if (--left.names < 0) return;
     yield node;
-    yield* below(tree, node, depth + 1);
+    yield* below(tree, node, depth + 1, left);
   }
 }

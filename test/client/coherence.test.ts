@@ -383,6 +383,17 @@ t.test('look-ahead: after some names of a directory the others are known, and st
   t.equal((await b.lookup(directory.id, 'fresh'))?.id, fresh.id);
 });
 
+t.test('look-ahead: who uses what was read ahead has the next page soon', async (t) => {
+  const { clients } = await started(['a', 'b']);
+  const [a, b] = clients as [CachingClient, CachingClient];
+  const directory = await a.mkdir(ROOT, 'd');
+  for (let at = 0; at < 2_500; at++) await a.make(directory.id, `f${at}`);
+  const asked = await b.questions(async () => {
+    for (let at = 0; at < 2_500; at++) await b.lookup(directory.id, `f${at}`);
+  });
+  t.ok(asked <= 20, `${asked} questions for 2,500 names`);
+});
+
 t.test('look-ahead: files of a directory that are read one after another', async (t) => {
   const { clients } = await started(['a', 'b']);
   const [a, b] = clients as [CachingClient, CachingClient];
