@@ -34,6 +34,14 @@ export class AccessTimes {
     this.#environment = environment;
     this.#client = client;
     this.#policy = policy;
+    client.metadata.listen({
+      // Another mount may have set them. Where it changed something else the next read counts again.
+      onBroken: ({ attributes }) => {
+        for (const id of attributes) this.forget(id);
+        return undefined;
+      },
+      onLost: () => undefined,
+    });
   }
 
   /** It is being read. @returns whether its atime is another one now */

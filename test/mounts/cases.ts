@@ -18,6 +18,7 @@ import {
   rm,
   stat,
   unlink,
+  utimes,
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -137,6 +138,22 @@ const attributes: MountsCase = {
       }
     }
     t.same(wrong, []);
+  },
+};
+
+const accessTimes: MountsCase = {
+  name: 'mounts: times that one sets are not undone by what another had read before',
+  async run(t, mounts) {
+    for (const [a, b] of pairs(mounts)) {
+      const [here, there] = [join(a, 'times'), join(b, 'times')];
+      await writeFile(here, 'x');
+      await readFile(there);
+      await utimes(here, 1_000, 2_000);
+      for (const path of [here, there]) {
+        const { atimeMs, mtimeMs } = await stat(path);
+        t.strictSame([atimeMs, mtimeMs], [1_000_000, 2_000_000]);
+      }
+    }
   },
 };
 
@@ -460,6 +477,7 @@ export const cases: readonly MountsCase[] = [
     closeToOpen,
     dataAfterAttributes,
     attributes,
+    accessTimes,
     listing,
     races,
     unlinkOpen,
