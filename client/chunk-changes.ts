@@ -1,6 +1,6 @@
 /** copy_file_range(2) and hole punching: whole chunks by metadata alone, ragged ends by copies on the chunkservers. */
 import { GfsError } from '../protocol/errors.js';
-import { INLINE_WRITE_BYTES, MAX_FILE_BYTES, SEGMENT_BYTES } from '../protocol/limits.js';
+import { KIB, MAX_FILE_BYTES, SEGMENT_BYTES } from '../protocol/limits.js';
 import { PunchHole, ShareChunks } from '../protocol/messages/index.js';
 import type { GfsClient } from './index.js';
 import type { OpenFile } from './open-file.js';
@@ -10,6 +10,13 @@ import type { CallContext } from './retry.js';
 /** The most that one call copies where bytes are copied; and how many segments of it at once. */
 const COPY_BYTES = 16 * SEGMENT_BYTES;
 const COPIES_IN_FLIGHT = 4;
+/**
+ * Up to so much is read and written by us: the servers' way has more messages one after another. Measured, with an
+ * fsync each: 128 KiB 10 to 17 ms by us and 18 to 28 ms by them, 512 KiB 31 to 90 and 22 to 25 ms.
+ */
+const COPIED_BY_US_BYTES = 128 * KIB;
+/** And of small chunks up to this part. */
+const COPIED_BY_US_FRACTION = 4;
 const ZEROS = Buffer.alloc(SEGMENT_BYTES);
 
 export interface FilePosition {
@@ -120,9 +127,9 @@ function piecesOf(chunkBytes: number, from: FilePosition, to: FilePosition, leng
 /** @returns the bytes copied: fewer where the source has become shorter */
 async function copyPiece(client: GfsClient, piece: Piece, context: CallContext): Promise<number> {
   const { from, to, length } = piece;
-  // Less than that is written with one message, and gathered with what follows.
-  if (length <= INLINE_WRITE_BYTES) return readAndWrite(piece, context);
   const { chunkBytes, locations, master } = client;
+  const mostByUs = Math.min(COPIED_BY_US_BYTES, chunkBytes / COPIED_BY_US_FRACTION);
+  if (length <= mostByUs) return readAndWrite(piece, context);
   const index = Math.floor(from.offset / chunkBytes);
   const chunk = await locations.chunk(from.file.id, index, context, master.deadline());
   if (chunk.handle === 0) return readAndWrite(piece, context);
