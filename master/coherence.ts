@@ -63,6 +63,8 @@ export class Coherence {
   readonly #evicting = new Map<number, Promise<void>>();
   /** Files whose appenders are being asked for their lengths, and how often at once. */
   readonly #asking = new Map<number, number>();
+  /** Files whose promise to tell late made room: they are being told, by whom. */
+  readonly #reporting = new Map<number, Map<Holder, Promise<void>>>();
   #deferredCount = 0;
   #brokenCount = 0;
 
@@ -114,10 +116,17 @@ export class Coherence {
   promiseAttributes(session: number, node: number): boolean {
     const holder = this.#ofSession.get(session);
     if (holder === undefined || this.#isShared(node)) return false;
-    if (this.#deferredCount > 0 && this.#deferring(node, session).length > 0) return false;
+    if (this.#isAnyLate && this.#mayBeMore(node, session)) return false;
     const isDirectory = this.#state.nodes.get(node)?.isDirectory === true;
     this.#table.grant(holder.number, node, isDirectory ? ATTRIBUTES : ATTRIBUTES | DATA);
     return true;
+  }
+
+  /** Whether somebody else may know more of the node than was told. */
+  #mayBeMore(node: number, session: number): boolean {
+    const own = this.#ofSession.get(session);
+    for (const holder of this.#reporting.get(node)?.keys() ?? []) if (holder !== own) return true;
+    return this.#deferring(node, session).length > 0;
   }
 
   /** Promises the names of a directory. INVARIANT: as {@link promiseAttributes}. */
@@ -158,22 +167,29 @@ export class Coherence {
    * @param session who asks
    */
   reported(nodes: readonly number[], session: number): Promise<unknown> | undefined {
-    if (this.#deferredCount === 0) return undefined;
+    if (!this.#isAnyLate) return undefined;
+    const own = this.#ofSession.get(session);
     const asked = new Map<Holder, number[]>();
+    const waits: Promise<void>[] = [];
     for (const node of nodes) {
+      for (const [holder, report] of this.#reporting.get(node) ?? []) if (holder !== own) waits.push(report);
       for (const holder of this.#deferring(node, session)) {
         const ids = asked.get(holder);
         if (ids === undefined) asked.set(holder, [node]);
         else ids.push(node);
       }
     }
-    if (asked.size === 0) return undefined;
-    return Promise.all([...asked].map(([holder, ids]) => this.#askLengths(holder, ids)));
+    for (const [holder, ids] of asked) waits.push(this.#askLengths(holder, ids));
+    return waits.length === 0 ? undefined : Promise.all(waits);
+  }
+
+  get #isAnyLate(): boolean {
+    return this.#deferredCount + this.#reporting.size > 0;
   }
 
   /** {@link reported}, of every file of everybody else. */
   async allReported(session: number): Promise<void> {
-    if (this.#deferredCount === 0) return;
+    if (!this.#isAnyLate) return;
     const own = this.#ofSession.get(session);
     const others = [...this.#holders.values()].filter((holder) => holder !== own);
     await Promise.all(others.map((holder) => this.#askLengths(holder, [])));
@@ -265,13 +281,25 @@ export class Coherence {
     const waits: Promise<unknown>[] = [];
     if ((kinds & (ATTRIBUTES | DATA)) !== 0) waits.push(holder.breakData(node, false));
     if ((kinds & ENTRIES) !== 0) waits.push(holder.breakDirectory(node));
-    if ((kinds & DEFERRED) !== 0) waits.push(this.#askLengths(holder, [node]));
+    if ((kinds & DEFERRED) !== 0) this.#askEvicted(holder, node);
+    if (waits.length === 0) return;
     const before = this.#evicting.get(node);
     if (before !== undefined) waits.push(before);
     const done: Promise<void> = Promise.all(waits).then(() => {
       if (this.#evicting.get(node) === done) this.#evicting.delete(node);
     });
     this.#evicting.set(node, done);
+  }
+
+  /** Not waited for by changes, of which one is what the holder tells. */
+  #askEvicted(holder: Holder, node: number): void {
+    const reports = this.#reporting.get(node) ?? new Map<Holder, Promise<void>>();
+    this.#reporting.set(node, reports);
+    const report = this.#askLengths(holder, [node]).then(() => {
+      if (reports.get(holder) === report) reports.delete(holder);
+      if (reports.size === 0 && this.#reporting.get(node) === reports) this.#reporting.delete(node);
+    });
+    reports.set(holder, report);
   }
 
   // Lengths that are told late.

@@ -204,6 +204,32 @@ t.test('promises: who is asked for a length may not defer the next meanwhile', a
   );
 });
 
+t.test(
+  'promises: one who may tell lengths late is asked when that makes room, and waits for nobody',
+  async (t) => {
+    const { world, clients } = await started(['a', 'b'], { maxPromises: 2 });
+    const [a, b] = clients as [CachingClient, CachingClient];
+    const { id } = await a.make(ROOT, 'f');
+    const others = [await b.make(ROOT, 'g'), await b.make(ROOT, 'h'), await b.make(ROOT, 'i')];
+    const tell = (size: number) => a.gfs.master.mutate(m.ExtendFile, { id, size, defer: true });
+    t.equal((await world.until(tell(1))).deferred, true);
+    const file = await world.until(a.gfs.open(id, {}));
+    let reports = 0;
+    file.report = async () => {
+      reports++;
+      await tell(2);
+    };
+    const startMs = world.scheduler.nowMs;
+    const looked = others.map((other) => b.gfs.master.query(m.GetAttributes, { id: other.id }));
+    const { attributes } = await world.until(b.gfs.master.query(m.GetAttributes, { id }));
+    await world.until(Promise.all(looked));
+    t.equal(attributes.size, 2);
+    t.ok(reports > 0);
+    const tookMs = world.scheduler.nowMs - startMs;
+    t.ok(tookMs < 1_000, `${tookMs} ms of the world's time`);
+  },
+);
+
 t.test('promises: nobody waits for one who holds none', async (t) => {
   const { clients } = await started(['a', 'b']);
   const [a, b] = clients as [CachingClient, CachingClient];

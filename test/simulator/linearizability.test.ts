@@ -151,6 +151,32 @@ t.test('linearisability: every right history passes, and one wrong read in it is
   t.ok(found > 50, `${found} of 60`);
 });
 
+t.test('linearisability: a rename that would change nothing now may come later, when it does', async (t) => {
+  const exchange = (from: string, to: string) =>
+    ({ kind: 'rename', from, to, mode: 'exchange', result: 'done' }) as const;
+  const history = [
+    at(1, 2, { kind: 'create', name: 'a', node: 1 } as const),
+    at(3, 4, { kind: 'create', name: 'b', node: 2 } as const),
+    at(5, 6, { kind: 'link', name: 'c', node: 2, result: 'done' } as const),
+    at(7, 20, exchange('c', 'a')),
+    at(8, 9, exchange('a', 'b')),
+    at(10, 11, { kind: 'lookup', name: 'c', node: 2 } as const),
+    at(12, 13, exchange('b', 'a')),
+    at(30, 31, {
+      kind: 'list',
+      entries: [
+        ['a', 2],
+        ['b', 2],
+        ['c', 1],
+      ],
+    } as const),
+  ];
+  t.equal(
+    checkHistory<readonly (readonly [string, number])[], NameCall>(history, directorySpecification),
+    'linearisable',
+  );
+});
+
 t.test('linearisability: the search ends within its budget', async (t) => {
   // Writes without an answer, all at once, and a read of a value that none of them wrote.
   const history = Array.from({ length: 40 }, (_, i) => at(i, NEVER, write(i + 1)));

@@ -19,6 +19,8 @@ export interface Specification<State, Call> {
   keyOf(state: State): string;
   /** The states in which the object may be after `call` gave what it gave: none when it cannot have. */
   step(state: State, call: Call): readonly State[];
+  /** Whether a call that changes nothing in one state may change something in another, with the same answer. */
+  canWait?(call: Call): boolean;
 }
 
 export type Verdict = 'linearisable' | 'not linearisable' | 'undecided';
@@ -89,7 +91,8 @@ class Search<State, Call> {
       this.#isDone[index] = 0;
       this.#left += returned;
       // It changed nothing, so that having it first took nothing away: no other order does better.
-      if (returned === 1 && this.#keyOf(next) === key) return false;
+      const canWait = this.#specification.canWait?.(call) === true;
+      if (returned === 1 && !canWait && this.#keyOf(next) === key) return false;
       if (this.isExhausted) return false;
     }
     return false;

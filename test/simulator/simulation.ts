@@ -27,6 +27,7 @@ const LOG_CHECK_INTERVAL_MS = 2_000;
 /** A record may be on its way from the disk to the master's memory for so many events; looked at now and then. */
 const LOG_CHECK_EVENTS = 2_000;
 const EVENTS_PER_LOG_CHECK = 25;
+const SILENCE_SHOWS_MS = 4_000;
 const WARM_UP_MS = 1_000;
 const SETTLE_MS = 8_000;
 /** Liveness: so long after the last fault all work has ended, and every chunk has its replicas. */
@@ -310,8 +311,14 @@ class Simulation {
       await this.#world.scheduler.step();
       this.#throwViolation();
     }
-    // What a log replica does not answer for is in the log, and not true yet, for as long as that lasts.
-    if ((master.process?.metrics.value('gfs_master_log_replicas_missing') ?? 0) > 0) return;
+    // What a log replica does not answer for is in the log, and not true yet, for as long as that lasts. Its silence
+    // shows only after a while.
+    const isMissing = () => (master.process?.metrics.value('gfs_master_log_replicas_missing') ?? 0) > 0;
+    for (let waitedMs = 0; shadows.length > 0 && waitedMs < SILENCE_SHOWS_MS; waitedMs += 100) {
+      if (isMissing() || (await logMatchesState(master)) !== false) return;
+      await this.#world.runFor(100);
+      this.#throwViolation();
+    }
     // And on a slow disk a flush may take longer than all that was stepped through.
     if (master.host.disk.slowness > 1) return;
     throw new Violation('the log does not replay to the state that the master has');

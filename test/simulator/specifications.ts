@@ -100,6 +100,8 @@ function withName(names: Names, name: string, node: number | undefined): Names {
 export const directorySpecification: Specification<Names, NameCall> = {
   initial: [],
   keyOf: (names) => names.map(([name, node]) => `${name}=${node}`).join(),
+  // Of two names that are one node now, and were not, or will not be.
+  canWait: (call) => call.kind === 'rename' && call.result === 'done',
   step: (names, call) => {
     if (call.kind === 'create') return create(names, call);
     if (call.kind === 'unlink') {
