@@ -79,7 +79,7 @@ export class AccessTimes {
 
   /** The attributes with what was read here and the master need not have told yet. */
   correct(attributes: Attributes): Attributes {
-    const access = this.#shown.get(attributes.id);
+    const access = this.#shown.size === 0 ? undefined : this.#shown.get(attributes.id);
     if (access === undefined) return attributes;
     const { time, ctime } = access;
     const isOlder = isAfter(time.sec, time.nsec, attributes.atimeSec, attributes.atimeNsec);

@@ -147,7 +147,7 @@ export class GfsHandler implements FuseHandler {
   getattr(context: Context, inode: Inode): Answer<AttributeReply> {
     const id = this.#inodes.toNode(inode);
     const known = this.#client.metadata.known(id);
-    if (known !== undefined) return this.#attributeReply(known);
+    if (known !== undefined) return this.#knownReply(known);
     return this.#powers.attributes(id, callContext(context)).then((told) => this.#attributeReply(told));
   }
 
@@ -503,8 +503,14 @@ export class GfsHandler implements FuseHandler {
   #attributeReply(attributes: Attributes): AttributeReply {
     // Where something is promised, that is what holds: the answer may have been overtaken.
     const known = this.#client.metadata.known(attributes.id);
-    const now = known === undefined ? attributes : this.#client.withLocalChanges(known);
-    return { attributes: this.#shown(now), attributeTtlMs: this.#copies.attributeTtlMs(attributes.id) };
+    return known === undefined
+      ? { attributes: this.#shown(attributes), attributeTtlMs: this.#copies.attributeTtlMs(attributes.id) }
+      : this.#knownReply(known);
+  }
+
+  #knownReply(known: Attributes): AttributeReply {
+    const attributes = this.#shown(this.#client.withLocalChanges(known));
+    return { attributes, attributeTtlMs: this.#copies.attributeTtlMs(known.id) };
   }
 
   #shown(attributes: Attributes): Attributes {

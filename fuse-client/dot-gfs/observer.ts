@@ -66,32 +66,35 @@ export class Observer {
       const startedAtMs = this.#clock.monotonicMs();
       // What is borrowed has to be looked at before the handler first waits.
       const line = this.#oplog.isRead ? describeArguments(operation, args) : undefined;
-      const done = (value: unknown, error: unknown) =>
-        this.#onDone(operation, args[0] as Context, startedAtMs, line, value, error);
+      const context = args[0] as Context;
       let answer: Answer<unknown>;
       try {
         answer = method(...args);
       } catch (error) {
-        done(undefined, error);
+        this.#onDone(operation, context, startedAtMs, line, undefined, error);
         throw error;
       }
-      if (answer instanceof Promise) this.#await(answer, done);
-      else done(answer, undefined);
+      if (answer instanceof Promise) this.#await(answer, operation, context, startedAtMs, line);
+      else this.#onDone(operation, context, startedAtMs, line, answer, undefined);
       return answer;
     };
   }
 
-  #await(answer: Promise<unknown>, done: (value: unknown, error: unknown) => void): void {
+  #await(
+    answer: Promise<unknown>,
+    operation: OperationName,
+    context: Context,
+    startedAtMs: number,
+    line: string | undefined,
+  ): void {
     this.#underWay++;
+    const done = (value: unknown, error: unknown) => {
+      this.#underWay--;
+      this.#onDone(operation, context, startedAtMs, line, value, error);
+    };
     answer.then(
-      (value) => {
-        this.#underWay--;
-        done(value, undefined);
-      },
-      (error) => {
-        this.#underWay--;
-        done(undefined, error);
-      },
+      (value) => done(value, undefined),
+      (error) => done(undefined, error),
     );
   }
 
@@ -108,9 +111,10 @@ export class Observer {
     const counted = this.#countedOf(operation);
     counted.count++;
     counted.totalMs += tookMs;
-    counted.maxMs = Math.max(counted.maxMs, tookMs);
-    const power = Math.max(0, Math.ceil(Math.log2(tookMs / SMALLEST_MS)));
-    counted.powers[Math.min(power, POWERS - 1)]!++;
+    if (tookMs > counted.maxMs) counted.maxMs = tookMs;
+    let power = 0;
+    for (let limitMs = SMALLEST_MS; tookMs > limitMs && power < POWERS - 1; limitMs *= 2) power++;
+    counted.powers[power]!++;
     counted.histogram.observe(tookMs);
     if (error !== undefined || isAbsent) {
       counted.errors++;
