@@ -116,6 +116,26 @@ export function networkContract(t: Test, name: string, make: () => Promise<Netwo
     t.equal(near.text, 'back');
   });
 
+  checkPair('what one turn writes arrives in order, alone, together and at once', async (t, near, far) => {
+    let written = 0;
+    near.socket.write([bytes('a')]);
+    await far.bytes(1);
+    near.socket.write([bytes('b')]);
+    near.socket.write([bytes('c'), bytes('d')], () => written++);
+    near.socket.write([bytes('e')], undefined, true);
+    near.socket.write([bytes('f')]);
+    near.socket.write([bytes('g')]);
+    await Promise.resolve();
+    near.socket.write([bytes('h')]);
+    await far.bytes(8);
+    near.socket.write([bytes('i')], undefined, true);
+    near.socket.write([bytes('j')]);
+    near.socket.end();
+    await far.closed();
+    t.equal(far.text, 'abcdefghij');
+    t.equal(written, 1);
+  });
+
   check('what arrives before start waits for it', async (t, under) => {
     const { near, far, listener } = await connectPair(under);
     await new Promise<void>((resolve) => near.write([bytes('early')], resolve));
