@@ -84,7 +84,7 @@ export class Journal {
         );
         resolve({ reply: extras === undefined ? reply : { ...reply, ...extras }, acknowledged });
       };
-      this.#log.append(encodeRecord(record), onDurable, reject, first);
+      this.#log.append(encodeRecord(record), onDurable, reject, session, first);
     });
   }
 }

@@ -9,6 +9,7 @@ import { LogSpace } from './log-space.js';
 import { encodeGroup, MAX_GROUP_BYTES, SEGMENT_HEADER_BYTES } from './segment.js';
 import { type ClosedSegment, createSegment } from './segment-files.js';
 
+const MANY = -1;
 const MAX_QUEUED_RECORDS = 65_536;
 const DEFAULT_RESERVE_BYTES = 1 * MIB;
 const FLUSH_BUCKETS_MS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 1000];
@@ -61,6 +62,7 @@ export interface LogPosition {
 
 interface Queued {
   readonly record: Buffer;
+  readonly session: number;
   /** Called when the record is durable, in log order. */
   readonly onDurable: () => void;
   /** Called when it did not get into the log, for good. */
@@ -83,8 +85,8 @@ export class OperationLog {
   #rotations: ((firstSequence: number) => void)[] = [];
   #nextSequence: number;
   #queue: Queued[] = [];
-  /** Records of the last group. */
-  #lastGroup = 0;
+  /** Whose the last group's only record was; MANY when it had more. */
+  #lastSession = MANY;
   #replication: Replication | undefined;
   #running = false;
   #closing = false;
@@ -172,15 +174,23 @@ export class OperationLog {
 
   /**
    * Queues a record. Callbacks come in log order, never before this returns.
+   * @param session whose it is, 0 for the master's own
    * @param first ahead of all that waits: a term's first record
    * @throws OVERLOADED, NOT_READY
    */
-  append(record: Buffer, onDurable: () => void, onRefused: (error: GfsError) => void, first = false): void {
+  append(
+    record: Buffer,
+    onDurable: () => void,
+    onRefused: (error: GfsError) => void,
+    session = 0,
+    first = false,
+  ): void {
     if (this.#dead) throw new GfsError('NOT_READY', 'the master is stopping');
     if (this.#queue.length >= MAX_QUEUED_RECORDS)
       throw new GfsError('OVERLOADED', 'the operation log is behind');
-    if (first) this.#queue.unshift({ record, onDurable, onRefused });
-    else this.#queue.push({ record, onDurable, onRefused });
+    const queued = { record, onDurable, onRefused, session };
+    if (first) this.#queue.unshift(queued);
+    else this.#queue.push(queued);
     this.#wake();
   }
 
@@ -268,15 +278,24 @@ export class OperationLog {
     }
     this.#endBytes = endBytes;
     const isSent = this.#replication?.written(this.#nextSequence, records) ?? false;
-    // One mutation after another is a single caller, who waits for this flush: so may we.
-    const isAlone = group.length === 1 && this.#lastGroup === 1 && !isSent;
-    this.#lastGroup = group.length;
+    const isAlone = this.#isAlone(group) && !isSent;
     if (this.#options.sync === 'always') await this.#syncNow(isAlone);
     this.#flushMs.observe(this.#environment.clock.monotonicMs() - startedMs);
     const committed = this.#replication?.committed(this.#nextSequence + group.length - 1);
     if (committed !== undefined) await committed;
     this.#nextSequence += group.length;
     for (const { onDurable } of group) onDurable();
+  }
+
+  /**
+   * Whether it comes from one who asks for one thing after another, and nobody else does: he waits for this flush, so
+   * this process may. What others ask for in between would otherwise be flushed one by one, and not together.
+   */
+  #isAlone(group: readonly Queued[]): boolean {
+    const session = group.length === 1 ? (group[0] as Queued).session : MANY;
+    const isAlone = session === this.#lastSession && session !== MANY;
+    this.#lastSession = session;
+    return isAlone;
   }
 
   async #rotateNow(): Promise<void> {

@@ -3,6 +3,7 @@ import { apply, NO_EFFECTS } from '../../master/apply.js';
 import { digestState } from '../../master/dump.js';
 import { LogReader } from '../../master/log-reader.js';
 import { Master } from '../../master/master.js';
+import { OperationLog } from '../../master/operation-log.js';
 import { DamagedLogError, recover } from '../../master/recovery.js';
 import { GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES } from '../../master/segment.js';
 import { LoggedState } from '../../master/state.js';
@@ -281,3 +282,47 @@ t.test('apply: a record that does not fit is a broken invariant', async (t) => {
   } as const;
   t.throws(() => apply(state, record, NO_EFFECTS), { name: 'InvariantError' });
 });
+
+t.test(
+  'operation log: only who asks for one thing after another, alone, has this process wait',
+  async (t) => {
+    const { environment } = new SimulatedWorld(seed++).process('master');
+    const flushes: boolean[] = [];
+    const file = {
+      read: async () => 0,
+      write: async () => undefined,
+      sync: async (isAlone = false) => void flushes.push(isAlone),
+      sizeBytes: async () => 0,
+      truncate: async () => undefined,
+      close: async () => undefined,
+    };
+    const options = {
+      directory: '/log',
+      clusterId: 'c',
+      chunkBytes: CHUNK_BYTES,
+      term: 1,
+      segmentBytes: 1_000_000,
+      reserveBytes: 4096,
+      sync: 'always',
+      syncIntervalMs: 1000,
+    } as const;
+    const at = { endBytes: 128, reservedTo: 128, firstSequence: 1, nextSequence: 1, checkpointSequence: 1 };
+    const log = new OperationLog(environment, options, { ...at, file, closed: [] }, () =>
+      t.fail('it failed'),
+    );
+    const append = (session: number) =>
+      new Promise<void>((resolve, reject) => log.append(Buffer.from('record'), resolve, reject, session));
+    for (const session of [1, 1, 1, 2, 1, 2, 2]) await append(session);
+    t.strictSame(flushes.splice(0), [false, true, true, false, false, false, true], 'of two, neither');
+    await Promise.all([append(2), append(2)]);
+    t.strictSame(flushes.splice(0), [false], 'two things at once are flushed together');
+    await append(2);
+    t.strictSame(flushes.splice(0), [false], 'and there may be more of them');
+    await append(2);
+    t.strictSame(flushes.splice(0), [true]);
+    log.replicate({ ready: () => undefined, written: () => true, committed: () => undefined });
+    await append(2);
+    t.strictSame(flushes, [false], 'log replicas get it meanwhile');
+    await log.close();
+  },
+);
