@@ -112,6 +112,8 @@ export class Window {
   /** What was read ahead last and has not been used. */
   readonly #unused = new Set<number>();
   #brought = 0;
+  /** Steps since then. */
+  #since = 0;
 
   constructor(limits: WindowLimits) {
     this.#limits = limits;
@@ -136,6 +138,9 @@ export class Window {
     } else if (2 * this.#unused.size <= this.#brought) {
       this.#patience = after;
       this.#size = Math.min(2 * this.#size, most);
+    } else if (2 * ++this.#since < this.#brought) {
+      // Too early to judge: it may be on its way, and others of many readers come to use it.
+      return 0;
     } else {
       this.#size = Math.floor(this.#size / 4);
       if (this.#size < first / 4) {
@@ -151,6 +156,7 @@ export class Window {
     this.#unused.clear();
     for (const id of ids) this.#unused.add(id);
     this.#brought = this.#unused.size;
+    this.#since = 0;
   }
 
   /** It was at hand when it was wanted. */

@@ -39,13 +39,28 @@ async function setUp(seed: number) {
     return query(...words);
   }) as typeof b.master.query;
   const cut = (client: GfsClient, id: number, size: number) => wait(client.setAttributes(id, { size }, {}));
-  return { a, b, ids, write, read, cut, sleep, messages: () => messages };
+  return { world, a, b, ids, write, read, cut, sleep, messages: () => messages };
 }
 
 t.test('small files: read one after another take few messages', async (t) => {
   const { b, ids, read, messages } = await setUp(8101);
   for (const [at, id] of ids.entries()) t.equal(await read(b, id), `first ${at}`);
   t.ok(messages() <= 16, `${messages()} messages to the master for ${FILES} files`);
+});
+
+t.test('small files: those that many read beside each other take few messages too', async (t) => {
+  const { world, b, ids, messages } = await setUp(8104);
+  const lanes = Array.from({ length: 6 }, async (_, lane) => {
+    for (let at = lane; at < FILES; at += 6) {
+      const file = await b.open(ids[at] as number, {});
+      const { buffers, release } = await file.read(0, 1_000, {});
+      t.equal(Buffer.concat(buffers).toString(), `first ${at}`);
+      release();
+      await b.close(file);
+    }
+  });
+  await world.until(Promise.all(lanes));
+  t.ok(messages() <= 15, `${messages()} messages to the master for ${FILES} files`);
 });
 
 t.test(
