@@ -17,7 +17,13 @@ import {
   encodeSidecar,
   type SidecarHead,
 } from '../../chunkserver/store/sidecar.js';
-import { checksum, checksumAfterChange } from '../../protocol/checksum.js';
+import {
+  checksum,
+  checksumAfterChange,
+  joinedPageChecksums,
+  PAGE_BYTES,
+  pageChecksums,
+} from '../../protocol/checksum.js';
 
 const u53 = fc.maxSafeNat();
 const u32 = fc.nat({ max: 0xffff_ffff });
@@ -193,4 +199,19 @@ t.test('checksums: after a change of a part, from the part alone', async (t) => 
     { numRuns: 500 },
   );
   t.pass('500 changes');
+});
+
+t.test('checksum: that of some bytes follows from those of their pages', async (t) => {
+  const sizes = fc.oneof(
+    fc.nat(20_000),
+    fc.nat(16).map((pages) => pages * PAGE_BYTES),
+  );
+  fc.assert(
+    fc.property(sizes, fc.nat(), (sizeBytes, seed) => {
+      const bytes = Buffer.from(Uint8Array.from({ length: sizeBytes }, (_, i) => (i * 31 + seed) & 0xff));
+      return joinedPageChecksums(pageChecksums(bytes), sizeBytes) === checksum(bytes);
+    }),
+    { numRuns: 100 },
+  );
+  t.pass('100 sizes');
 });

@@ -449,3 +449,38 @@ t.test('reads: beside checkpoints of newer data they see one state, and never a 
   await world.until(Promise.all([work, reader]));
   t.equal(mixed, 0);
 });
+
+t.test(
+  'overwrite: of whole pages that were written here reads nothing, and every block matches',
+  async (t) => {
+    const { world, host, process } = newWorld(6);
+    const store = await world.until(openStore(process));
+    await world.until(store.create(1, 1));
+    const content = Buffer.alloc(300_000);
+    const put = async (offset: number, bytes: Buffer) => {
+      bytes.copy(content, offset);
+      await world.until(write(store, offset, bytes));
+    };
+    await put(0, pattern(300_000, 1));
+    await world.until(store.directories[0]!.checkpointNow());
+    let reads = 0;
+    host.disk.inject = (operation, path) => {
+      if (operation === 'read' && path === CHUNK_FILE) reads++;
+      return undefined;
+    };
+    await put(8_192, pattern(4_096, 2));
+    await put(61_440, pattern(12_288, 3));
+    t.equal(reads, 0);
+    await put(100, pattern(50, 4));
+    await put(0, pattern(4_096, 5));
+    t.equal(reads, 2, 'of a page that was changed in part it is not known');
+    await put(0, pattern(4_096, 6));
+    t.equal(reads, 2);
+    host.disk.inject = undefined;
+    await world.until(store.directories[0]!.checkpointNow());
+    t.ok((await world.until(contentOf(store.get(1)))).equals(content));
+    process.crash();
+    const again = await world.until(openStore(host.start('again')));
+    t.ok((await world.until(contentOf(again.get(1)))).equals(content));
+  },
+);
