@@ -69,6 +69,11 @@ export class Appenders {
     else this.#note(node, { session, othersUntilMs: 0 });
   }
 
+  /** A client tells what it has appended, perhaps long ago: others do not know where the file ends until then. */
+  noteTells(session: number, node: number): void {
+    this.#noteTold(session, node);
+  }
+
   isAlone(session: number, node: number): boolean {
     const writer = this.#writers.get(node);
     if (writer?.session !== session || writer.othersUntilMs > this.#clock.monotonicMs()) return false;

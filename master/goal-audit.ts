@@ -1,6 +1,6 @@
 /**
  * Chunks that several files share have the highest goal of them. Raising one is simple; after lowering,
- * or when one of the files is gone, all files have to be asked: in slices, in the background.
+ * or when one of the files is gone or has a copy of its own, all files have to be asked: in slices, in the background.
  */
 import type { Clock, Logger, Timers } from '../environment/ports/index.js';
 import { MAX_IDS_PER_RECORD } from '../protocol/records.js';
@@ -65,7 +65,9 @@ export class GoalAudit {
     for (const node of nodes.values()) {
       const goal = goals.get(node.id) ?? this.#defaultGoal;
       for (const handle of node.chunks?.handles() ?? []) {
-        if ((chunks.get(handle)?.references ?? 0) < 2) continue;
+        const chunk = chunks.get(handle);
+        // Also of one file alone: it may have shared it before with one of a higher goal.
+        if (chunk === undefined || (chunk.references < 2 && chunk.goal <= goal)) continue;
         highest.set(handle, Math.max(goal, highest.get(handle) ?? 0));
       }
       if (--left > 0) continue;
@@ -79,7 +81,7 @@ export class GoalAudit {
     const wrong = new Map<number, number[]>();
     for (const [handle, goal] of highest) {
       const chunk = this.#state.chunks.get(handle);
-      if (chunk === undefined || chunk.references < 2 || chunk.goal <= goal) continue;
+      if (chunk === undefined || chunk.goal <= goal) continue;
       wrong.set(goal, [...(wrong.get(goal) ?? []), handle]);
     }
     for (const [goal, handles] of wrong) {

@@ -37,12 +37,14 @@ export class Master {
   #parts: MasterParts | undefined;
   #listener: Listener | undefined;
   #unlock: (() => Promise<void>) | undefined;
-  readonly #service: MasterService;
+  #service: MasterService;
   readonly #peers = new Set<Peer>();
   readonly #pool = new BufferPool();
   readonly #timers: Timer[] = [];
   #trace: RpcTrace | undefined;
   #sweptAtMs = 0;
+  #stopped = false;
+  #startingAgain: Promise<void> | undefined;
   #replacedBy: ReplacedError | undefined;
   #onReplaced!: (error: ReplacedError) => void;
 
@@ -74,13 +76,23 @@ export class Master {
     return this.#started.log.endSequence;
   }
 
+  /** In which it serves, or was last: for tests and the simulator. */
+  get term(): number {
+    return this.#started.superblock.term;
+  }
+
   get #started(): MasterParts {
     if (this.#parts === undefined) throw new Error('the master has not started');
     return this.#parts;
   }
 
   /** @throws DataDirectoryError, DamagedLogError, ReplacedError, or the network's error: the message says what to do */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    const { host, port } = this.#options;
+    return this.#open(host, port);
+  }
+
+  async #open(host: string, port: number): Promise<void> {
     const { disk, logger, timers, clock } = this.#environment;
     const { dataDirectory } = this.#options;
     await disk.makeDirectory(dataDirectory);
@@ -90,6 +102,7 @@ export class Master {
         onFatal: this.#onFatal,
         makeCheckpoint: this.#makeCheckpoint,
         onReplaced: (error) => this.#replace(error),
+        onOvertaken: () => void this.#startAgain(),
         self: ({ id }) => this.#member(id),
       });
       this.#parts = parts;
@@ -103,20 +116,25 @@ export class Master {
       this.#timers.push(timers.every(SWEEP_INTERVAL_MS, () => this.#sweep(parts)));
       this.#timers.push(timers.every(SCAN_INTERVAL_MS, () => this.#scan(parts)));
       this.#timers.push(parts.watch.watchLoop(timers));
-      const { host, port } = this.#options;
       this.#listener = await this.#environment.network.listen(host, port, (socket) =>
         this.#accept(socket, parts),
       );
       const { clusterId } = parts.superblock;
       logger.info({ ...this.address, clusterId, records: parts.log.recordCount }, 'the master serves');
     } catch (error) {
-      await this.stop();
+      await this.#close();
       throw error;
     }
   }
 
   /** Finishes what is logged, closes every connection and frees the data directory. */
   async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#startingAgain;
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
     for (const timer of this.#timers.splice(0)) timer.cancel();
     await this.#listener?.close();
     this.#parts?.chunkservers.stop();
@@ -129,6 +147,24 @@ export class Master {
     await this.#trace?.close();
     await this.#unlock?.();
     this.#unlock = undefined;
+  }
+
+  /** As a restart of its process would: it begins a later term, and everybody comes again. */
+  async #startAgain(): Promise<void> {
+    if (this.#startingAgain !== undefined || this.#stopped) return;
+    const { host, port } = this.address;
+    const again = async () => {
+      await this.#close();
+      this.#service = new MasterService(this.#onFatal);
+      await this.#open(host, port);
+    };
+    this.#startingAgain = again()
+      // Whoever was to hear that it was replaced has heard it.
+      .catch((error) => (error === this.#replacedBy ? undefined : this.#onFatal(error)))
+      .finally(() => {
+        this.#startingAgain = undefined;
+      });
+    await this.#startingAgain;
   }
 
   /** Where others reach it. */

@@ -102,6 +102,8 @@ export interface Hooks {
   readonly onFatal: (error: unknown) => void;
   readonly makeCheckpoint: MakeCheckpoint;
   readonly onReplaced: (error: ReplacedError) => void;
+  /** It has to begin a later term, as at a start. */
+  readonly onOvertaken: () => void;
   /** Where this master listens, for its log replicas. */
   readonly self: (superblock: Superblock) => Member;
 }
@@ -129,7 +131,7 @@ export function logOptionsOf(
 export async function assemble(
   environment: Environment,
   options: MasterOptions,
-  { onFatal, makeCheckpoint, onReplaced, self }: Hooks,
+  { onFatal, makeCheckpoint, onReplaced, onOvertaken, self }: Hooks,
 ): Promise<MasterParts> {
   const { disk, random, logger, clock, timers, metrics } = environment;
   const { dataDirectory, chunkBytes } = options;
@@ -171,7 +173,7 @@ export async function assemble(
   const member = () => self(superblock);
   const logParts = { environment, options, superblock, state, log, journal, gate, self: member };
   const keeper = new SuperblockKeeper(disk, dataDirectory, superblock);
-  const tenure = new Tenure({ ...logParts, superblock: keeper, onReplaced });
+  const tenure = new Tenure({ ...logParts, superblock: keeper, onReplaced, onOvertaken });
   const logReplicas = new LogReplicas({ ...logParts, tenure });
   log.replicate(logReplicas);
   const allocator = new Allocator(state, journal);

@@ -43,7 +43,9 @@ export async function winTerm(parts: PromotionParts): Promise<number> {
   const found = await askAllStatus(environment, asker, others);
   checkLongest(parts, found.values());
   const needed = neededOf(parts);
-  if (found.size + 1 < needed) throw tooFew(others, found, needed);
+  // One that has become the master itself promises nothing: asking it would only part this shadow from it.
+  const able = new Map([...found].filter(([, { role }]) => role === 'shadow'));
+  if (able.size + 1 < needed) throw tooFew(others, able, needed);
   const term =
     Math.max(superblock.current.term, former?.term ?? 0, ...[...found.values()].map((each) => each.term)) + 1;
   // Our own promise first: nothing more is taken from the former master.

@@ -45,7 +45,7 @@ export interface Replayed {
 /**
  * Replays checkpoint and log, and changes nothing on disk. A torn tail of the last segment is left out;
  * damage anywhere else stops it.
- * @param before only segments that begin before this record
+ * @param before only what comes before this record, if there is so much
  * @throws DamagedLogError naming the segment and, for damage, the offset
  */
 export async function replay(
@@ -69,14 +69,16 @@ export async function replay(
     }
     // The first one may begin before the checkpoint ends; the others follow each other.
     const expected = last === undefined ? Math.min(firstSequence, nextSequence) : nextSequence;
-    const scan = await replaySegment(disk, path, log, expected, start.nextSequence, state);
-    if (scan.tornBytes > 0 && (!isLast || before !== Number.POSITIVE_INFINITY))
+    const scan = await replaySegment(disk, path, log, expected, start.nextSequence, before, state);
+    nextSequence = Math.min(firstSequence + scan.recordCount, before);
+    const isTail = isLast && (before === Number.POSITIVE_INFINITY || nextSequence === before);
+    if (scan.tornBytes > 0 && !isTail)
       throw new DamagedLogError(`${path}: damaged at offset ${scan.endBytes}, and later segments follow`);
-    nextSequence = firstSequence + scan.recordCount;
     if (!isLast) closed.push({ firstSequence, sizeBytes: scan.endBytes });
     last = { path, scan };
   }
-  if (nextSequence < start.nextSequence || (last === undefined && start.nextSequence > 1))
+  const isCovered = start.nextSequence === 1 || start.nextSequence === before;
+  if (nextSequence < start.nextSequence || (last === undefined && !isCovered))
     throw new DamagedLogError(`${log.directory}: ${segmentName(start.nextSequence)} is missing`);
   return { state, nextSequence, checkpointSequence: start.nextSequence, closed, last };
 }
@@ -154,6 +156,7 @@ async function replaySegment(
   log: LogIdentity,
   firstSequence: number,
   fromSequence: number,
+  before: number,
   state: LoggedState,
 ): Promise<Scan> {
   const bytes = await readWhole(disk, path);
@@ -165,7 +168,7 @@ async function replaySegment(
       throw new Error(`it begins with record ${header.firstSequence}, ${missing} is missing`);
     }
     return scanSegment(bytes, header, (record, sequence) => {
-      if (sequence >= fromSequence) apply(state, record, NO_EFFECTS);
+      if (sequence >= fromSequence && sequence < before) apply(state, record, NO_EFFECTS);
     });
   } catch (cause) {
     throw new DamagedLogError(`${path}: ${(cause as Error).message}`, { cause });

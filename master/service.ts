@@ -210,6 +210,7 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
       return reply;
     })
     .answer(m.ExtendFile, async (body, request) => {
+      appenders.noteTells(request.header.session, body.id);
       const reply = await sessions.once(m.ExtendFile, request, (origin) =>
         mutations.run(nodes.extend(body), origin, () => request.signal),
       );

@@ -17,6 +17,8 @@ import type { LoggedState } from './state.js';
 import type { SuperblockKeeper } from './superblock.js';
 
 const WATCH_INTERVAL_MS = 1_000;
+/** So long whoever has been promised a later term may take to win it, and to serve. */
+const OVERTAKEN_MS = 5_000;
 
 /** Another master serves, in a later term. This one never does again. */
 export class ReplacedError extends Error {
@@ -43,6 +45,8 @@ export interface TenureParts {
   readonly self: () => Member;
   /** Called once: the process has to end. */
   readonly onReplaced: (error: ReplacedError) => void;
+  /** Called once: a log replica follows a later term, in which nobody serves. Only a later one brings it back. */
+  readonly onOvertaken: () => void;
 }
 
 export class Tenure {
@@ -59,6 +63,8 @@ export class Tenure {
   readonly #lost = new Set<string>();
   /** Log replicas that are gone for good, as an operator says: their word is not needed. */
   readonly #gone = new Set<string>();
+  /** Of these, since when each has asked for records of this one all the same. */
+  readonly #strayed = new Map<string, number>();
   #replaced = false;
   #beginning = false;
   #watchedAtMs = 0;
@@ -124,12 +130,30 @@ export class Tenure {
     const { id } = body.shadow;
     if (!this.#members.has(id) || this.#replaced) return;
     if (this.#begun) {
-      if (body.term > this.#parts.superblock.current.term) void this.#inspect([body.shadow]);
-      else this.#lost.delete(id);
+      if (body.term > this.#parts.superblock.current.term) this.#onStray(body.shadow);
+      else {
+        this.#lost.delete(id);
+        this.#strayed.delete(id);
+      }
       return;
     }
     if (body.lastTerm > this.lastTerm) return this.#inspect([body.shadow]);
     await this.#seekPromise(id, async (request) => (await peer.call(PromiseTerm, request)).body);
+  }
+
+  /** Perhaps another master serves; perhaps a promotion came to nothing after its first promise. */
+  #onStray(member: Member): void {
+    const { environment, onOvertaken } = this.#parts;
+    const nowMs = environment.clock.monotonicMs();
+    const sinceMs = this.#strayed.get(member.id) ?? nowMs;
+    this.#strayed.set(member.id, sinceMs);
+    if (nowMs - sinceMs < OVERTAKEN_MS) {
+      void this.#inspect([member]);
+      return;
+    }
+    environment.logger.warn({ shadow: member.id }, 'a log replica has promised a later term that nobody won');
+    this.#strayed.clear();
+    onOvertaken();
   }
 
   async #seekPromise(

@@ -95,7 +95,7 @@ export class Rebalancer {
     const { space, replicaCount } = chunkserver;
     const told = this.#parts.replicas.find(chunkserver, handle)?.lengthBytes ?? 0;
     if (told > 0) return told;
-    return Math.min(this.#parts.state.chunkBytes, space.usedBytes / Math.max(1, replicaCount));
+    return Math.min(this.#parts.state.chunkBytes, Math.round(space.usedBytes / Math.max(1, replicaCount)));
   }
 
   #isTaken(chunkserver: Chunkserver): boolean {

@@ -267,11 +267,16 @@ export class Replicator {
    */
   #makeWay(chunk: ChunkState, { useless, good }: Standing): void {
     const { chunkservers, replicas, clock } = this.#parts;
+    const { handle } = chunk;
     const replica = useless.find(
       (each) => !this.isLeaving(each.chunkserver) && chunkservers.reports.mayDelete(each, chunk),
     );
-    if (replica === undefined) return;
-    const { handle } = chunk;
+    if (replica === undefined) {
+      // One that is about to delete what it had can take a good one right after that.
+      const isDeleting = chunkservers.active.some((each) => each.deletions.has(handle));
+      if (isDeleting) this.#failures.note(handle, 'NOT_READY', '', '', clock.monotonicMs());
+      return;
+    }
     const { chunkserver } = replica;
     const { serverId } = chunkserver.server;
     const isFirst = this.#failures.get(handle) === undefined;

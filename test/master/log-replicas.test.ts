@@ -7,7 +7,7 @@ import { ReplacedError } from '../../master/tenure.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { type HeldChunk, TestChunkserver } from './chunkserver.js';
-import { agrees, inStep, SHADOW_PORT, ShadowHost, soon, status } from './shadow.js';
+import { agrees, dial, inStep, SHADOW_PORT, ShadowHost, soon, status } from './shadow.js';
 import { codeOf, MasterHost, TestClient } from './support.js';
 
 let seed = 6000;
@@ -398,4 +398,41 @@ t.test('recent records: dropped when nobody follows, taken again when somebody d
   t.equal(recent.from(1), undefined);
   recent.add(2, [aMebibyte]);
   t.equal(recent.from(2)?.firstSequence, 2);
+});
+
+t.test('promote: majority: a copy that is the master promises nothing: the other keeps to it', async (t) => {
+  const { world, master, shadows } = await cluster(2, { logCommit: 'majority' });
+  const [first, second] = shadows as [ShadowHost, ShadowHost];
+  master.process.crash();
+  world.network.cut('shadow1', 'shadow2');
+  t.equal(await codeOf(second.ask(m.Promote, {})), 'NOT_PERMITTED');
+  world.network.heal('shadow1', 'shadow2');
+  await second.ask(m.Promote, {});
+  // Before it has counted a record: it is still one of the copies that the log names.
+  first.process.crash();
+  await soon(world, () => second.shadow.master !== undefined);
+  await first.start();
+  t.equal(await codeOf(first.ask(m.Promote, {})), 'NOT_PERMITTED');
+  await inStep(world, 1, 'shadow2', SHADOW_PORT);
+  t.equal(second.shadow.master?.term, 2);
+});
+
+t.test('promote: one that was cut short parts no log replica from the master for good', async (t) => {
+  const { world, master, shadows, client } = await cluster(2, { logCommit: 'majority' });
+  const [first] = shadows as [ShadowHost];
+  const { member } = await status(world, 'shadow2', SHADOW_PORT);
+  const candidate = await dial(world, world.process('candidate'), 'shadow1', SHADOW_PORT, 'shadow');
+  t.equal(
+    (await world.until(candidate.call(m.PromiseTerm, { term: 7, candidate: member }))).body.granted,
+    true,
+  );
+  candidate.close();
+  const before = master.master.term;
+  await client.create(m.ROOT_ID, 'meanwhile');
+  await soon(world, () => master.master.term > 7);
+  await inStep(world, 2);
+  await soon(world, () => agrees(master, first));
+  t.ok(master.master.term > before, 'the same process, in a later term');
+  t.ok(master.process.alive);
+  t.same(world.failures, []);
 });

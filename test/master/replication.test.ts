@@ -10,6 +10,9 @@ import { type HeldChunk, TestChunkserver } from './chunkserver.js';
 import { codeOf, connect, MasterHost, TestClient } from './support.js';
 
 const WAIT_MS = 8_000;
+/** On a busy machine. */
+t.setTimeout(600_000);
+
 let seed = 4_000;
 
 async function cluster(
@@ -387,6 +390,23 @@ t.test('goal: a chunk that a snapshot shares has the highest goal of its files',
   t.equal(having(lease.handle).length, 2);
 });
 
+t.test('goal: a chunk that is not shared any more has that of the file that is left', async (t) => {
+  const { world, client, having, file } = await cluster(4);
+  const { id, lease } = await file('f');
+  await client.mutate(m.Snapshot, { id, parent: m.ROOT_ID, name: 'copy' });
+  const copy = (await client.lookup('/copy')).id;
+  await client.mutate(m.SetGoal, { ids: [copy], goal: 1 });
+  await world.runFor(10_000);
+  t.equal(having(lease.handle).length, 3);
+  await client.mutate(m.Unlink, { parent: m.ROOT_ID, name: 'f', directory: false });
+  await client.mutate(m.Purge, { ids: [id] });
+  await world.runFor(10_000);
+  // All files are gone through every ten minutes, and when a goal is set.
+  await client.mutate(m.SetGoal, { ids: [(await file('other')).id], goal: 2 });
+  await world.runFor(5_000);
+  t.equal(having(lease.handle).length, 1);
+});
+
 t.test(
   'goal: of 0, or more than there are servers, or by a stranger: refused, and nothing changes',
   async (t) => {
@@ -430,6 +450,20 @@ t.test(
   },
 );
 
+t.test('drain: what was drained before takes again what it has still to delete', async (t) => {
+  const { world, client, byId, readable, file } = await cluster(4);
+  const { id, lease } = await file('f');
+  const [first, second] = lease.secondaries.map(({ serverId }) => serverId) as [string, string];
+  await client.call(m.SetDrain, { serverId: first, on: true });
+  while ((await readable(id)).includes(first)) await world.runFor(5);
+  t.ok(byId(first).chunks.has(lease.handle), 'it is told later that it may go');
+  await client.call(m.SetDrain, { serverId: first, on: false });
+  await client.call(m.SetDrain, { serverId: second, on: true });
+  await world.runFor(10_000);
+  const found = await readable(id);
+  t.ok(found.includes(first) && !found.includes(second), found.join());
+});
+
 t.test('rebalancing: a new server is filled slowly; goal and racks hold at every step', async (t) => {
   const racks = ['a', 'b', 'c', 'c'];
   const { world, client, chunkservers, readable, file } = await cluster(
@@ -464,6 +498,26 @@ t.test('rebalancing: a new server is filled slowly; goal and racks hold at every
   }
   t.equal((await client.call(m.GetStatus, {})).replication?.belowGoal, 0);
 });
+
+t.test(
+  'rebalancing: what is on its way counts in whole bytes, also where nobody told how much it is',
+  async (t) => {
+    const { world, client, chunkservers, file } = await cluster(3, () => ({ cloneMs: 50 }), {
+      leaseDurationMs: 2_000,
+      chunkBytes: 1024 ** 3,
+    });
+    for (let at = 0; at < 60; at++) await file(`f${at}`);
+    for (const each of chunkservers)
+      for (const [at, chunk] of [...each.chunks.values()].entries()) chunk.lengthBytes = 1024 ** 3 - (at % 7);
+    await world.runFor(10_000);
+    for (const each of chunkservers) await each.heartbeat();
+    chunkservers.push(await TestChunkserver.start(world, 'cs3'));
+    await world.runFor(5_000);
+    const { servers } = await client.call(m.GetStatus, {});
+    t.ok((servers.find(({ server }) => server.serverId === 'cs3')?.chunks ?? 0) > 0, 'chunks have moved');
+    t.ok(servers.every(({ availableBytes }) => Number.isInteger(availableBytes)));
+  },
+);
 
 t.test('rebalancing: without racks all servers end within five points of each other', async (t) => {
   const { world, chunkservers, file } = await cluster(3, () => ({ cloneMs: 50 }), {
