@@ -4,7 +4,7 @@ import type { GfsClient } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
 import * as m from '../../protocol/messages/index.js';
 import type { SimulatedWorld } from '../fakes/index.js';
-import { clusterDefaults } from '../simulator/cluster.js';
+import { clusterDefaults } from '../simulator/shape.js';
 import { startTwoClients } from './two-clients.js';
 
 t.setTimeout(600_000);

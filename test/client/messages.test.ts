@@ -4,7 +4,8 @@ import { clientDefaults, GfsClient } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
 import * as m from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
-import { clusterDefaults, SimulatedCluster } from '../simulator/cluster.js';
+import { SimulatedCluster } from '../simulator/cluster.js';
+import { clusterDefaults } from '../simulator/shape.js';
 import { WireTap } from '../simulator/wire-tap.js';
 import { startTwoClients } from './two-clients.js';
 

@@ -1,7 +1,8 @@
 /** A simulated cluster with two clients that cache, for tests of what one sees of the other. */
 import { clientDefaults, GfsClient } from '../../client/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
-import { type ClusterOptions, clusterDefaults, SimulatedCluster } from '../simulator/cluster.js';
+import { SimulatedCluster } from '../simulator/cluster.js';
+import { type ClusterOptions, clusterDefaults } from '../simulator/shape.js';
 
 export async function startTwoClients(seed: number, options: Partial<ClusterOptions> = {}) {
   const world = new SimulatedWorld(seed);

@@ -43,6 +43,11 @@ export class Actor {
     return this.context.ledger;
   }
 
+  /** By the world's clock, which no host has. */
+  get nowMs(): number {
+    return this.context.process.host.world.scheduler.nowMs;
+  }
+
   pause(longestMs: number): Promise<void> {
     const delayMs = this.random.between(0, longestMs);
     return new Promise((resolve) => this.context.process.environment.timers.after(delayMs, resolve));
@@ -72,7 +77,7 @@ export class Actor {
         EXCUSABLE.has(error.code) ||
         this.excused.has(error.code) ||
         error.reaction !== 'never' ||
-        (error.code === 'CHUNK_LOST' && ledger.wasFlipped(error.message));
+        (error.code === 'CHUNK_LOST' && ledger.excusesLoss(error.message));
       process.environment.logger.debug({ code: error.code }, `${this.name}: ${what} failed`);
       if (ledger.calm || !excused) {
         throw new Violation(`${this.name}: ${what}: ${error.code} ${error.message}`, { cause: thrown });

@@ -1,11 +1,6 @@
-/** The checks from outside: everything acknowledged is there in the end, and the log says what the master knows. */
+/** The check from outside at the end: everything acknowledged is there. */
 import type { GfsClient } from '../../client/index.js';
-import type { Disk, DiskFile } from '../../environment/ports/index.js';
-import { digestState } from '../../master/dump.js';
-import { replay } from '../../master/recovery.js';
 import { GetXattr, ReadDirectory } from '../../protocol/messages/index.js';
-import { type FakeDisk, FakeLogger, LogBook } from '../fakes/index.js';
-import { MASTER_DIRECTORY, type MasterMember, type ShadowMember } from './cluster.js';
 import { type Ledger, type TrackedDirectory, type TrackedFile, Violation } from './ledger.js';
 import { checkAppends, checkFile } from './reading.js';
 import type { ReplicaAudit } from './replica-audit.js';
@@ -45,10 +40,7 @@ const attempt: MustSucceed = async (what, run) => {
 /** Something could not be done, which is a violation too unless it could not be possible. */
 class Unavailable extends Violation {}
 
-/**
- * The simulation damages replicas on one chunkserver only, but other faults may have left a chunk with none
- * but that: then it cannot be read, whatever else it is never wrong.
- */
+/** Where all replicas of a chunk are damaged it cannot be read; whatever else it is never wrong. */
 async function unlessDamaged(
   file: { readonly id: number },
   replicas: ReplicaAudit,
@@ -89,72 +81,4 @@ async function auditDirectory(
     if (uncertain.has(name) || names.has(name) || directories.has(name)) continue;
     throw new Violation(`${path}/${name} is node ${node}, it should not be there`);
   }
-}
-
-/**
- * Whether the log, as it is on the master's disk now, replays to the state that the master has now.
- * Undefined when the master does not serve. It may be false while a record is on its way from one to the
- * other, never for long.
- */
-export async function logMatchesState({ host, process, master }: MasterMember): Promise<boolean | undefined> {
-  if (process?.alive !== true || master === undefined) return undefined;
-  const live = digestState(master.state);
-  const { disk, names } = copyOf(host.disk, `${MASTER_DIRECTORY}/log`);
-  if (names.length === 0) return undefined;
-  const text = Buffer.from(host.disk.contentOf(`${MASTER_DIRECTORY}/superblock.json`) ?? []).toString();
-  const superblock = JSON.parse(text) as { clusterId: string; chunkBytes: number; term: number };
-  const { state } = await replay(disk, new FakeLogger(new LogBook(), 'audit', () => 0), {
-    ...superblock,
-    directory: `${MASTER_DIRECTORY}/log`,
-  });
-  return digestState(state) === live;
-}
-
-/**
- * Whether a shadow says what the master says, when it follows it and has as many records: then its log is
- * the master's, record by record. Undefined when that cannot be judged now.
- */
-export function shadowAgrees({ process, master }: MasterMember, shadow: ShadowMember): boolean | undefined {
-  if (process?.alive !== true || master === undefined) return undefined;
-  const { shadow: copy } = shadow;
-  if (shadow.process?.alive !== true || copy?.state === undefined || !copy.follows) return undefined;
-  if (copy.endSequence !== master.logEndSequence) return undefined;
-  return digestState(copy.state) === digestState(master.state);
-}
-
-/** A copy of one directory, as a disk that answers at once and forgets what is written. */
-function copyOf(source: FakeDisk, directory: string): { disk: Disk; names: string[] } {
-  const names = source.namesIn(directory);
-  const contents = new Map(
-    names.map((name) => [`${directory}/${name}`, source.contentOf(`${directory}/${name}`)]),
-  );
-  const refuse = () => Promise.reject(new Error('this disk is a copy'));
-  const disk: Disk = {
-    allocate: (sizeBytes) => new Uint8Array(sizeBytes),
-    open: async (path) => memoryFile(contents.get(path) ?? new Uint8Array(0)),
-    list: async () => names,
-    makeDirectory: async () => undefined,
-    rename: refuse,
-    remove: refuse,
-    copy: refuse,
-    syncDirectory: async () => undefined,
-    space: refuse,
-    lock: refuse,
-  };
-  return { disk, names };
-}
-
-function memoryFile(content: Uint8Array): DiskFile {
-  return {
-    read: async (buffer, position) => {
-      const part = content.subarray(position, position + buffer.byteLength);
-      buffer.set(part);
-      return part.byteLength;
-    },
-    write: async () => undefined,
-    sync: async () => undefined,
-    sizeBytes: async () => content.byteLength,
-    truncate: async () => undefined,
-    close: async () => undefined,
-  };
 }

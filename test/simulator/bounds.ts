@@ -2,7 +2,7 @@
 import type { ClientUsage } from '../../client/index.js';
 import { MIB } from '../../protocol/limits.js';
 import type { FakeMetrics } from '../fakes/index.js';
-import type { ClusterOptions } from './cluster.js';
+import type { ClusterOptions } from './shape.js';
 
 type Bound = readonly [what: string, most: number];
 

@@ -22,9 +22,9 @@ export class Contents {
     if (tracked.frozen || tracked.seal !== undefined) return;
     const { name, pages } = this.#actor.context;
     if (!take(tracked, name)) return;
-    pages?.drop(tracked.id);
+    pages?.beginEdit(tracked.id);
     await this.#edit(tracked);
-    pages?.drop(tracked.id);
+    pages?.endEdit(tracked.id);
     release(tracked);
   }
 

@@ -1,6 +1,9 @@
 /** What goes wrong, and when: drawn from the seed. */
 import type { FakeHost, FakeRandom, SimulatedWorld } from '../fakes/index.js';
-import type { Member, SimulatedCluster } from './cluster.js';
+import type { SimulatedCluster } from './cluster.js';
+import type { Damage } from './damage.js';
+import type { Operator } from './operator.js';
+import type { Member } from './programs.js';
 
 export const FAULTS = [
   'stop',
@@ -17,6 +20,8 @@ export const FAULTS = [
   'full',
   'slowDisk',
   'flip',
+  'promote',
+  'drain',
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 /** Those that make a host forget what was not flushed. */
@@ -26,10 +31,10 @@ export interface FaultOptions {
   readonly faults: readonly Fault[];
   /** About how long it is from one to the next. */
   readonly meanIntervalMs: number;
+  readonly operator: Operator;
   /** Called when a chunkserver's host lost its memory. */
   readonly onMemoryLost: () => void;
-  /** Called when a bit of a replica of this chunk changed. */
-  readonly onFlip: (handle: number) => void;
+  readonly damage: Damage;
 }
 
 type Cause = (member: Member, other: Member) => void;
@@ -93,6 +98,13 @@ export class Faults {
     full: (member) => this.#fill(member),
     slowDisk: (member) => this.#slowDisk(member),
     flip: () => this.#flip(),
+    promote: () => {
+      // As a rule because the master is away, but nobody holds an operator to that.
+      if (this.#random.chance(0.5))
+        this.#kill(this.#cluster.logs.find(({ master }) => master) ?? this.#cluster.master);
+      this.#options.operator.promote();
+    },
+    drain: () => this.#options.operator.drain(),
   };
 
   /** Long enough, now and then, for sessions and leases to end; and sometimes until all is repaired. */
@@ -108,9 +120,10 @@ export class Faults {
     });
   }
 
-  /** In a chunk file or sidecar, always of the same chunkserver: the others have good ones. */
+  /** In a chunk file or sidecar; seldom in the last good one of a chunk, which loses it. */
   #flip(): void {
-    const { disk } = (this.#cluster.chunkservers[0] as Member).host;
+    const { damage } = this.#options;
+    const { disk, name: host } = this.#random.pick(this.#cluster.chunkservers).host;
     const shards = disk.namesIn('/data/chunks').map((shard) => `/data/chunks/${shard}`);
     const files = shards.flatMap((shard) => {
       return disk.namesIn(shard).flatMap((name) => {
@@ -123,9 +136,9 @@ export class Faults {
     if (files.length === 0) return;
     const { path, handle } = this.#random.pick(files);
     const sizeBytes = disk.contentOf(path)?.byteLength ?? 0;
-    if (sizeBytes === 0) return;
+    if (sizeBytes === 0 || !(damage.isSpared(host, handle) || this.#random.chance(0.1))) return;
     disk.flipBit(path, this.#random.below(sizeBytes));
-    this.#options.onFlip(handle);
+    damage.flipped(host, handle);
   }
 
   #stop(member: Member): void {
@@ -184,7 +197,7 @@ export class Faults {
     const { disk } = member.host;
     disk.limitBytes = disk.usedBytes() + this.#random.below(200_000);
     this.#later(this.#durationMs(), () => {
-      disk.limitBytes = undefined;
+      disk.limitBytes = member.diskBytes;
       // It may have been started meanwhile, and found no room to.
       this.#restart(member);
     });

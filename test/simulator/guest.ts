@@ -19,6 +19,8 @@ const PERMISSIONS = 0o777;
 export class Pages {
   readonly #kept = new Map<number, Buffer>();
   readonly #generations = new Map<number, number>();
+  /** Written here, so that the pages change with them: this keeps none of those. */
+  readonly #edited = new Set<number>();
 
   constructor(client: GfsClient) {
     client.metadata.listen({
@@ -29,6 +31,17 @@ export class Pages {
       // The next open asks for the data version.
       onLost: () => undefined,
     });
+  }
+
+  /** Between these it is written or cut through this mount. */
+  beginEdit(id: number): void {
+    this.drop(id);
+    this.#edited.add(id);
+  }
+
+  endEdit(id: number): void {
+    this.drop(id);
+    this.#edited.delete(id);
   }
 
   drop(id: number): void {
@@ -44,7 +57,7 @@ export class Pages {
   reading(id: number): (bytes: Buffer) => void {
     const generation = this.#generationOf(id);
     return (bytes) => {
-      if (this.#generationOf(id) === generation) this.#kept.set(id, bytes);
+      if (this.#generationOf(id) === generation && !this.#edited.has(id)) this.#kept.set(id, bytes);
     };
   }
 

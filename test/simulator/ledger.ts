@@ -51,6 +51,19 @@ export interface TrackedFile {
   frozen: boolean;
   /** It was, or is being, unlinked. */
   gone: boolean;
+  /** One of its names was made or taken away without an answer: it may have more than are counted. */
+  hasUnknownNames: boolean;
+  /** How many replicas its chunks shall have. */
+  readonly goal: Register<number>;
+}
+
+/** A file that lost its last name for certain, while nobody wrote it. */
+export interface DeletedFile {
+  readonly file: TrackedFile;
+  /** What it was called, in its worker's directory. */
+  readonly name: string;
+  /** By the world's clock, before it was asked for. */
+  readonly deletedMs: number;
 }
 
 /** Has a client be the only one that writes a file, until {@link release}. @returns whether it is */
@@ -73,6 +86,8 @@ export interface TrackedDirectory {
   readonly directories: Map<string, TrackedDirectory>;
   /** It was, or is being, removed. */
   gone: boolean;
+  /** What files that are made in it inherit. */
+  readonly goal: Register<number>;
   /** Names that an operation with an unknown outcome, or one under way, has touched. */
   readonly uncertain: Set<string>;
 }
@@ -84,25 +99,46 @@ export interface AppendFile {
   readonly model: AppendModel;
 }
 
+export interface TrashRules {
+  readonly retentionMs: number;
+  readonly mayRunShort: boolean;
+}
+
+/** A host whose clock is fast thinks sooner that a time is over, and times of deletion are whole seconds. */
+const SLOWEST_CLOCK = 0.98;
+const WALL_CLOCK_STEP_MS = 1_000;
+
 export class Ledger {
   readonly files: TrackedFile[] = [];
   readonly directories: TrackedDirectory[] = [];
   readonly appendFiles: AppendFile[] = [];
+  /** Nobody has asked for them back. */
+  readonly deleted = new Set<DeletedFile>();
   /** Nothing goes wrong in this run: no operation may fail. */
   readonly calm: boolean;
+  readonly trash: TrashRules;
   stopping = false;
   /** Operations that succeeded, and those that failed as they may. */
   succeeded = 0;
   failed = 0;
+  /** Clients that ended in the middle of their work. */
+  clientsLost = 0;
   /** How often a chunkserver's host has lost its memory. */
   crashes = 0;
-  /** Chunks of which one replica was damaged on its disk. */
-  readonly flipped = new Set<number>();
+  /** Set by whoever damages replicas: whether all that a chunk has are damaged. */
+  mayBeLost: (handle: number) => boolean = () => false;
 
   #modes = 0;
 
-  constructor(calm: boolean) {
+  /** @param trash how long deleted files are kept; where space may run short any may go at any time */
+  constructor(calm: boolean, trash: TrashRules = { retentionMs: 0, mayRunShort: true }) {
     this.calm = calm;
+    this.trash = trash;
+  }
+
+  mayHaveExpired({ deletedMs }: DeletedFile, nowMs: number): boolean {
+    const { retentionMs, mayRunShort } = this.trash;
+    return mayRunShort || nowMs - deletedMs >= retentionMs * SLOWEST_CLOCK - WALL_CLOCK_STEP_MS;
   }
 
   /** Another one each time, as long as there are any. */
@@ -110,12 +146,9 @@ export class Ledger {
     return 1 + (this.#modes++ % 0o777);
   }
 
-  /**
-   * Whether a chunk that is told to be lost is one that was damaged: other faults may have left it with that
-   * replica alone. Whether they have, the audit looks at.
-   */
-  wasFlipped(message: string): boolean {
-    return this.flipped.has(Number(/chunk (\d+)/.exec(message)?.[1]));
+  /** Whether a chunk may be told to be lost. */
+  excusesLoss(message: string): boolean {
+    return this.mayBeLost(Number(/chunk (\d+)/.exec(message)?.[1]));
   }
 
   hostCrashed(): void {

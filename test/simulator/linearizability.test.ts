@@ -7,6 +7,7 @@ import {
   blockSpecification,
   directorySpecification,
   type NameCall,
+  replicaSpecification,
   volatileBlockSpecification,
   withoutReadsUnderWay,
 } from './specifications.js';
@@ -183,3 +184,22 @@ t.test('linearisability: the search ends within its budget', async (t) => {
   const verdict = checkHistory([...history, at(100, 101, read(99))], blockSpecification, 5_000);
   t.equal(verdict, 'undecided');
 });
+
+t.test(
+  'linearisability: one replica takes writes in one order, and takes back only what a repair may',
+  async (t) => {
+    const repair = (moment: number) => at<BlockCall>(moment, moment, { kind: 'powerCut' });
+    const known = (moment: number, value: number) => at<BlockCall>(moment, moment, { kind: 'sync', value });
+    const replica = (...history: Operation<BlockCall>[]) => checkHistory(history, replicaSpecification);
+    const pending = at(1, NEVER, write(1));
+    const [seen, old] = [at(4, 5, read(1)), at(8, 9, read(0))];
+    t.equal(replica(pending, at(2, 3, read(0)), seen), 'linearisable', 'a write under way comes at any time');
+    t.equal(replica(pending, seen, old), 'not linearisable', 'and stays');
+    t.equal(replica(pending, seen, repair(6), old), 'linearisable', 'unless it is taken back');
+    const again = at(10, 11, read(1));
+    t.equal(replica(pending, seen, repair(6), old, again), 'linearisable', 'and written again by its retry');
+    const acknowledged = [at(1, 3, write(1)), known(3.5, 1)];
+    t.equal(replica(...acknowledged, seen, repair(6), old), 'not linearisable', 'what is acknowledged stays');
+    t.equal(replica(...acknowledged, at(4, 5, read(0))), 'not linearisable', 'at every replica');
+  },
+);

@@ -5,7 +5,8 @@
  */
 import { parseArgs } from 'node:util';
 import { FAULTS, type Fault } from './faults.js';
-import { type SimulationResult, simulate } from './simulation.js';
+import { simulate } from './simulation.js';
+import type { SimulationResult } from './simulation-options.js';
 
 const { values } = parseArgs({
   options: {

@@ -11,12 +11,17 @@ import { Store } from '../../chunkserver/store/store.js';
 import { CapturedBlocks } from '../../chunkserver/store/verified-read.js';
 import { MetadataCache } from '../../client/metadata-cache.js';
 import { UnsyncedChunks } from '../../client/unsynced.js';
+import { Drains } from '../../master/drains.js';
+import { GarbageCollector } from '../../master/garbage.js';
+import { LogReplicas } from '../../master/log-replicas.js';
 import { OperationLog } from '../../master/operation-log.js';
 import { PromiseKind, PromiseTable } from '../../master/promise-table.js';
 import { Raiser } from '../../master/raising.js';
+import { Replicas } from '../../master/replicas.js';
+import { Dropper } from '../../master/replication/dropper.js';
 import { ClientSessions } from '../../master/sessions.js';
 import { toGfsError } from '../../protocol/errors.js';
-import type { SimulationOptions } from './simulation.js';
+import type { SimulationOptions } from './simulation-options.js';
 
 export interface Mutant {
   readonly name: string;
@@ -155,5 +160,49 @@ export const mutants: readonly Mutant[] = [
     name: 'replicas are not made equal before a new lease',
     options: { faults: ['late', 'reset'], meanIntervalMs: 50 },
     apply: () => replace(Raiser.prototype, 'repair', async () => true),
+  },
+  {
+    name: 'a record counts before the log replicas have it',
+    options: { faults: ['promote', 'cut'], meanIntervalMs: 150, shadows: 1, logCommit: 'all' },
+    apply: () => replace(LogReplicas.prototype, 'committed', () => undefined),
+  },
+  {
+    name: 'a server that is drained keeps what it has',
+    options: { faults: [], chunkservers: 4 },
+    apply: () => replace(Drains.prototype, 'isLeaving', () => false),
+  },
+  {
+    name: 'replicas beyond a goal are never dropped',
+    options: { faults: [], chunkservers: 3 },
+    apply: () => replace(Dropper.prototype, 'drop', async () => 0),
+  },
+  {
+    name: 'what was deleted is never given up',
+    options: { faults: [], chunkservers: 3, retentionMs: 2_000, diskBytes: 0 },
+    apply: () => replace(GarbageCollector.prototype, 'scan', async () => undefined),
+  },
+  {
+    name: 'a chunk is lost with the first of its replicas',
+    options: { faults: ['flip'], meanIntervalMs: 20, chunkservers: 3 },
+    apply: () => {
+      const { live, readable, raisable } = Replicas.prototype;
+      const isHurt = (replicas: Replicas, handle: number) =>
+        live.call(replicas, handle).some(({ damaged }) => damaged);
+      const mend = [
+        replace(Replicas.prototype, 'live', function (this: Replicas, handle) {
+          const all = live.call(this, handle);
+          return isHurt(this, handle) ? all.filter(({ damaged }) => damaged) : all;
+        }),
+        replace(Replicas.prototype, 'readable', function (this: Replicas, chunk) {
+          return isHurt(this, chunk.handle) ? [] : readable.call(this, chunk);
+        }),
+        replace(Replicas.prototype, 'raisable', function (this: Replicas, chunk) {
+          return isHurt(this, chunk.handle) ? [] : raisable.call(this, chunk);
+        }),
+      ];
+      return () => {
+        for (const undo of mend) undo();
+      };
+    },
   },
 ];

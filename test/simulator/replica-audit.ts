@@ -42,10 +42,10 @@ export class ReplicaAudit {
       await this.#compareChunk(id, index, `${path}, chunk ${index}`);
   }
 
-  /** Whether a chunk of the file has no replica left but damaged ones, as far as the simulation caused that. */
+  /** Whether a chunk of the file has no replica left but damaged ones. */
   async isDamaged(id: number): Promise<boolean> {
     for (const chunk of await this.#chunksOf(id)) {
-      if (!this.#ledger.flipped.has(chunk.handle)) continue;
+      if (!this.#ledger.mayBeLost(chunk.handle)) continue;
       const read = await Promise.all(chunk.replicas.map((server) => this.#read(server, chunk)));
       if (read.every((bytes) => bytes === undefined)) return true;
     }

@@ -12,8 +12,11 @@ import {
   Snapshot,
 } from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
-import { clusterDefaults, connectClient, type Member, SimulatedCluster } from './cluster.js';
+import { SimulatedCluster } from './cluster.js';
+import { connectClient } from './members.js';
+import type { Member } from './programs.js';
 import { readWhole } from './reading.js';
+import { clusterDefaults } from './shape.js';
 
 /** On a busy machine. */
 t.setTimeout(600_000);

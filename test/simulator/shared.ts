@@ -10,6 +10,7 @@ import type { FakeRandom } from '../fakes/index.js';
 import { Actor, type ClientContext } from './actor.js';
 import { Violation } from './ledger.js';
 import { checkHistory, Recorder, type Verdict } from './linearizability.js';
+import { ReplicaOrder } from './replica-order.js';
 import {
   type BlockCall,
   blockSpecification,
@@ -27,6 +28,8 @@ const MAX_OPERATIONS = 240;
 
 interface SharedBlock {
   readonly offset: number;
+  readonly index: number;
+  readonly offsetInChunk: number;
   readonly recorder: Recorder<BlockCall>;
 }
 
@@ -38,6 +41,8 @@ export class Shared {
   #fileId = 0;
   #directoryId = 0;
   #powerCuts = 0;
+  /** What each replica by itself shows. */
+  readonly order = new ReplicaOrder(() => this.now(), BLOCK_BYTES, writerOf);
   /** Histories whose verdict the search did not reach. */
   undecided = 0;
 
@@ -81,10 +86,15 @@ export class Shared {
     const offsets = [0, 62 * KIB, client.chunkBytes - BLOCK_BYTES, client.chunkBytes];
     for (const offset of offsets) {
       await file.write(offset, blockOf(0));
-      this.#blocks.push({ offset, recorder: new Recorder<BlockCall>(() => this.now()) });
+      const index = Math.floor(offset / client.chunkBytes);
+      const offsetInChunk = offset - index * client.chunkBytes;
+      this.order.watch(offsetInChunk);
+      const recorder = new Recorder<BlockCall>(() => this.now());
+      this.#blocks.push({ offset, index, offsetInChunk, recorder });
     }
     await file.sync({});
     await client.close(file);
+    this.order.fileId = this.#fileId;
   }
 
   hostCrashed(): void {
@@ -102,6 +112,11 @@ export class Shared {
           ? checkHistory(history, blockSpecification)
           : checkHistory(history, volatileBlockSpecification);
       this.#judge(`the block at ${offset} of the shared file`, verdict, history);
+    }
+    for (const { offset, offsetInChunk, index, recorder } of this.#blocks) {
+      const block = { offset: offsetInChunk, index, history: recorder.history };
+      for (const { server, verdict, history } of this.order.check(block, this.#powerCuts > 0))
+        this.#judge(`the block at ${offset} of the shared file on ${server}`, verdict, history);
     }
     const names = withUnknownNodes(this.#names.history);
     this.#judge('the shared names', checkHistory(names, directorySpecification), names);

@@ -1,7 +1,8 @@
 /** Runs that last two simulated seconds: many of them find what few long ones would. */
 import type { Test } from 'tap';
 import { FAULTS } from './faults.js';
-import { type SimulationOptions, type SimulationResult, simulate } from './simulation.js';
+import { simulate } from './simulation.js';
+import type { SimulationOptions, SimulationResult } from './simulation-options.js';
 
 export const short = { warmUpMs: 300, durationMs: 700, settleMs: 200, meanIntervalMs: 200 };
 

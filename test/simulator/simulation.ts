@@ -1,76 +1,38 @@
 /** One run: a cluster, its users, what goes wrong, and the checks, all from one seed. */
 import type { GfsClient } from '../../client/index.js';
-import { Create, GetStatus, ROOT_ID } from '../../protocol/messages/index.js';
+import { Create, ROOT_ID } from '../../protocol/messages/index.js';
 import { formatLine, SimulatedWorld, SimulationStuck } from '../fakes/index.js';
 import type { ClientContext } from './actor.js';
 import { AppendModel } from './append-model.js';
-import { auditFiles, logMatchesState, shadowAgrees } from './audit.js';
+import { auditFiles } from './audit.js';
 import { clientOverBound, overBound } from './bounds.js';
-import {
-  type ClientMember,
-  type ClusterOptions,
-  clusterDefaults,
-  connectClient,
-  drawCluster,
-  SimulatedCluster,
-} from './cluster.js';
+import { SimulatedCluster } from './cluster.js';
+import { Damage } from './damage.js';
 import { FAULTS, type Fault, Faults } from './faults.js';
+import { untilHealed } from './finale.js';
+import { auditGoals } from './goal-audit.js';
 import { Pages } from './guest.js';
 import { Ledger, Violation } from './ledger.js';
+import { checkLogs } from './log-audit.js';
+import { type ClientMember, connectClient } from './members.js';
+import { Operator } from './operator.js';
 import { ReplicaAudit } from './replica-audit.js';
+import { clusterDefaults, drawCluster } from './shape.js';
 import { Shared, SharedWorker } from './shared.js';
+import type { SimulationOptions, SimulationResult } from './simulation-options.js';
+import { auditTrash } from './trash-audit.js';
 import { WireTap } from './wire-tap.js';
 import { Worker } from './worker.js';
 
 const WORKERS_PER_CLIENT = 2;
 const LOG_CHECK_INTERVAL_MS = 2_000;
-/** A record may be on its way from the disk to the master's memory for so many events; looked at now and then. */
-const LOG_CHECK_EVENTS = 2_000;
-const EVENTS_PER_LOG_CHECK = 25;
-const SILENCE_SHOWS_MS = 4_000;
+/** Of the master. */
+const HEAD_START_MS = 50;
 const WARM_UP_MS = 1_000;
 const SETTLE_MS = 8_000;
 /** Liveness: so long after the last fault all work has ended, and every chunk has its replicas. */
 const LIVENESS_MS = 60_000;
-const AUDIT_MS = 120_000;
-const GOAL_CHECK_INTERVAL_MS = 500;
-
-export interface SimulationOptions extends Partial<ClusterOptions> {
-  readonly seed: number;
-  /** Virtual time under load and faults. */
-  readonly durationMs: number;
-  /** And under load alone, before the first fault. */
-  readonly warmUpMs?: number;
-  /** After the repair, how long the load goes on before it ends. */
-  readonly settleMs?: number;
-  /** Which may happen; by default the seed chooses. */
-  readonly faults?: readonly Fault[];
-  /** How long it is from one fault to the next, on average; by default the seed chooses. */
-  readonly meanIntervalMs?: number;
-  /** A host crash keeps nothing that was not flushed, instead of this and that. */
-  readonly losesAll?: boolean;
-  /** Called with every line that any process logs. */
-  readonly onLine?: (line: string) => void;
-  /** Called with every request and response. */
-  readonly onMessage?: (line: string) => void;
-}
-
-export interface SimulationResult {
-  readonly seed: number;
-  readonly digest: string;
-  readonly events: number;
-  readonly succeeded: number;
-  readonly failed: number;
-  /** Mutations of chunks that primaries acknowledged. */
-  readonly acknowledged: number;
-  /** Histories of which the checker could not tell in its time whether they are linearisable. */
-  readonly undecided: number;
-  readonly faults: Readonly<Record<string, number>>;
-  /** What was broken; absent when all is well. */
-  readonly violation?: string;
-  /** The last that was logged before. */
-  readonly lastLines?: readonly string[];
-}
+const AUDIT_MS = 10 * 60_000;
 
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
   const simulation = new Simulation(options);
@@ -99,8 +61,10 @@ class Simulation {
   readonly #shared = new Shared();
   readonly #cluster: SimulatedCluster;
   readonly #faultKinds: readonly Fault[];
+  readonly #damage: Damage;
   readonly #tap: WireTap;
   #faults: Faults | undefined;
+  #operator: Operator | undefined;
   #violation: string | undefined;
   #active = 0;
 
@@ -112,17 +76,23 @@ class Simulation {
     const random = this.#world.random.fork('simulation');
     // Some seeds know only some kinds of faults: each has to be survived for itself too.
     this.#faultKinds = options.faults ?? FAULTS.filter(() => random.chance(0.5));
-    this.#ledger = new Ledger(this.#faultKinds.length === 0);
-    this.#tap = new WireTap(this.#world.network, (what) => this.violate(what));
+    const cluster = { ...clusterDefaults, ...drawCluster(random), ...options };
+    this.#ledger = new Ledger(this.#faultKinds.length === 0, {
+      retentionMs: cluster.retentionMs,
+      mayRunShort: cluster.diskBytes > 0 || this.#faultKinds.includes('full'),
+    });
+    this.#cluster = new SimulatedCluster(this.#world, cluster, (client, member) =>
+      this.#runClient(client, member),
+    );
+    this.#damage = new Damage(this.#cluster);
+    this.#ledger.mayBeLost = (handle) => this.#damage.mayBeLost(handle);
+    this.#tap = new WireTap(this.#world.network, (what) => this.violate(what), this.#damage);
+    this.#tap.order = this.#shared.order;
     const { onMessage } = options;
     if (onMessage !== undefined) {
       const now = () => this.#world.scheduler.nowMs.toFixed(3).padStart(12);
       this.#tap.onMessage = (line) => onMessage(`${now()} ${line}`);
     }
-    const cluster = { ...clusterDefaults, ...drawCluster(random), ...options };
-    this.#cluster = new SimulatedCluster(this.#world, cluster, (client, member) =>
-      this.#runClient(client, member),
-    );
   }
 
   violate(what: string): void {
@@ -145,6 +115,7 @@ class Simulation {
       acknowledged: this.#tap.acknowledgedCount,
       undecided: this.#shared.undecided,
       faults: Object.fromEntries(this.#faults?.counts ?? []),
+      promotions: this.#operator?.promotions ?? 0,
       ...(violation === undefined ? {} : { violation, lastLines: log.lines.slice(-60).map(formatLine) }),
     };
   }
@@ -153,37 +124,53 @@ class Simulation {
     const { durationMs, losesAll = false } = this.#options;
     for (const { host } of this.#cluster.members) host.disk.losesAll = losesAll;
     this.#cluster.master.start();
+    // Else they find nobody, and wait before they look again.
+    await this.#world.runFor(HEAD_START_MS);
     for (const shadow of this.#cluster.shadows) shadow.start();
     for (const chunkserver of this.#cluster.chunkservers) chunkserver.start();
     await this.#makeCommonFiles();
     for (const client of this.#cluster.clients) client.start();
     await this.#runFor(this.#options.warmUpMs ?? WARM_UP_MS);
     const random = this.#world.random.fork('fault interval');
+    const operator = new Operator(this.#cluster);
+    this.#operator = operator;
     this.#faults = new Faults(this.#cluster, {
       faults: this.#faultKinds,
+      operator,
       meanIntervalMs: this.#options.meanIntervalMs ?? random.pick([400, 1_500, 4_000]),
       onMemoryLost: () => {
         this.#ledger.hostCrashed();
         this.#shared.hostCrashed();
       },
-      onFlip: (handle) => this.#ledger.flipped.add(handle),
+      damage: this.#damage,
     });
     await this.#runFor(durationMs);
     this.#faults.stop();
     this.#cluster.repair();
     const repairedAtMs = this.#world.scheduler.nowMs;
+    const settled = operator.settle();
     await this.#runFor(this.#options.settleMs ?? SETTLE_MS);
     this.#ledger.stopping = true;
     await this.#finish(repairedAtMs + LIVENESS_MS);
-    await this.#untilDone(this.#untilAtGoal(repairedAtMs + LIVENESS_MS), LIVENESS_MS);
+    await this.#untilDone(
+      untilHealed({
+        cluster: this.#cluster,
+        operator,
+        drained: await this.#untilDone(settled, LIVENESS_MS),
+        mayBeLost: () => this.#damage.lostCount,
+        endMs: repairedAtMs + LIVENESS_MS,
+      }),
+      2 * LIVENESS_MS,
+    );
     await this.#untilDone(this.#audit(), AUDIT_MS);
     this.#shared.check();
-    await this.#checkLog();
+    await checkLogs(this.#cluster.logs);
   }
 
   async #makeCommonFiles(): Promise<void> {
     const make = async () => {
-      const client = await connectClient(this.#world.process('setup'));
+      const { shadows } = this.#cluster.options;
+      const client = await connectClient(this.#world.process('setup'), { shadows });
       for (const mode of ['record', 'exact'] as const) {
         const body = { parent: ROOT_ID, name: `appended-${mode}`, mode: 0o100666, rdev: 0, exclusive: true };
         const { attributes } = await client.master.mutate(Create, body);
@@ -214,13 +201,16 @@ class Simulation {
     const name = `${context.name}.shared`;
     workers.push(new SharedWorker(context, name, randomOf(name), this.#shared));
     this.#active++;
+    let hasEnded = false;
     context.process.onEnd(() => {
       this.#active--;
+      if (!hasEnded) this.#ledger.clientsLost++;
       for (const file of this.#ledger.files)
         if (file.client === context.name || file.editor === context.name) file.frozen = true;
     });
     await Promise.all(workers.map((worker) => worker.run()));
     await client.shutdown();
+    hasEnded = true;
     context.process.crash();
   }
 
@@ -232,7 +222,7 @@ class Simulation {
       await this.#world.runFor(Math.min(LOG_CHECK_INTERVAL_MS, leftMs));
       this.#throwViolation();
       this.#checkBounds();
-      await this.#checkLog();
+      await checkLogs(this.#cluster.logs);
     }
   }
 
@@ -266,62 +256,24 @@ class Simulation {
     }
   }
 
-  /** Until every chunk has as many replicas as it should. */
-  async #untilAtGoal(endMs: number): Promise<void> {
-    const process = this.#world.process('observer');
-    const client = await connectClient(process);
-    for (;;) {
-      const { ready, chunksBelowGoal, chunksUnavailable } = await client.master.query(GetStatus, {});
-      if (ready && chunksBelowGoal + chunksUnavailable === 0) break;
-      if (this.#world.scheduler.nowMs > endMs) {
-        // Of what was damaged on its disk there may have been no other replica.
-        if (ready && chunksBelowGoal === 0 && chunksUnavailable <= this.#ledger.flipped.size) break;
-        const missing = `${chunksBelowGoal} chunks are below their goal, ${chunksUnavailable} unavailable`;
-        throw new Violation(`${missing} ${LIVENESS_MS} ms after the repair`);
-      }
-      await new Promise<void>((resolve) => {
-        process.environment.timers.after(GOAL_CHECK_INTERVAL_MS, resolve);
-      });
-    }
-    await client.shutdown();
-  }
-
   async #audit(): Promise<void> {
     const process = this.#world.process('auditor');
-    const client = await connectClient(process);
+    const client = await connectClient(process, { shadows: this.#cluster.options.shadows });
+    const time = {
+      nowMs: () => this.#world.scheduler.nowMs,
+      sleep: (ms: number) => new Promise<void>((resolve) => void this.#world.scheduler.after(ms, resolve)),
+    };
     const replicas = new ReplicaAudit(process, client, this.#ledger);
+    await auditTrash(client, this.#ledger, time);
     await auditFiles(client, this.#ledger, replicas);
     await replicas.compare(this.#shared.fileId, '/shared');
     replicas.close();
+    await auditGoals(client, this.#ledger, time);
     // Nothing may fail any more.
     const ledger = new Ledger(true);
     const context = { name: 'auditor', client, process, ledger, reading: new Set<number>() };
     const auditor = new SharedWorker(context, 'auditor', this.#world.random.fork('auditor'), this.#shared);
     await auditor.seeAll();
-  }
-
-  async #checkLog(): Promise<void> {
-    const { master, shadows } = this.#cluster;
-    for (const shadow of shadows) {
-      if (shadowAgrees(master, shadow) === false)
-        throw new Violation(`${shadow.host.name} has the master's log and another state`);
-    }
-    for (let events = 0; events < LOG_CHECK_EVENTS; events++) {
-      if (events % EVENTS_PER_LOG_CHECK === 0 && (await logMatchesState(master)) !== false) return;
-      await this.#world.scheduler.step();
-      this.#throwViolation();
-    }
-    // What a log replica does not answer for is in the log, and not true yet, for as long as that lasts. Its silence
-    // shows only after a while.
-    const isMissing = () => (master.process?.metrics.value('gfs_master_log_replicas_missing') ?? 0) > 0;
-    for (let waitedMs = 0; shadows.length > 0 && waitedMs < SILENCE_SHOWS_MS; waitedMs += 100) {
-      if (isMissing() || (await logMatchesState(master)) !== false) return;
-      await this.#world.runFor(100);
-      this.#throwViolation();
-    }
-    // And on a slow disk a flush may take longer than all that was stepped through.
-    if (master.host.disk.slowness > 1) return;
-    throw new Violation('the log does not replay to the state that the master has');
   }
 
   #throwViolation(): void {

@@ -43,9 +43,53 @@ export const volatileBlockSpecification: Specification<Block, BlockCall> = {
   },
 };
 
+/** At one replica: a power cut stands for whatever may take back what is not there for good. */
+export type ReplicaCall = BlockCall;
+
+interface ReplicaBlock extends Block {
+  /** Taken back: whoever did not hear of their end may write them again. */
+  readonly undone: readonly number[];
+}
+
+/** It lacks what every replica was said to have: nobody is sent there, until it is repaired. */
+const BEHIND = -1;
+
+export const replicaSpecification: Specification<ReplicaBlock, ReplicaCall> = {
+  initial: { value: 0, written: [0], undone: [] },
+  keyOf: ({ value, written, undone }) => `${value}<${written.join()}<${undone.join()}`,
+  step: ({ value, written, undone }, call) => {
+    if (call.kind === 'read') {
+      if (call.value === value) return [{ value, written, undone }];
+      if (!undone.includes(call.value)) return [];
+      return [{ value: call.value, written, undone: undone.filter((other) => other !== call.value) }];
+    }
+    if (call.kind === 'powerCut') {
+      return written.map((back, at) => ({ value: back, written, undone: written.slice(at + 1) }));
+    }
+    if (call.kind === 'write') {
+      const before = written.filter((other) => other !== call.value);
+      const left = undone.filter((other) => other !== call.value);
+      return [{ value: call.value, written: [...before, call.value], undone: left }];
+    }
+    const at = written.indexOf(call.value);
+    if (at < 0) return [{ value, written, undone }];
+    const still = written.slice(at);
+    const left = undone.filter((other) => still.includes(other));
+    if (still.includes(value)) return [{ value, written: still, undone: left }];
+    // Unless whoever writes it again has done so here and nobody has looked yet.
+    const redone = left.map((other) => ({
+      value: other,
+      written: still,
+      undone: left.filter((each) => each !== other),
+    }));
+    return [{ value: BEHIND, written: still, undone: [] }, ...redone];
+  },
+};
+
 /**
  * Without the reads that a write under way explains. Replicas take a write one after another, so another mount may
- * see it at one of them and then, at the next, not yet: nothing is promised of it before it is acknowledged. One
+ * see it at one of them and then, at the next, not yet: across replicas nothing is promised of it before it is
+ * acknowledged (at each by itself there is an order: replica-order.ts). One
  * without an answer is under way until a later one is acknowledged, which every replica took after it.
  */
 export function withoutReadsUnderWay(history: readonly Operation<BlockCall>[]): Operation<BlockCall>[] {

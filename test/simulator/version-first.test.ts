@@ -2,8 +2,10 @@
 import t, { type Test } from 'tap';
 import { Create, GetChunks, GetLease, GetStatus, ROOT_ID } from '../../protocol/messages/index.js';
 import { SimulatedWorld } from '../fakes/index.js';
-import { clusterDefaults, connectClient, SimulatedCluster } from './cluster.js';
+import { SimulatedCluster } from './cluster.js';
+import { connectClient } from './members.js';
 import { readWhole } from './reading.js';
+import { clusterDefaults } from './shape.js';
 
 const ACKNOWLEDGED = 'acknowledged '.repeat(10_000);
 

@@ -7,8 +7,12 @@ import { BufferPool } from '../../protocol/payload.js';
 import { type Method, requestHeaderCodec, responseHeaderCodec } from '../../protocol/rpc.js';
 import type { ValueOf } from '../../protocol/schema.js';
 import type { FakeNetwork, FakeProcess } from '../fakes/index.js';
+import type { Damage } from './damage.js';
+import type { ReplicaOrder } from './replica-order.js';
 
-const { AppendChunk, ApplyMutation, GetLease, MakeChunks, PrepareVersion, WriteChunk } = messages;
+const { AdoptClone, AppendChunk, ApplyMutation, CloneChunk, CopyChunk } = messages;
+const { GetChunks, GetLease, MakeChunks, PrepareVersion, ReadChunk, RegisterChunkserver } = messages;
+const { RepairReplicas, RevokeLease, WriteChunk } = messages;
 
 /** What is granted in the hello, and those that keep sessions alive. */
 const MAX_OUTSTANDING = DEFAULT_MAX_REQUESTS + 8;
@@ -26,6 +30,8 @@ interface Asked {
   readonly body: unknown;
   /** Of a mutation the version that the server had promised when it was sent there. */
   readonly promised: number;
+  /** When it was sent, as {@link ReplicaOrder} counts. */
+  readonly moment: number;
 }
 
 interface Versioned {
@@ -47,13 +53,18 @@ export class WireTap {
   /** `connection from > to` → requests without a response. */
   readonly #outstanding = new Map<string, number>();
   readonly #pool = new BufferPool();
+  readonly #damage: Damage | undefined;
   readonly #onViolation: (what: string) => void;
   /** Acknowledged mutations, by clients' counting. */
   acknowledgedCount = 0;
+  /** Told of reads, where it is set. */
+  order: ReplicaOrder | undefined;
   /** Told of every request and response, for following a run. */
   onMessage: ((line: string) => void) | undefined;
 
-  constructor(network: FakeNetwork, onViolation: (what: string) => void) {
+  /** @param damage is told which replicas there are */
+  constructor(network: FakeNetwork, onViolation: (what: string) => void, damage?: Damage) {
+    this.#damage = damage;
     this.#onViolation = onViolation;
     network.onSent = (connection, from, to, bytes) => this.#onSent(connection, from, to, bytes);
   }
@@ -67,9 +78,9 @@ export class WireTap {
       this.#readers.set(way, reader);
     }
     reader.push(bytes, (frame) => {
-      frame.payload?.release();
       if (frame.kind === FrameKind.request) this.#onRequest(way, to, frame);
       if (frame.kind === FrameKind.response) this.#onResponse(back, from, frame);
+      frame.payload?.release();
     });
   }
 
@@ -81,7 +92,8 @@ export class WireTap {
     const body = method.request.decode(raw, 'request');
     const promised =
       method.number === ApplyMutation.number ? this.#promisedBy(to.host.name, (body as Versioned).handle) : 0;
-    this.#asked.set(`${way} ${id}`, { method, body, promised });
+    const moment = this.order?.now() ?? 0;
+    this.#asked.set(`${way} ${id}`, { method, body, promised, moment });
     const outstanding = (this.#outstanding.get(way) ?? 0) + 1;
     this.#outstanding.set(way, outstanding);
     if (outstanding > MAX_OUTSTANDING) this.#onViolation(`${way}: ${outstanding} requests are outstanding`);
@@ -105,6 +117,31 @@ export class WireTap {
     const reply = asked.method.reply.decode(raw, 'reply');
     this.onMessage?.(`${way} #${id} ${asked.method.name} = ${JSON.stringify(reply)}`);
     this.#check(asked, reply, from.host.name);
+    if (this.order !== undefined) this.#order(this.order, asked, reply, from.host.name, frame);
+  }
+
+  /** What readers see of the shared blocks, and what may take it back. */
+  #order(
+    order: ReplicaOrder,
+    { method, body, moment }: Asked,
+    reply: unknown,
+    server: string,
+    { payload }: IncomingFrame,
+  ): void {
+    const { number } = method;
+    const { handle } = body as Versioned;
+    if (number === GetChunks.number)
+      order.located(body as { id: number }, (reply as { chunks: readonly messages.Lease[] }).chunks);
+    if (number === GetLease.number)
+      order.located(body as { id: number }, [(reply as { lease: messages.Lease }).lease]);
+    if (number === ReadChunk.number && payload !== undefined)
+      order.read(server, moment, body as ValueOf<typeof ReadChunk.request>, payload.bytes);
+    const isOfAll = [PrepareVersion, RepairReplicas, RevokeLease].some((each) => each.number === number);
+    if (isOfAll) order.repaired(undefined, handle, moment);
+    if (number === CloneChunk.number || number === AdoptClone.number) order.repaired(server, handle, moment);
+    // It has started again, or was away for a while.
+    if (number === RegisterChunkserver.number)
+      order.repaired((body as ValueOf<typeof RegisterChunkserver.request>).server.host, undefined, moment);
   }
 
   #check({ method, body, promised }: Asked, reply: unknown, server: string): void {
@@ -116,6 +153,14 @@ export class WireTap {
     if (method.number === MakeChunks.number) {
       const { handles } = body as ValueOf<typeof MakeChunks.request>;
       for (const handle of handles) this.#onRaised({ handle, version: 1 }, server);
+    }
+    if (
+      method.number === CopyChunk.number ||
+      method.number === CloneChunk.number ||
+      method.number === AdoptClone.number
+    ) {
+      const { handle, version } = body as Versioned;
+      this.#damage?.copied(server, handle, version);
     }
     if (method.number === ApplyMutation.number) this.#fence(body as Applied, promised, server);
     if (method.number === WriteChunk.number || method.number === AppendChunk.number) {
@@ -129,6 +174,7 @@ export class WireTap {
   }
 
   #onRaised({ handle, version }: Versioned, server: string): void {
+    this.#damage?.raised(server, handle, version);
     this.#raised.set(`${server} ${handle}`, Math.max(version, this.#promisedBy(server, handle)));
   }
 

@@ -1,0 +1,89 @@
+/**
+ * Which replicas a flipped bit may have damaged, and with that which chunks may be lost: those of which every
+ * replica with the newest version that any server has acknowledged was damaged where it lies. A chunk is lost
+ * as a whole (DESIGN: all replicas damaged); but where one server has it undamaged, running or not, nobody may
+ * be told that it is lost, and a replica that was made anew is damaged by what happens to it from then on.
+ */
+import type { SimulatedCluster } from './cluster.js';
+
+const CHUNK_DIRECTORY = '/data/chunks';
+
+interface Held {
+  version: number;
+  isDamaged: boolean;
+}
+
+export class Damage {
+  readonly #cluster: SimulatedCluster;
+  /** By chunk and host. */
+  readonly #held = new Map<number, Map<string, Held>>();
+
+  constructor(cluster: SimulatedCluster) {
+    this.#cluster = cluster;
+  }
+
+  /** A server has acknowledged that it has a version of a chunk. */
+  raised(host: string, handle: number, version: number): void {
+    const held = this.#of(host, handle);
+    held.version = Math.max(held.version, version);
+  }
+
+  /** It has been given a copy, whatever it had before. */
+  copied(host: string, handle: number, version: number): void {
+    const held = this.#of(host, handle);
+    held.version = version;
+    held.isDamaged = false;
+  }
+
+  flipped(host: string, handle: number): void {
+    this.#of(host, handle).isDamaged = true;
+  }
+
+  mayBeLost(handle: number): boolean {
+    const present = this.#present(handle);
+    const newest = Math.max(...present.map(({ version }) => version));
+    return present.length > 0 && present.every((held) => held.isDamaged || held.version < newest);
+  }
+
+  /** Whether a chunk is there yet where this server's replica is damaged. */
+  isSpared(host: string, handle: number): boolean {
+    const own = this.#of(host, handle);
+    const before = own.isDamaged;
+    own.isDamaged = true;
+    const isLost = this.mayBeLost(handle);
+    own.isDamaged = before;
+    return !isLost;
+  }
+
+  /** How many chunks are so. */
+  get lostCount(): number {
+    return [...this.#held.keys()].filter((handle) => this.mayBeLost(handle)).length;
+  }
+
+  /** Those that are on a disk. */
+  #present(handle: number): Held[] {
+    const held = this.#held.get(handle) ?? new Map<string, Held>();
+    const name = `${handle.toString(16).padStart(14, '0')}.chunk`;
+    return this.#cluster.chunkservers.flatMap(({ host: { name: host, disk } }) => {
+      const isThere = disk.namesIn(CHUNK_DIRECTORY).some((shard) => {
+        return disk.namesIn(`${CHUNK_DIRECTORY}/${shard}`).includes(name);
+      });
+      const replica = held.get(host);
+      return isThere && replica !== undefined ? [replica] : [];
+    });
+  }
+
+  #of(host: string, handle: number): Held {
+    let hosts = this.#held.get(handle);
+    if (hosts === undefined) {
+      hosts = new Map();
+      this.#held.set(handle, hosts);
+    }
+    let held = hosts.get(host);
+    if (held === undefined) {
+      held = { version: 0, isDamaged: false };
+      hosts.set(host, held);
+    }
+    return held;
+  }
+}
