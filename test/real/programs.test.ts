@@ -150,7 +150,7 @@ t.test('programs: one by one', { skip }, async (t) => {
         t.match(stderr, message);
       };
       await refused(at('copy'), /it is there already/);
-      await refused(at('tree/sub/deeper'), /into itself/);
+      await refused(at('tree/sub/deeper'), /inside its own source/);
       await refused('/tmp/out', /not on the same mount/);
     },
   );
