@@ -3,6 +3,7 @@
  * metadata and to chunkservers for data (paper §2.3), and keeps no file data beyond what is on its way.
  */
 import type { Environment } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
 import {
   type AttributeChanges,
   type Attributes,
@@ -105,7 +106,11 @@ export class GfsClient {
         (flushedBy) => {
           if (coversAll(verifiers, flushedBy)) this.#unsynced.forget(id, index, verifiers);
         },
-        (error) => environment.logger.warn({ err: error, id, index }, 'a chunk could not be flushed'),
+        (error) => {
+          // The file was deleted: nobody can have it flushed any more.
+          if (error instanceof GfsError && error.code === 'STALE_NODE') return this.#unsynced.cut(id, 0);
+          environment.logger.warn({ err: error, id, index }, 'a chunk could not be flushed');
+        },
       ),
     );
     this.locks = new FileLocks(master, () => new Deadline(clock, Number.POSITIVE_INFINITY));

@@ -10,6 +10,9 @@
  */
 export type Verifiers = readonly ReadonlySet<number>[];
 
+/** For each chunk above the bound: one that cannot be flushed now must not keep the others. */
+const FLUSHED_PER_CHUNK = 2;
+
 export class UnsyncedChunks {
   readonly #files = new Map<number, Map<number, Verifiers>>();
   readonly #maxCount: number;
@@ -20,8 +23,8 @@ export class UnsyncedChunks {
 
   /**
    * @param maxCount chunks that are remembered
-   * @param flush called with a chunk that no longer fits: it has to be flushed, and {@link forget} called then; resolves
-   * whatever has come of it
+   * @param flush called with a chunk that no longer fits: it has to be flushed, and {@link forget} called then, or
+   * {@link cut} where the file is not there any more; resolves whatever has come of it
    */
   constructor(maxCount: number, flush: (id: number, index: number, verifiers: Verifiers) => Promise<void>) {
     this.#maxCount = maxCount;
@@ -37,9 +40,13 @@ export class UnsyncedChunks {
     const chunks = this.#files.get(id) ?? new Map<number, Verifiers>();
     this.#files.set(id, chunks);
     const known = chunks.get(index);
-    if (known === undefined) this.#count++;
     chunks.set(index, withWrite(known ?? [], new Set(verifiers)));
-    if (known === undefined && this.#count > this.#maxCount) this.#flushOldest();
+    if (known !== undefined) {
+      this.#leaving.delete(known);
+      return;
+    }
+    this.#count++;
+    for (let flushed = 0; flushed < FLUSHED_PER_CHUNK && this.#isFull; flushed++) this.#flushOldest();
   }
 
   /** The chunks of a file, as they are now. */
@@ -67,7 +74,12 @@ export class UnsyncedChunks {
     for (const index of [...chunks.keys()]) if (index >= from && index < to) this.#remove(id, chunks, index);
   }
 
+  get #isFull(): boolean {
+    return this.#count - this.#leaving.size > this.#maxCount;
+  }
+
   #remove(id: number, chunks: Map<number, Verifiers>, index: number): void {
+    this.#leaving.delete(chunks.get(index) as Verifiers);
     chunks.delete(index);
     this.#count--;
     if (chunks.size === 0) this.#files.delete(id);
@@ -78,10 +90,24 @@ export class UnsyncedChunks {
       for (const [index, verifiers] of chunks) {
         if (this.#leaving.has(verifiers)) continue;
         this.#leaving.add(verifiers);
-        void this.#flush(id, index, verifiers).then(() => this.#leaving.delete(verifiers));
+        void this.#flush(id, index, verifiers).then(() => {
+          this.#leaving.delete(verifiers);
+          this.#postpone(id, index);
+        });
         return;
       }
     }
+  }
+
+  /** Where it could not be flushed, or was written to meanwhile, it is the others' turn first. */
+  #postpone(id: number, index: number): void {
+    const chunks = this.#files.get(id);
+    const verifiers = chunks?.get(index);
+    if (chunks === undefined || verifiers === undefined) return;
+    chunks.delete(index);
+    chunks.set(index, verifiers);
+    this.#files.delete(id);
+    this.#files.set(id, chunks);
   }
 }
 

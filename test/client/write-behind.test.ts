@@ -286,5 +286,21 @@ t.test('unsynced: while one is being flushed it is the next that has to go', asy
   finish();
   await Promise.resolve();
   unsynced.note(1, 4, [1]);
-  t.same(flushed, [0, 1, 1], 'one whose flush has failed is tried again');
+  t.same(flushed, [0, 1, 2, 3], 'one whose flush has failed is not tried again before the others');
+});
+
+t.test('unsynced: chunks that cannot be flushed do not make the table grow without end', async (t) => {
+  const unsynced = new UnsyncedChunks(8, async (id, index, verifiers) => {
+    if (id > 4) unsynced.forget(id, index, verifiers);
+  });
+  for (let id = 1; id < 1_000; id++) {
+    unsynced.note(id, 0, [1]);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  t.ok(unsynced.size <= 16, `${unsynced.size} are kept`);
+  t.same(
+    [1, 2, 3, 4].filter((id) => unsynced.of(id).length === 0),
+    [],
+    'they are still to be flushed',
+  );
 });
