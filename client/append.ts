@@ -41,6 +41,13 @@ export interface AppenderParts {
   readonly deadline: () => Deadline;
 }
 
+/** Bytes that went together. */
+interface Piece {
+  /** Of the file. */
+  readonly offset: number;
+  readonly written: number;
+}
+
 interface Waiting {
   readonly data: Uint8Array;
   readonly resolve: (offset: number) => void;
@@ -104,8 +111,9 @@ export class Appender {
   /**
    * As {@link exact}, acknowledged at once: for a client that nobody else can get ahead of. Waits only for
    * memory. @throws what an earlier one met
+   * @param expected the file offset where it should go @param moved somebody got ahead nevertheless: it is there instead
    */
-  async ahead(data: Uint8Array): Promise<void> {
+  async ahead(data: Uint8Array, expected: number, moved: (offset: number) => void): Promise<void> {
     this.#throwFailure();
     const { budget } = this.#parts;
     const bytes = data.byteLength;
@@ -115,11 +123,17 @@ export class Appender {
       this.#aheadBytes -= bytes;
       budget.giveBack(bytes);
     };
-    this.#queue(data).then(done, (thrown) => {
-      done();
-      this.#target.noteLost(bytes);
-      this.#failure ??= toGfsError(thrown);
-    });
+    this.#queue(data).then(
+      (offset) => {
+        done();
+        if (offset !== expected) moved(offset);
+      },
+      (thrown) => {
+        done();
+        this.#target.noteLost(bytes);
+        this.#failure ??= toGfsError(thrown);
+      },
+    );
     if (this.#aheadBytes >= ENOUGH_AHEAD_BYTES) this.#start();
     else this.#aheadTimer ??= this.#parts.timers.after(MAX_AHEAD_MS, () => this.#start());
     await budget.room();
@@ -158,13 +172,14 @@ export class Appender {
       const sync = this.#syncNext;
       this.#syncNext = false;
       try {
-        let offset = await this.#appendBatch(
+        const pieces = await this.#appendBatch(
           batch.map(({ data }) => data),
           sync,
         );
+        let before = 0;
         for (const { data, resolve } of batch) {
-          resolve(offset);
-          offset += data.byteLength;
+          resolve(offsetOf(before, pieces));
+          before += data.byteLength;
         }
       } catch (thrown) {
         for (const { reject } of batch) reject(toGfsError(thrown));
@@ -184,17 +199,17 @@ export class Appender {
     return this.#waiting.splice(0, count);
   }
 
-  /** @returns the file offset of the first byte */
-  async #appendBatch(buffers: readonly Uint8Array[], sync: boolean): Promise<number> {
+  /** @returns the pieces that it went in: what others append may be between them */
+  async #appendBatch(buffers: readonly Uint8Array[], sync: boolean): Promise<readonly Piece[]> {
     const deadline = this.#parts.deadline();
+    const pieces: Piece[] = [];
     let rest = buffers;
-    let start: number | undefined;
     while (rest.length > 0) {
-      const { offset, written } = await this.#appendFrom('exact', rest, sync, {}, deadline);
-      start ??= offset;
-      rest = skipBytes(rest, written);
+      const piece = await this.#appendFrom('exact', rest, sync, {}, deadline);
+      pieces.push(piece);
+      rest = skipBytes(rest, piece.written);
     }
-    return start ?? this.#target.arrivedBytes;
+    return pieces;
   }
 
   /** Appends at the file's last chunk, or in the next one when that is full. */
@@ -204,7 +219,7 @@ export class Appender {
     sync: boolean,
     context: CallContext,
     deadline: Deadline,
-  ): Promise<{ offset: number; written: number }> {
+  ): Promise<Piece> {
     const { id } = this.#target;
     const { chunkBytes, replicas } = this.#parts;
     let index = Math.floor(this.#target.arrivedBytes / chunkBytes);
@@ -225,6 +240,17 @@ export class Appender {
       }
     }
   }
+}
+
+/** The file offset of the byte that has `before` others before it. */
+function offsetOf(before: number, pieces: readonly Piece[]): number {
+  let left = before;
+  for (const { offset, written } of pieces) {
+    if (left < written) return offset + left;
+    left -= written;
+  }
+  const last = pieces.at(-1);
+  return (last?.offset ?? 0) + (last?.written ?? 0) + left;
 }
 
 function skipBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] {

@@ -159,10 +159,13 @@ export class OpenFile {
     await this.#acknowledged();
   }
 
-  /** Appends at the exact end (O_APPEND). `data` must not change until then. @returns the offset */
-  async append(data: Uint8Array): Promise<number> {
+  /**
+   * Appends at the exact end (O_APPEND). `data` must not change until then. @returns the offset
+   * @param moved who passes it does not wait until that is certain, and hears if it is another one
+   */
+  async append(data: Uint8Array, moved?: (offset: number) => void): Promise<number> {
     if (!this.#writes.isIdle) await this.#writes.drain();
-    if (this.#telling.isAlone) return this.#appendAhead(data);
+    if (moved !== undefined && this.#telling.isAlone) return this.#appendAhead(data, moved);
     if (this.#isCut) await this.#askAgain({});
     this.#telling.noteTime();
     const offset = await this.#appender.exact(data);
@@ -171,12 +174,22 @@ export class OpenFile {
   }
 
   /** INVARIANT: whoever looks has to ask the master first, who asks us. */
-  async #appendAhead(data: Uint8Array): Promise<number> {
-    const offset = this.size;
+  async #appendAhead(data: Uint8Array, moved: (offset: number) => void): Promise<number> {
+    let offset = this.size;
     this.#noteWrite();
     this.length.wrote(offset + data.byteLength);
-    await this.#appender.ahead(data);
+    await this.#appender.ahead(data, offset, (trueOffset) => {
+      offset = trueOffset;
+      // So this client was not alone, and does not know what came before.
+      this.noteChangedElsewhere();
+      moved(trueOffset);
+    });
     return offset;
+  }
+
+  /** Until all that was appended is where it was said to be, or was told to be elsewhere. */
+  async appended(): Promise<void> {
+    await this.#appends?.settle();
   }
 
   /**

@@ -48,9 +48,11 @@ export class GfsFiles {
       else await opened.file.write(offset, data);
       return data.byteLength;
     }
-    const at = await opened.file.append(Uint8Array.from(data));
-    this.#powers.noteAppend(opened.file.id, at);
-    return data.byteLength;
+    const { file } = opened;
+    const { byteLength } = data;
+    const noteOffset = (at: number) => this.#powers.noteAppend(file.id, at, { offset, length: byteLength });
+    noteOffset(await file.append(Uint8Array.from(data), noteOffset));
+    return byteLength;
   }
 
   #collect(record: { parts: Uint8Array[]; bytes: number }, data: Uint8Array): number {

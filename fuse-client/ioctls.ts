@@ -38,7 +38,7 @@ export async function runIoctl(
       return done(encodeOffset(await powers.appendRecord(context, id, record)));
     }
     case Ioctl.LAST_APPEND:
-      return done(encodeOffset(powers.lastAppend(id)));
+      return done(encodeOffset(await powers.lastAppend(id)));
     case Ioctl.SNAPSHOT:
       await powers.snapshot(context, id, decodeSnapshot(input));
       return done();

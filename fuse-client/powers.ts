@@ -62,7 +62,7 @@ export class Powers {
     const file = await this.#client.open(id, call);
     try {
       const offset = await file.appendRecord(data, call);
-      this.noteAppend(id, offset);
+      this.#lastAppends.set(id, offset);
       // The file grew without the kernel's doing: whoever looks after this call has to see it.
       await this.kernel?.invalidateInode?.(this.#inodes.toInode(id), offset, data.byteLength);
       return offset;
@@ -77,12 +77,23 @@ export class Powers {
     await this.kernel?.invalidateInode?.(this.#inodes.toInode(id), 0, 0);
   }
 
-  noteAppend(id: number, offset: number): void {
+  /**
+   * O_APPEND went to `offset`. @param written where the kernel believes that it went: into its pages it has put it
+   * there. They are dropped once it has its answer; until then it holds them.
+   */
+  noteAppend(
+    id: number,
+    offset: number,
+    written: { readonly offset: number; readonly length: number },
+  ): void {
     this.#lastAppends.set(id, offset);
+    if (offset !== written.offset)
+      void this.kernel?.invalidateInode?.(this.#inodes.toInode(id), written.offset, written.length);
   }
 
   /** Where the last append through this mount went. @throws NO_ATTRIBUTE when there was none */
-  lastAppend(id: number): number {
+  async lastAppend(id: number): Promise<number> {
+    await this.#client.openFile(id)?.appended();
     const offset = this.#lastAppends.get(id);
     if (offset === undefined) throw new GfsError('NO_ATTRIBUTE', 'no append through this mount');
     return offset;

@@ -30,7 +30,7 @@ const attributes: Readonly<Record<string, VirtualXattr>> = {
     },
   },
   'append.offset': {
-    get: async (powers, _context, id) => String(powers.lastAppend(id)),
+    get: async (powers, _context, id) => String(await powers.lastAppend(id)),
   },
   chunks: { get: chunksOf },
   locations: { get: chunksOf },

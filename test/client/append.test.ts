@@ -78,11 +78,13 @@ function setUp() {
     deadline,
   });
   /** As an open file does that is alone. */
+  const moved: number[] = [];
   const ahead = (data: Buffer) => {
+    const expected = target.size;
     target.size += data.byteLength;
-    return appender.ahead(data);
+    return appender.ahead(data, expected, (offset) => moved.push(offset));
   };
-  return { world, primaries, target, appender, budget, ahead };
+  return { world, primaries, target, appender, budget, ahead, moved };
 }
 
 t.test('append: those that wait go together, whole, without a gap, each told its own offset', async (t) => {
@@ -171,6 +173,38 @@ t.test('append ahead: what fails is told at the next append or drain, once, and 
   await ahead(Buffer.from(', and this too'));
   await world.until(appender.drain());
   t.equal(primaries.content().toString(), 'arrives, and this too');
+});
+
+t.test('append ahead: where another got ahead nevertheless, it is told where each is', async (t) => {
+  const { world, primaries, target, appender, ahead, moved } = setUp();
+  await ahead(Buffer.from('first'));
+  await world.until(appender.drain());
+  t.same(moved, []);
+  await ahead(Buffer.from('one'));
+  await ahead(Buffer.from('two'));
+  primaries.chunks.set(0, Buffer.from('firstothers'));
+  await world.until(appender.drain());
+  t.same(moved, [11, 14]);
+  t.equal(primaries.content().toString(), 'firstothersonetwo');
+  t.equal(target.size, 17, 'the end is known again');
+  await ahead(Buffer.from('three'));
+  await world.until(appender.drain());
+  t.same(moved, [11, 14], 'and the next is where it was said to be');
+});
+
+t.test('append: others may be between the parts of those that go together', async (t) => {
+  const { world, primaries, appender } = setUp();
+  await world.until(appender.exact(Buffer.alloc(900, '.')));
+  const both = [appender.exact(Buffer.alloc(40, 'a')), appender.exact(Buffer.alloc(40, 'b'))];
+  const later = [appender.exact(Buffer.alloc(40, 'c')), appender.exact(Buffer.alloc(40, 'd'))];
+  // The next chunk has something already when what does not fit comes there.
+  primaries.chunks.set(1, Buffer.alloc(100, 'x'));
+  const offsets = await world.until(Promise.all([...both, ...later]));
+  const content = primaries.content().toString();
+  t.same(
+    offsets,
+    ['a', 'b', 'c', 'd'].map((letter) => content.indexOf(letter)),
+  );
 });
 
 t.test('append ahead: an fsync flushes what waits along with it', async (t) => {

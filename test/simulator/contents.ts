@@ -203,7 +203,11 @@ export class Contents {
     const { crashes } = this.#actor.ledger;
     const offset = await this.#actor.attempt(`append record ${id} to ${target.path}`, async () => {
       if (target.mode === 'record') return file.appendRecord(record, {});
-      const at = await file.append(record);
+      let at = 0;
+      const noteOffset = (where: number) => {
+        at = where;
+      };
+      noteOffset(await file.append(record, noteOffset));
       await file.flush({});
       return at;
     });
