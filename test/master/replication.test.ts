@@ -311,6 +311,29 @@ t.test(
   },
 );
 
+t.test(
+  're-replication: a server that came back while a copy was on its way to the log is missed now',
+  async (t) => {
+    const { world, client, byId, readable, file } = await cluster(4);
+    const { id, lease } = await file('f');
+    await client.mutate(m.Snapshot, { id, parent: m.ROOT_ID, name: 'copy' });
+    // The next writer's chunk is copied first. Of the servers that have it one is slow to say so.
+    const slow = byId(lease.secondaries[0]?.serverId as string);
+    const back = byId(lease.primary.serverId);
+    world.network.slow(slow.serverId, 'master', 500);
+    const granted = world.until(client.send(m.GetLease, { id, index: 0, version: 0, failed: [] }));
+    while (asked([back], 'copy').length < 1) await world.runFor(1);
+    await world.runFor(10);
+    back.crash();
+    await world.runFor(10);
+    // It tells what it has when the log has no chunk of that name.
+    await back.restart();
+    t.equal((await granted).lease.secondaries.length, 2, 'it counts as one of those that have it');
+    await world.runFor(WAIT_MS);
+    t.equal((await readable(id)).length, 3, 'by no census');
+  },
+);
+
 t.test('excess: a server that comes back after all brings too many; the least useful goes', async (t) => {
   const racks = ['a', 'a', 'b', 'c'];
   const { world, byId, having, readable, file } = await cluster(4, (at) => ({ rack: racks[at] as string }));
