@@ -104,6 +104,11 @@ export class OpenFile {
     return (this.#appends?.aheadBytes ?? 0) > 0;
   }
 
+  /** @internal for telling the master */
+  get isArriving(): boolean {
+    return this.#behind?.isIdle === false;
+  }
+
   /** @internal for the appender */
   get arrivedBytes(): number {
     return Math.max(0, this.size - (this.#appends?.aheadBytes ?? 0));
@@ -156,6 +161,7 @@ export class OpenFile {
   async writeThrough(offset: number, data: Uint8Array): Promise<void> {
     await this.write(offset, data);
     await this.#writes.drain();
+    this.#telling.noteArrived();
     await this.#acknowledged();
   }
 
@@ -206,6 +212,7 @@ export class OpenFile {
    * grant may wait for this. A failure is the writer's to hear.
    */
   async report(): Promise<void> {
+    this.#telling.noteArrived();
     this.#telling.deferNothing();
     await Promise.all([
       // Of an fsync under way whose time was told already.
@@ -287,6 +294,7 @@ export class OpenFile {
   async #drain(): Promise<void> {
     await this.#behind?.drain();
     await this.#appends?.drain();
+    this.#telling.noteArrived();
   }
 
   /** Until what was written is on every replica and the master knows the length. @throws deferred write errors */
@@ -304,8 +312,10 @@ export class OpenFile {
     // Nobody else knows the file's state without our having been asked: so it may be told before the data is there.
     const telling = this.#telling;
     const isOurs = telling.mayDefer && !telling.hasGrown;
-    const isTimeLater = isOurs && (dataOnly || !telling.timeIsShown);
-    const tell = () => (telling.isDue && !isTimeLater ? telling.now(context, true) : undefined);
+    const mayBeLater = isOurs && (dataOnly || !telling.timeIsShown);
+    // Until somebody asks, who may see the file before the data is there.
+    const isTimeLater = () => mayBeLater && telling.mayDefer;
+    const tell = () => (telling.isDue && !isTimeLater() ? telling.now(context, true) : undefined);
     const early = isOurs ? tell() : undefined;
     // It is waited for below, unless the data fails first.
     early?.catch(() => undefined);
@@ -316,10 +326,11 @@ export class OpenFile {
       if (early !== undefined) this.#toldEarly--;
     }
     await this.#appends?.drain(true);
-    if (isTimeLater) telling.soon();
+    telling.noteArrived();
+    if (isTimeLater()) telling.soon();
     // The master's disk and the chunkservers' flush at the same time.
     await Promise.all([
-      early ?? tell(),
+      early?.then(() => (telling.wasToldAhead ? telling.now(context, true) : undefined)) ?? tell(),
       this.#syncChunks(context),
       this.#parts.sharedChunks.sync(this.id, context),
     ]);

@@ -23,6 +23,8 @@ export interface ToldFile {
   readonly arrivedBytes: number;
   /** Appends that were acknowledged are on their way. */
   readonly isAhead: boolean;
+  /** Data that was written, and is counted in its length, is on its way. */
+  readonly isArriving: boolean;
 }
 
 export interface TellingParts {
@@ -43,6 +45,8 @@ export class Telling {
   #toldBytes: number;
   /** Written to since the master last heard of it. */
   #changed = false;
+  /** Some of what the master last heard of was still on its way: who looked before it arrived has something else. */
+  #toldAhead = false;
   /** How often it was changed from here. */
   #changes = 0;
   /** When it was last written to from here, as users count time. */
@@ -66,9 +70,14 @@ export class Telling {
     this.#parts = parts;
   }
 
-  /** There is something that the master has not heard of. */
+  /** There is something that the master has not heard of, or that others have not heard of since it arrived. */
   get isDue(): boolean {
-    return this.#changed;
+    return this.#changed || this.wasToldAhead;
+  }
+
+  /** The master heard of data before it arrived, and may have told others. */
+  get wasToldAhead(): boolean {
+    return this.#toldAhead && !this.mayDefer;
   }
 
   /** Nobody else knows the file's state without our having been asked. */
@@ -119,6 +128,11 @@ export class Telling {
     };
   }
 
+  /** What was written has arrived. Where nobody could have looked without our hearing of it, nobody has missed it. */
+  noteArrived(): void {
+    if (this.mayDefer && !this.#file.isArriving) this.#toldAhead = false;
+  }
+
   /** The next change is told before it is acknowledged. */
   deferNothing(): void {
     this.#mayDefer = false;
@@ -140,13 +154,13 @@ export class Telling {
   /** Has the master know what there is. @param defer what follows may be told later, if the master allows it */
   now(context: CallContext, defer = false): Promise<void> {
     return this.inLane(async () => {
-      if (this.#changed) await this.#extend(context, defer);
+      if (this.isDue) await this.#extend(context, defer);
     });
   }
 
   /** {@link now}, for one who is in the lane. */
   async nowInLane(context: CallContext): Promise<void> {
-    if (this.#changed) await this.#extend(context, false);
+    if (this.isDue) await this.#extend(context, false);
   }
 
   async #extend(context: CallContext, defer: boolean): Promise<void> {
@@ -170,7 +184,7 @@ export class Telling {
   async withAttributes(changes: AttributeChanges, context: CallContext): Promise<Attributes> {
     const { session } = this.#parts;
     const { id } = this.#file;
-    if (!this.#changed) return (await session.mutate(SetAttributes, { id, changes }, context)).attributes;
+    if (!this.isDue) return (await session.mutate(SetAttributes, { id, changes }, context)).attributes;
     return this.#tell(
       async (written) => (await session.mutate(SetAttributes, { id, changes, written }, context)).attributes,
     );
@@ -182,6 +196,9 @@ export class Telling {
     this.#timer = undefined;
     const { length } = this.#file;
     const changes = this.#changes;
+    const isAhead = this.#file.isArriving;
+    // Only its data is new, to those who saw the time that was told with it: they have to see another.
+    if (!this.#changed) this.noteTime();
     const { sec, nsec } = this.#writtenAt;
     const size = length.tell(this.#file.arrivedBytes);
     const attributes = await tell({ size, mtimeSec: sec, mtimeNsec: nsec }).catch((error) => {
@@ -190,6 +207,7 @@ export class Telling {
     });
     this.#noteTold(attributes);
     length.told(attributes, this.#file.isAhead);
+    this.#toldAhead = isAhead;
     // A write that came meanwhile has to be told too.
     if (this.#changes === changes) {
       this.#changed = false;
@@ -204,6 +222,7 @@ export class Telling {
     this.noteChange();
     this.#file.length.replaced(attributes);
     this.#changed = false;
+    this.#toldAhead = this.#file.isArriving;
   }
 
   #noteTold({ size, dataVersion = 0 }: Attributes): void {

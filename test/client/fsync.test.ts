@@ -1,4 +1,4 @@
-/** What an fsync tells the master, and when (docs/decisions/0027). */
+/** What the master is told of written data, and when (docs/decisions/0017 and 0027). */
 import t from 'tap';
 import type { GfsClient } from '../../client/index.js';
 import type { OpenFile } from '../../client/open-file.js';
@@ -11,7 +11,7 @@ let seed = 8400;
 const BYTES = 4096;
 
 async function setUp() {
-  const { world, sleep, a, b } = await startTwoClients(seed++);
+  const { world, cluster, sleep, a, b } = await startTwoClients(seed++);
   let told = 0;
   const mutate = a.master.mutate.bind(a.master);
   a.master.mutate = ((...words: Parameters<typeof mutate>) => {
@@ -28,7 +28,7 @@ async function setUp() {
     await world.until(file.sync({}));
   };
   return {
-    ...{ world, a, b, id: attributes.id, sleep, file, writeAndSync },
+    ...{ world, cluster, a, b, id: attributes.id, sleep, file, writeAndSync },
     kill: () => {
       for (const process of [...world.host('a').processes]) process.crash();
     },
@@ -89,3 +89,89 @@ t.test('fsync: a length is told before it returns', async (t) => {
   const attributes = await world.until(b.metadata.attributes(id, {}));
   t.equal(attributes.size, 9 * BYTES);
 });
+
+const WAYS: readonly (readonly [string, (file: OpenFile) => Promise<void>])[] = [
+  ['a close', (file) => file.flush({})],
+  ['an fsync', (file) => file.sync({})],
+  ['an fdatasync', (file) => file.sync({}, true)],
+  ['an O_DIRECT write', (file) => file.writeThrough(0, Buffer.alloc(BYTES, 7))],
+];
+const WRITTEN = Buffer.alloc(BYTES, 9);
+
+/** What there is at `offset` for the other client, which then keeps it for as long as the promise stands. */
+async function look({ world, b, id }: Awaited<ReturnType<typeof setUp>>, offset: number): Promise<Buffer> {
+  const other = await world.until(b.open(id, {}));
+  const { buffers, release } = await world.until(other.read(offset, BYTES, {}));
+  const bytes = Buffer.concat(buffers);
+  release();
+  await world.until(b.close(other));
+  return bytes;
+}
+
+for (const [way, acknowledge] of WAYS) {
+  t.test(
+    `promises: who looked while data was on its way is told before ${way} is acknowledged`,
+    async (t) => {
+      const all = await setUp();
+      const { world, b, id, file, timeSeenBy, sleep } = all;
+      await world.until(file.write(8 * BYTES, WRITTEN));
+      const seen = await timeSeenBy(b);
+      t.same(
+        await look(all, 8 * BYTES),
+        Buffer.alloc(BYTES),
+        'its length is told, the bytes are not there yet',
+      );
+      t.not(b.metadata.known(id), undefined, 'and that is promised');
+      await sleep(1);
+      await world.until(acknowledge(file));
+      t.equal(b.metadata.known(id), undefined);
+      t.same(await look(all, 8 * BYTES), WRITTEN);
+      t.ok((await timeSeenBy(b)) > seen, 'the time that was seen without the bytes is not theirs');
+    },
+  );
+
+  t.test(`promises: nor does ${way} that is under way miss one who looks`, async (t) => {
+    const all = await setUp();
+    const { world, cluster, b, id, file } = all;
+    for (const { host } of cluster.chunkservers) world.network.slow('a', host.name, 50);
+    await world.until(file.write(BYTES, WRITTEN));
+    const done = acknowledge(file);
+    const before = await look(all, BYTES);
+    const isKnown = () => b.metadata.known(id) !== undefined;
+    t.ok(isKnown());
+    const kept = await world.until(done.then(isKnown));
+    t.same(kept ? before : WRITTEN, WRITTEN, 'whoever was not told has the bytes');
+    t.same(await look(all, BYTES), WRITTEN);
+  });
+}
+
+t.test('fsync: what nobody looked at is not told twice', async (t) => {
+  const { world, a, b, id, file, told, sleep, timeSeenBy } = await setUp();
+  await world.until(file.write(0, WRITTEN));
+  // A time that was shown here is told at once, while the data is on its way.
+  a.withLocalChanges(await world.until(a.metadata.attributes(id, {})));
+  const before = told();
+  await world.until(file.sync({}));
+  t.equal(told() - before, 1);
+  await sleep(25);
+  await timeSeenBy(b);
+  await world.until(file.flush({}));
+  t.equal(told() - before, 1, 'nor when somebody looks afterwards');
+});
+
+t.test(
+  'fsync: a time that was told ahead is told again where others may have looked in between',
+  async (t) => {
+    const { world, cluster, a, id, file, told, sleep } = await setUp();
+    for (const { host } of cluster.chunkservers) world.network.slow('a', host.name, 50);
+    await world.until(file.write(0, WRITTEN));
+    a.withLocalChanges(await world.until(a.metadata.attributes(id, {})));
+    const before = told();
+    const done = file.sync({});
+    await sleep(30);
+    t.equal(told() - before, 1, 'the data is on its way');
+    file.noteChangedElsewhere();
+    await world.until(done);
+    t.equal(told() - before, 2);
+  },
+);

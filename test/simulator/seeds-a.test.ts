@@ -6,5 +6,5 @@ import { checkSeeds } from './short-seeds.js';
 t.setTimeout(600_000);
 
 t.test('simulator: faults and limits that the seed chooses break no contract, from seed 1001 on', (t) =>
-  checkSeeds(t, 1001, 60),
+  checkSeeds(t, 1001, 100),
 );

@@ -6,5 +6,5 @@ import { checkSeeds } from './short-seeds.js';
 t.setTimeout(600_000);
 
 t.test('simulator: faults and limits that the seed chooses break no contract, from seed 2001 on', (t) =>
-  checkSeeds(t, 2001, 60),
+  checkSeeds(t, 2001, 100),
 );
