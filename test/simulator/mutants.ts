@@ -45,7 +45,7 @@ export const mutants: readonly Mutant[] = [
     name: 'a chunkserver takes mutations of any version',
     options: {
       faults: ['cut', 'cutOneWay', 'late'],
-      meanIntervalMs: 120,
+      meanIntervalMs: 60,
       durationMs: 3_000,
       clients: 3,
       leaseDurationMs: 60_000,
