@@ -48,11 +48,13 @@ export class GfsFiles {
       else await opened.file.write(offset, data);
       return data.byteLength;
     }
-    const { file } = opened;
-    const { byteLength } = data;
-    const noteOffset = (at: number) => this.#powers.noteAppend(file.id, at, { offset, length: byteLength });
-    noteOffset(await file.append(Uint8Array.from(data), noteOffset));
-    return byteLength;
+    const { id } = opened.file;
+    const shown = { offset, length: data.byteLength };
+    const at = await opened.file.append(Uint8Array.from(data), (trueOffset) => {
+      this.#powers.noteMoved(id, trueOffset, shown);
+    });
+    this.#powers.noteAppend(id, at);
+    return data.byteLength;
   }
 
   #collect(record: { parts: Uint8Array[]; bytes: number }, data: Uint8Array): number {

@@ -62,7 +62,7 @@ export class Powers {
     const file = await this.#client.open(id, call);
     try {
       const offset = await file.appendRecord(data, call);
-      this.#lastAppends.set(id, offset);
+      this.noteAppend(id, offset);
       // The file grew without the kernel's doing: whoever looks after this call has to see it.
       await this.kernel?.invalidateInode?.(this.#inodes.toInode(id), offset, data.byteLength);
       return offset;
@@ -77,18 +77,19 @@ export class Powers {
     await this.kernel?.invalidateInode?.(this.#inodes.toInode(id), 0, 0);
   }
 
-  /**
-   * O_APPEND went to `offset`. @param written where the kernel believes that it went: into its pages it has put it
-   * there. They are dropped once it has its answer; until then it holds them.
-   */
-  noteAppend(
-    id: number,
-    offset: number,
-    written: { readonly offset: number; readonly length: number },
-  ): void {
+  noteAppend(id: number, offset: number): void {
     this.#lastAppends.set(id, offset);
-    if (offset !== written.offset)
-      void this.kernel?.invalidateInode?.(this.#inodes.toInode(id), written.offset, written.length);
+  }
+
+  /**
+   * What was acknowledged as appended went to `offset` instead. @param shown where the kernel has put it into its
+   * pages: that and the length are forgotten. (Where the kernel itself knew an old end, it finds out as it asks for
+   * the length after every write.)
+   */
+  noteMoved(id: number, offset: number, shown: { readonly offset: number; readonly length: number }): void {
+    this.noteAppend(id, offset);
+    // Nobody waits: it holds its pages until it has the answer to a write.
+    void this.kernel?.invalidateInode?.(this.#inodes.toInode(id), shown.offset, shown.length);
   }
 
   /** Where the last append through this mount went. @throws NO_ATTRIBUTE when there was none */

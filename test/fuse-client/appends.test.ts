@@ -17,7 +17,7 @@ let seed = 8200;
 
 /** A mount whose file `log` is open for appending; dropped pages are written down. */
 async function setUp() {
-  const { world, a, b } = await startTwoClients(seed++);
+  const { world, a } = await startTwoClients(seed++);
   const request = { parent: m.ROOT_ID, name: 'log', mode: 0o100644, rdev: 0, exclusive: true };
   const { attributes } = await world.until(a.master.mutate(m.Create, request));
   const { id } = attributes;
@@ -34,7 +34,7 @@ async function setUp() {
   const handle = files.add(file, OpenFlags.APPEND);
   const write = (kernelOffset: number, text: string) =>
     world.until(files.write(handle, kernelOffset, Buffer.from(text), OpenFlags.APPEND));
-  return { world, a, b, id, file, powers, dropped, write };
+  return { world, a, id, file, powers, dropped, write };
 }
 
 /** Has others append `text` when the client's next append is already on its way. */
@@ -61,15 +61,6 @@ t.test('O_APPEND: acknowledged ahead and gone elsewhere, its pages are dropped',
   t.same(dropped, [[12, 5]]);
   await world.until(file.flush({}));
   t.equal(file.size, 24);
-});
-
-t.test('O_APPEND: where the kernel knows an old end, what it has put there is dropped', async (t) => {
-  const { world, b, id, dropped, write } = await setUp();
-  await write(0, 'first\n');
-  const other = await world.until(b.open(id, {}));
-  await world.until(other.append(Buffer.from('other\n')));
-  await write(6, 'again\n');
-  t.same(dropped, [[6, 6]]);
 });
 
 t.test('append: who does not ask to be told later gets the offset when it is certain', async (t) => {
