@@ -23,7 +23,7 @@ const program = new Command('bench')
   .option('--mb <n>', 'MiB of the large file', '1024')
   .option('--files <n>', 'files of the small-file figures', '2000')
   .option('--dir <directory>', 'where the clusters keep their data', '/var/tmp/gfs-peers')
-  .option('--json <file>', 'also write every value there')
+  .option('--json <file>', 'also write every value there, after each round')
   .option('--markdown', 'print the tables as docs/performance.md has them', false)
   .parse();
 const options = program.opts<Record<string, string>>();
@@ -76,6 +76,14 @@ function runSection(system: System, section: string, figures: Map<string, Figure
   }
 }
 
+/** Every value so far, so that a run which is cut short has told something. */
+function writeValues(path: string, figures: Iterable<Figure>): void {
+  mkdirSync(dirname(path), { recursive: true });
+  const plain = [...figures].map(({ name, unit, values }) => ({ name, unit, ...Object.fromEntries(values) }));
+  rmSync(path, { force: true });
+  writeFileSync(path, `${JSON.stringify(plain, null, 1)}\n`);
+}
+
 async function main(): Promise<void> {
   if (process.getuid?.() !== 0) program.error('the benchmark mounts and drops caches: run it as root');
   if (!existsSync(join(repositoryRoot(), 'dist/cli/main.js'))) program.error('build first: npm run build');
@@ -98,6 +106,7 @@ async function main(): Promise<void> {
           runSection(system, section, figures);
         }
       }
+      if (options['json'] !== undefined) writeValues(options['json'], figures.values());
     }
   } finally {
     for (const system of started) {
@@ -114,17 +123,6 @@ async function main(): Promise<void> {
     daemonTable([...figures.values()], names, Number(options['mb'])),
   ];
   process.stdout.write(`${tables.map(print).join('\n')}\n`);
-  const json = options['json'];
-  if (json !== undefined) {
-    mkdirSync(dirname(json), { recursive: true });
-    const plain = [...figures.values()].map(({ name, unit, values }) => ({
-      name,
-      unit,
-      ...Object.fromEntries(values),
-    }));
-    rmSync(json, { force: true });
-    writeFileSync(json, `${JSON.stringify(plain, null, 1)}\n`);
-  }
 }
 
 await main();
