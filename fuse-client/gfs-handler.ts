@@ -445,7 +445,9 @@ export class GfsHandler implements FuseHandler {
 
   async listxattr(context: Context, inode: Inode): Promise<readonly ByteString[]> {
     const id = this.#inodes.toNode(inode);
-    return (await this.#client.master.query(ListXattrs, { id }, callContext(context))).names;
+    const { names } = await this.#client.master.query(ListXattrs, { id }, callContext(context));
+    // xattr(7): processes without CAP_SYS_ADMIN do not see them; the kernel leaves that to the file system.
+    return context.uid === 0 ? names : names.filter((name) => !name.startsWith('trusted.'));
   }
 
   async removexattr(context: Context, inode: Inode, name: ByteString): Promise<void> {

@@ -287,6 +287,20 @@ const xattrs: Case = {
   },
 };
 
+const trustedXattrs: Case = {
+  name: 'attributes: trusted extended attributes are listed for root alone',
+  needs: ['caller_identity'],
+  async run(t, directory, python) {
+    const file = join(directory, 'file');
+    await writeFile(file, '');
+    await python.run("os.setxattr(path, b'trusted.one', b'x')", { path: file });
+    const seen =
+      'if b"trusted.one" in [n.encode() for n in os.listxattr(path)]: raise OSError(errno.EEXIST, "")';
+    t.equal(await asUser(python, NOBODY, seen, { path: file }), 'ok', 'trusted ones are for root to see');
+    t.equal(await asUser(python, 0, seen, { path: file }), 'EEXIST');
+  },
+};
+
 const xattrErrors: Case = {
   name: 'attributes: extended attributes know CREATE and REPLACE, absence and too little room',
   async run(t, directory, python) {
@@ -338,5 +352,6 @@ export const attributeCases: readonly Case[] = [
   movingTimes,
   space,
   xattrs,
+  trustedXattrs,
   xattrErrors,
 ];

@@ -212,8 +212,9 @@ export class MemoryHandler implements FuseHandler {
     return value;
   }
 
-  async listxattr(_context: Context, inode: number): Promise<string[]> {
-    return [...this.#node(inode).xattrs.keys()];
+  async listxattr(context: Context, inode: number): Promise<string[]> {
+    const names = [...this.#node(inode).xattrs.keys()];
+    return context.uid === 0 ? names : names.filter((name) => !name.startsWith('trusted.'));
   }
 
   async removexattr(_context: Context, inode: number, name: string): Promise<void> {
