@@ -158,20 +158,22 @@ def op_data_is_there(side, slot):
     """SEEK_DATA and SEEK_HOLE agree with the content: what they call a hole is zeros."""
     fd = side.fd(slot)
     size, at, position = os.fstat(fd).st_size, 0, os.lseek(fd, 0, os.SEEK_CUR)
-    while at < size:
-        try:
-            data = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:
-                raise
-            data = size
-        if os.pread(fd, data - at, at).strip(b'\0'):
-            return 'data in a hole'
-        if data == size:
-            break
-        at = os.lseek(fd, data, os.SEEK_HOLE)
-    # Where it ended depends on how coarse holes are.
-    os.lseek(fd, position, os.SEEK_SET)
+    try:
+        while at < size:
+            try:
+                data = os.lseek(fd, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                data = size
+            if os.pread(fd, data - at, at).strip(b'\0'):
+                return 'data in a hole'
+            if data == size:
+                break
+            at = os.lseek(fd, data, os.SEEK_HOLE)
+    finally:
+        # Where it ended depends on how coarse holes are, also where the descriptor cannot be read.
+        os.lseek(fd, position, os.SEEK_SET)
     return 'right'
 
 
