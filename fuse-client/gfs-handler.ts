@@ -1,16 +1,15 @@
 /**
  * The file system that a binding mounts: POSIX calls, inode by inode, as operations on the cluster.
- * The namespace is here; open files, directories and the powers of GFS have rooms of their own.
+ * The namespace is here; opening, open files, directories and the powers of GFS have rooms of their own.
  */
 
-import { ABSENT, type GfsClient, type OpenedCached } from '../client/index.js';
+import { ABSENT, type GfsClient } from '../client/index.js';
 import type { Environment } from '../environment/ports/index.js';
 import { isAclName } from '../protocol/acl.js';
 import { GfsError } from '../protocol/errors.js';
 import { MAX_NAME_BYTES } from '../protocol/limits.js';
 import {
   type AttributeChanges,
-  type Attributes,
   Create,
   ListXattrs,
   LookupPath,
@@ -23,9 +22,11 @@ import {
 } from '../protocol/messages/index.js';
 import { callContext } from './access.js';
 import { AccessTimes } from './access-times.js';
+import { Entries } from './entries.js';
 import { GfsDirectories } from './gfs-directories.js';
 import { GfsFiles } from './gfs-files.js';
 import { GfsLocks } from './gfs-locks.js';
+import { GfsOpening } from './gfs-opening.js';
 import {
   type Answer,
   type AttributeReply,
@@ -41,8 +42,7 @@ import {
   type Inode,
   type IoctlReply,
   type Mount,
-  NoSuchName,
-  OpenFlags,
+  type NoSuchName,
   type OpenReply,
   type ReadReply,
   type StatfsReply,
@@ -57,9 +57,6 @@ import { Room } from './room.js';
 import { requireStored } from './stored-xattrs.js';
 import { getVirtualXattr, isVirtualXattr, removeVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
 
-/** In place of an offset in what the kernel shall forget of a file: no data. */
-const ATTRIBUTES_ALONE = -1;
-
 export class GfsHandler implements FuseHandler {
   readonly #environment: Environment;
   readonly #client: GfsClient;
@@ -69,6 +66,8 @@ export class GfsHandler implements FuseHandler {
   readonly #directories: GfsDirectories;
   readonly #acls: boolean;
   readonly #copies: KernelCopies;
+  readonly #entries: Entries;
+  readonly #opening: GfsOpening;
   readonly #accessTimes: AccessTimes;
   readonly #directoryAccessTimes: boolean;
   readonly #locks: GfsLocks;
@@ -90,10 +89,19 @@ export class GfsHandler implements FuseHandler {
     this.#directoryAccessTimes = options.directoryAccessTimes;
     this.#locks = new GfsLocks(client, this.#files);
     this.#copies = new KernelCopies(client.metadata, this.#inodes, options);
+    this.#entries = new Entries(client, this.#inodes, this.#copies, this.#accessTimes);
+    this.#opening = new GfsOpening(client, {
+      inodes: this.#inodes,
+      files: this.#files,
+      locks: this.#locks,
+      entries: this.#entries,
+      accessTimes: this.#accessTimes,
+      powers: this.#powers,
+    });
     const { clock } = environment;
     const listings = new KernelListings(client.metadata, clock, () => this.#copies.listingTtlMs);
     this.#directories = new GfsDirectories(client, this.#inodes, listings, (parent, { name, attributes }) =>
-      this.#entry(parent, name, attributes),
+      this.#entries.entry(parent, name, attributes),
     );
   }
 
@@ -127,13 +135,8 @@ export class GfsHandler implements FuseHandler {
     if (known === undefined)
       return metadata
         .lookup(directory, name, callContext(context))
-        .then((attributes) => this.#lookedUp(directory, name, attributes));
-    return this.#lookedUp(directory, name, known === ABSENT ? undefined : known);
-  }
-
-  #lookedUp(directory: number, name: ByteString, attributes: Attributes | undefined): Entry | NoSuchName {
-    if (attributes === undefined) return new NoSuchName(this.#copies.entryTtlMs(directory, name, ABSENT));
-    return this.#entry(directory, name, attributes);
+        .then((attributes) => this.#entries.lookedUp(directory, name, attributes));
+    return this.#entries.lookedUp(directory, name, known === ABSENT ? undefined : known);
   }
 
   /** Before the end: what the master has not heard of is told. */
@@ -147,15 +150,15 @@ export class GfsHandler implements FuseHandler {
   getattr(context: Context, inode: Inode): Answer<AttributeReply> {
     const id = this.#inodes.toNode(inode);
     const known = this.#client.metadata.known(id);
-    if (known !== undefined) return this.#knownReply(known);
-    return this.#powers.attributes(id, callContext(context)).then((told) => this.#attributeReply(told));
+    if (known !== undefined) return this.#entries.knownAttributes(known);
+    return this.#powers.attributes(id, callContext(context)).then((told) => this.#entries.attributes(told));
   }
 
   async setattr(context: Context, inode: Inode, update: AttributeUpdate): Promise<AttributeReply> {
     const id = this.#inodes.toNode(inode);
     if (update.atime !== undefined) this.#accessTimes.forget(id);
     const attributes = await this.#client.setAttributes(id, this.#changes(update), callContext(context));
-    return this.#attributeReply(attributes);
+    return this.#entries.attributes(attributes);
   }
 
   async readlink(context: Context, inode: Inode): Promise<ByteString> {
@@ -186,7 +189,7 @@ export class GfsHandler implements FuseHandler {
   async symlink(context: Context, parent: Inode, name: ByteString, target: ByteString): Promise<Entry> {
     const request = { parent: this.#inodes.toNode(parent), name: checked(name), target };
     const { attributes } = await this.#client.master.mutate(Symlink, request, callContext(context));
-    return this.#made(request, attributes);
+    return this.#entries.entry(request.parent, request.name, attributes);
   }
 
   async link(context: Context, inode: Inode, newParent: Inode, newName: ByteString): Promise<Entry> {
@@ -196,7 +199,7 @@ export class GfsHandler implements FuseHandler {
       name: checked(newName),
     };
     const attributes = await this.#client.link(request, callContext(context));
-    return this.#entry(request.parent, newName, attributes);
+    return this.#entries.entry(request.parent, newName, attributes);
   }
 
   async unlink(context: Context, parent: Inode, name: ByteString): Promise<void> {
@@ -222,7 +225,7 @@ export class GfsHandler implements FuseHandler {
     await this.#client.master.mutate(Rename, { ...from, ...to, mode }, callContext(context));
   }
 
-  async create(
+  create(
     context: Context,
     parent: Inode,
     name: ByteString,
@@ -230,69 +233,15 @@ export class GfsHandler implements FuseHandler {
     flags: number,
     umask: number,
   ): Promise<CreateReply> {
-    const call = callContext(context);
-    const exclusive = (flags & OpenFlags.EXCL) !== 0;
-    const regular = FileType.REGULAR | (mode & ~FileType.MASK);
-    const request = {
-      parent: this.#inodes.toNode(parent),
-      name: checked(name),
-      mode: regular,
-      rdev: 0,
-      exclusive,
-      umask,
-    };
-    const { attributes, created, file } = await this.#client.create(request, call);
-    const handle = this.#files.add(file, flags);
-    // Another mount may have made it between the kernel's lookup and now: then this is an open.
-    if (!created && (flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
-    return { ...this.#openReply(handle, flags, false), entry: this.#made(request, attributes) };
+    return this.#opening.create(context, parent, checked(name), mode, flags, umask);
   }
 
-  async tmpfile(
-    context: Context,
-    parent: Inode,
-    mode: number,
-    flags: number,
-    umask: number,
-  ): Promise<CreateReply> {
-    const request = { parent: this.#inodes.toNode(parent), mode: mode & ~FileType.MASK, umask };
-    const { attributes, file } = await this.#client.createTmpfile(request, callContext(context));
-    const handle = this.#files.add(file, flags);
-    const { id } = attributes;
-    const shown = this.#attributeReply(attributes);
-    return {
-      ...this.#openReply(handle, flags, false),
-      entry: { attributes: shown.attributes, entryTtlMs: 0, attributeTtlMs: this.#copies.attributeTtlMs(id) },
-    };
+  tmpfile(context: Context, parent: Inode, mode: number, flags: number, umask: number): Promise<CreateReply> {
+    return this.#opening.tmpfile(context, parent, mode, flags, umask);
   }
 
   open(context: Context, inode: Inode, flags: number): Answer<OpenReply> {
-    const id = this.#inodes.toNode(inode);
-    const opened = this.#client.openCachedAtHand(id);
-    if (opened !== undefined) return this.#opened(context, inode, flags, opened);
-    return this.#client
-      .openCached(id, callContext(context))
-      .then((told) => this.#opened(context, inode, flags, told));
-  }
-
-  #opened(
-    context: Context,
-    inode: Inode,
-    flags: number,
-    { file, isUnchanged }: OpenedCached,
-  ): Answer<OpenReply> {
-    const reply = this.#openReply(this.#files.add(file, flags), flags, isUnchanged);
-    if ((flags & OpenFlags.TRUNC) !== 0)
-      return file.setAttributes({ size: 0 }, callContext(context)).then(() => reply);
-    const isReadUnasked = isUnchanged && (flags & OpenFlags.ACCMODE) === OpenFlags.RDONLY;
-    return isReadUnasked ? this.#noteRead(inode, file.id, reply) : reply;
-  }
-
-  /** What it has in its cache the kernel reads without asking. */
-  #noteRead(inode: Inode, id: number, reply: OpenReply): Answer<OpenReply> {
-    if (!this.#accessTimes.note(id)) return reply;
-    const forgotten = this.#powers.kernel?.invalidateInode?.(inode, ATTRIBUTES_ALONE, 0);
-    return forgotten === undefined ? reply : forgotten.then(() => reply);
+    return this.#opening.open(context, inode, flags);
   }
 
   async read(
@@ -320,17 +269,7 @@ export class GfsHandler implements FuseHandler {
   }
 
   flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Answer<void> {
-    const isDone = this.#files.isSettled(handle) && !this.#locks.concern(this.#inodes.toNode(inode), handle);
-    return isDone ? undefined : this.#flush(context, inode, handle, lockOwner);
-  }
-
-  async #flush(context: Context, inode: Inode, handle: number, lockOwner: bigint): Promise<void> {
-    try {
-      await this.#files.flush(context, handle);
-    } finally {
-      // close(2) gives up the process' locks on the file, whichever descriptor it was.
-      await this.#locks.flushed(this.#inodes.toNode(inode), handle, lockOwner);
-    }
+    return this.#opening.flush(context, inode, handle, lockOwner);
   }
 
   async fsync(context: Context, inode: Inode, handle: number, dataOnly: boolean): Promise<void> {
@@ -345,12 +284,7 @@ export class GfsHandler implements FuseHandler {
     lockOwner: bigint,
     unlockFlock: boolean,
   ): Answer<void> {
-    const id = this.#inodes.toNode(inode);
-    const closed = this.#files.release(handle);
-    if (closed === undefined && !this.#locks.concern(id, handle)) return undefined;
-    return Promise.resolve(closed).then(() =>
-      this.#locks.released(id, handle, unlockFlock ? lockOwner : undefined),
-    );
+    return this.#opening.release(inode, handle, lockOwner, unlockFlock);
   }
 
   async fallocate(
@@ -388,7 +322,7 @@ export class GfsHandler implements FuseHandler {
     const id = this.#inodes.toNode(inode);
     const reply = { ...this.#directories.open(id), directIo: false };
     const isReadUnasked = reply.keepCache && this.#directoryAccessTimes;
-    return isReadUnasked ? this.#noteRead(inode, id, reply) : reply;
+    return isReadUnasked ? this.#opening.noteRead(inode, id, reply) : reply;
   }
 
   readdir(
@@ -489,44 +423,7 @@ export class GfsHandler implements FuseHandler {
     const at = { parent: this.#inodes.toNode(parent), name: checked(name) };
     const request = { ...at, ...what, exclusive: true };
     const { attributes } = await this.#client.master.mutate(Create, request, callContext(context));
-    return this.#made(request, attributes);
-  }
-
-  #made({ parent, name }: { parent: number; name: ByteString }, attributes: Attributes): Entry {
-    return this.#entry(parent, name, attributes);
-  }
-
-  #entry(parent: number, name: ByteString, attributes: Attributes): Entry {
-    const known = this.#client.metadata.known(attributes.id);
-    const local = this.#client.withLocalChanges(known ?? attributes);
-    return this.#copies.entry(parent, name, attributes.id, this.#shown(local));
-  }
-
-  #attributeReply(attributes: Attributes): AttributeReply {
-    // Where something is promised, that is what holds: the answer may have been overtaken.
-    const known = this.#client.metadata.known(attributes.id);
-    return known === undefined
-      ? { attributes: this.#shown(attributes), attributeTtlMs: this.#copies.attributeTtlMs(attributes.id) }
-      : this.#knownReply(known);
-  }
-
-  #knownReply(known: Attributes): AttributeReply {
-    const attributes = this.#shown(this.#client.withLocalChanges(known));
-    return { attributes, attributeTtlMs: this.#copies.attributeTtlMs(known.id) };
-  }
-
-  #shown(attributes: Attributes): Attributes {
-    const id = this.#inodes.toInode(attributes.id);
-    const now = this.#accessTimes.correct(attributes);
-    return id === now.id ? now : { ...now, id };
-  }
-
-  /**
-   * Appends go where the primary says, not where the page cache believes that the file ends. Pages stay
-   * where nobody else changed the file.
-   */
-  #openReply(handle: number, flags: number, keepCache: boolean): OpenReply {
-    return { handle, directIo: (flags & OpenFlags.APPEND) !== 0, keepCache };
+    return this.#entries.entry(request.parent, request.name, attributes);
   }
 
   #changes(update: AttributeUpdate): AttributeChanges {
