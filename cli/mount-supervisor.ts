@@ -14,8 +14,8 @@ const LONGEST_PAUSE_MS = 30_000;
 const WELL_AFTER_TICKS = 60;
 
 export interface SupervisorOptions {
-  /** What runs the mount in the foreground: a program and its words. */
-  readonly command: readonly [string, ...string[]];
+  /** What runs the mount in the foreground: a program and its words, asked for before each start. */
+  readonly command: () => readonly [string, ...string[]];
   /** A child that has not answered for so long is killed; 0: it may take its time. */
   readonly watchdogMs: number;
   readonly tell: (line: string) => void;
@@ -60,7 +60,7 @@ export class MountSupervisor {
   /** @returns also for how many ticks it said that it lives: it does so once it has mounted */
   async #runOnce(): Promise<{ code: number | null; signal: string | null; ticks: number }> {
     const { command, watchdogMs, tell } = this.#options;
-    const [program, ...words] = command;
+    const [program, ...words] = command();
     const child = spawn(program, words, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.#child = child;
     let ticks = 0;

@@ -71,7 +71,7 @@ export async function mount(words: readonly string[], flags: MountFlags): Promis
     tell,
   });
   if (flags.foreground === true && flags.supervise === true) {
-    process.exitCode = await supervise(configuration.client.watchdog, tell);
+    process.exitCode = await supervise(configuration.client.watchdog, flags.addressFile, tell);
   } else if (flags.foreground === true) {
     const { runMount } = await import('../../fuse-client/main.js');
     const binding = options.binding ?? (await defaultBinding(tell));
@@ -87,15 +87,31 @@ export async function mount(words: readonly string[], flags: MountFlags): Promis
 }
 
 /** Runs this same command without a supervisor, for as long as it takes. @returns the exit code */
-async function supervise(watchdogMs: number, tell: (line: string) => void): Promise<number> {
+async function supervise(
+  watchdogMs: number,
+  addressFile: string | undefined,
+  tell: (line: string) => void,
+): Promise<number> {
   const words = process.argv.slice(1).filter((word) => word !== '--supervise');
+  // Who waited in the background for the first start took the directory of the address away with him.
+  const isWaitedFor = () => addressFile === undefined || existsSync(dirname(addressFile));
   const supervisor = new MountSupervisor({
-    command: [process.execPath, ...words, '--no-supervise'],
+    command: () => [
+      process.execPath,
+      ...(isWaitedFor() ? words : withoutAddressFile(words)),
+      '--no-supervise',
+    ],
     watchdogMs,
     tell,
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => supervisor.stop());
   return await supervisor.run();
+}
+
+/** As `mountInBackground` gives it. */
+function withoutAddressFile(words: readonly string[]): string[] {
+  const at = words.lastIndexOf('--address-file');
+  return words.filter((_, index) => at === -1 || (index !== at && index !== at + 1));
 }
 
 /** What needs no compiler, where there was none. */

@@ -47,9 +47,7 @@ export async function runDaemon(
   // A signal during the start counts too: the handlers are there before it.
   const signalled = nextSignal();
   await daemon.start();
-  const metrics =
-    options.metricsPort === undefined ? undefined : await serveMetrics(environment, options.metricsPort);
-  if (options.addressFile !== undefined) writeAddress(options.addressFile, daemon, metrics);
+  const metrics = await announce(environment, daemon, options);
   tellSupervisor();
   const reason = await Promise.race([signalled, ...(daemon.ended === undefined ? [] : [daemon.ended])]);
   logger.info({ signal: reason ?? 'none' }, 'stopping');
@@ -57,6 +55,24 @@ export async function runDaemon(
   metrics?.close();
   if (options.addressFile !== undefined) removeAddress(options.addressFile);
   process.exit(0);
+}
+
+/** @throws why nobody could be told: the daemon has been stopped then, for nobody would know of it */
+async function announce(
+  environment: Environment,
+  daemon: Daemon,
+  { metricsPort, addressFile }: ProcessOptions,
+): Promise<Server | undefined> {
+  let metrics: Server | undefined;
+  try {
+    if (metricsPort !== undefined) metrics = await serveMetrics(environment, metricsPort);
+    if (addressFile !== undefined) writeAddress(addressFile, daemon, metrics);
+    return metrics;
+  } catch (error) {
+    metrics?.close();
+    await daemon.stop();
+    throw error;
+  }
 }
 
 /** Where the process was started by somebody who listens (cli/mount-supervisor.ts), that it lives. */

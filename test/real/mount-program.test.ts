@@ -11,6 +11,16 @@ import { runCommand } from './processes.js';
 t.setTimeout(600_000);
 const skip = cannotMount !== false ? cannotMount : process.geteuid?.() === 0 ? false : 'needs root';
 
+async function parentOf(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/^PPid:\t(\d+)$/m.exec(status)?.[1]);
+}
+
+/** One that nobody has waited for yet has no words any more. */
+async function isRunning(pid: number): Promise<boolean> {
+  return (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')) !== '';
+}
+
 t.test('mount program', { skip }, async (t) => {
   const cluster = await RealCluster.start(t);
   const { workspace } = cluster;
@@ -43,6 +53,29 @@ t.test('mount program', { skip }, async (t) => {
     await delay(2_500);
     t.equal(mountAt(directory), undefined, 'what was unmounted stays so');
   });
+
+  t.test(
+    'supervisor: one that mounted again ends with umount, and by SIGTERM, as the first did',
+    async (t) => {
+      for (const end of ['umount', 'SIGTERM']) {
+        const directory = workspace.makeDirectory(`again-${end}`);
+        const words = ['mount', cluster.address, directory, '--log-file', at(`again-${end}.log`)];
+        t.equal((await cluster.gfs(words)).status, 0);
+        const pid = async (): Promise<number> =>
+          (JSON.parse(await readFile(join(directory, '.gfs/config'), 'utf8')) as { pid: number }).pid;
+        const first = await pid();
+        const supervisor = await parentOf(first);
+        process.kill(first, 'SIGKILL');
+        await eventually(async () => (await pid()) !== first || 'the old one', 20_000);
+        const second = await pid();
+        if (end === 'umount') t.equal((await cluster.gfs(['umount', directory])).status, 0);
+        else process.kill(supervisor, 'SIGTERM');
+        for (const one of [second, supervisor])
+          await eventually(async () => !(await isRunning(one)) || `${one} is still there`, 20_000);
+        t.equal(mountAt(directory), undefined);
+      }
+    },
+  );
 
   t.test('supervisor: a mount that hangs is killed, which frees who waits in it', async (t) => {
     const { directory, pid, read } = await mount('hanging', ['--set', 'client.watchdog=2s']);
