@@ -49,12 +49,15 @@ export class ReplicaReports {
   }
 
   /**
-   * A version of a chunk is in the log. That it has too few replicas is not for the next census to find out, nor that
-   * a server has come back meanwhile, and told what it has when this was not there yet.
+   * A version of a chunk is in the log. That it has too few replicas is not for the next census to find out, nor too
+   * many, nor that one is where none should stay (a copy on write is made where its original was); nor that a server
+   * has come back meanwhile, and told what it has when this was not there yet.
    */
   noteLogged(handle: number): void {
-    const chunk = this.#parts.state.chunks.get(handle);
-    if (chunk !== undefined && this.#parts.replicas.readable(chunk).length < chunk.goal) this.onDoubt(handle);
+    const { state, replicas } = this.#parts;
+    const chunk = state.chunks.get(handle);
+    if (chunk === undefined) return;
+    if (state.drains.size > 0 || replicas.readable(chunk).length !== chunk.goal) this.onDoubt(handle);
   }
 
   /** A replica is ahead of the log (paper §4.5). */

@@ -12,20 +12,27 @@ import type { Chunkserver } from '../replicas.js';
 import type { ChunkState } from '../state.js';
 import { CENSUS_SLICE, Census, type CensusFigures } from './census.js';
 import { CloneJob, type CloneJobParts } from './clone-job.js';
-import { Dropper, excessOf } from './dropper.js';
+import { Dropper } from './dropper.js';
 import { Failures } from './failures.js';
 import { type Choice, chooseRoute, type Route } from './plan.js';
 import { MAX_QUEUED, ReplicationQueue } from './queue.js';
 import { type Move, Rebalancer } from './rebalancer.js';
 import { Slots } from './slots.js';
-import { isDue, LAST_COPY_SHARE, type Standing, standingOf, urgencyOf } from './standing.js';
+import {
+  isDue,
+  isUnfinished,
+  LAST_COPY_SHARE,
+  LEAST_URGENT,
+  type Standing,
+  standingOf,
+  urgencyOf,
+} from './standing.js';
+import { Surplus } from './surplus.js';
 
 /** Reasons that come together are one. */
 const GATHER_MS = 100;
 /** Queued chunks that are passed over because their servers are busy, before the pump waits for one to be done. */
 const MAX_PASSED_OVER = 64;
-const MAX_EXCESS = 16_384;
-const MAX_DROPS_AT_ONCE = 16;
 
 export interface ReplicatorParts extends CloneJobParts {
   readonly chunkservers: ChunkserverTable;
@@ -40,13 +47,11 @@ export class Replicator {
   readonly #parts: ReplicatorParts;
   readonly #queue = new ReplicationQueue();
   readonly #failures = new Failures();
-  readonly #dropper: Dropper;
+  readonly #surplus: Surplus;
   readonly #rebalancer: Rebalancer;
   readonly #census: Census;
   /** Chunks that a clone is under way of. */
   readonly #active = new Set<number>();
-  readonly #excess = new Set<number>();
-  #dropping = 0;
   #comparing = 0;
   /** Something has changed since the last census began. */
   #isDirty = true;
@@ -55,12 +60,10 @@ export class Replicator {
   readonly #cloned: Counter;
   readonly #clonedBytes: Counter;
   readonly #failed: Counter;
-  readonly #dropped: Counter;
   readonly #moved: Counter;
 
   constructor(parts: ReplicatorParts) {
     this.#parts = parts;
-    this.#dropper = new Dropper(parts, (chunkserver) => this.isLeaving(chunkserver));
     this.#census = new Census(
       parts,
       (chunk, isDeleted) => this.#look(chunk, isDeleted),
@@ -74,7 +77,14 @@ export class Replicator {
     this.#cloned = counter('chunks_cloned', 'Clones that became replicas');
     this.#clonedBytes = counter('cloned_bytes', 'Bytes that clones sent over the network');
     this.#failed = counter('clones_failed', 'Clones that failed and are tried again');
-    this.#dropped = counter('replicas_dropped', 'Replicas dropped because there were more than the goal');
+    this.#surplus = new Surplus({
+      ...parts,
+      reports: chunkservers.reports,
+      dropper: new Dropper(parts, (chunkserver) => this.isLeaving(chunkserver)),
+      standing: (chunk) => this.#standing(chunk),
+      dropped: counter('replicas_dropped', 'Replicas dropped because there were more than the goal'),
+      onRoom: () => this.changed(),
+    });
     this.#moved = counter('chunks_moved', 'Chunks moved to even out how full servers are');
     chunkservers.onChange = () => this.changed();
     chunkservers.reports.onDoubt = (handle) => this.#doubt(handle);
@@ -144,7 +154,7 @@ export class Replicator {
       }
     }
     this.#pump();
-    this.#dropExcess();
+    this.#surplus.drop();
   }
 
   /** A client waits for this chunk. */
@@ -159,19 +169,28 @@ export class Replicator {
   /** Called once a second, and when something has changed. */
   tick(): void {
     if (!this.#isOn) return;
-    const nowMs = this.#parts.clock.monotonicMs();
-    for (const handle of [...this.#failures.due(nowMs)]) {
-      const chunk = this.#parts.state.chunks.get(handle);
-      if (chunk === undefined || this.#standing(chunk).missing <= 0) this.#failures.forget(handle);
-      else if (!this.#active.has(handle)) this.#look(chunk, false);
-    }
+    this.#lookAgain();
     if ((this.#isDirty || this.#census.isDue) && !this.#census.isRunning) {
       this.#isDirty = false;
       void this.#census.run();
     }
     this.#pump();
-    this.#dropExcess();
+    this.#surplus.drop();
     this.#rebalance();
+  }
+
+  /** At what failed, and at what was in the way of something else a moment ago. */
+  #lookAgain(): void {
+    const nowMs = this.#parts.clock.monotonicMs();
+    for (const handle of [...this.#failures.due(nowMs)]) {
+      const chunk = this.#parts.state.chunks.get(handle);
+      if (chunk === undefined || !isUnfinished(this.#standing(chunk))) this.#failures.forget(handle);
+      else if (!this.#active.has(handle)) this.#look(chunk, false);
+    }
+    for (const handle of this.#surplus.takePostponed()) {
+      const chunk = this.#parts.state.chunks.get(handle);
+      if (chunk !== undefined) this.#look(chunk, false);
+    }
   }
 
   #standing(chunk: ChunkState): Standing {
@@ -181,7 +200,7 @@ export class Replicator {
   /** What a census found is begun; where one copy is left the wait is shorter, which nothing else will tell. */
   #onCensus(): void {
     this.#pump();
-    this.#dropExcess();
+    this.#surplus.drop();
     if (this.#census.isRunning || this.#census.figures.endangered === 0) return;
     let isAnyoneAway = false;
     for (const { alive, gone } of this.#parts.chunkservers.all) if (!alive && !gone) isAnyoneAway = true;
@@ -191,26 +210,26 @@ export class Replicator {
 
   /** Queues what is to be done about one chunk, if anything. */
   #look(chunk: ChunkState, isDeleted: boolean): Standing {
-    const { clock, options, chunkservers, replicas } = this.#parts;
+    const { clock, options, leases } = this.#parts;
     const { handle } = chunk;
     const standing = this.#standing(chunk);
     if (this.#active.has(handle)) return standing;
-    const { good, suspect, useless, missing } = standing;
+    const { good, suspect, missing } = standing;
     const nowMs = clock.monotonicMs();
+    const isPausing = (this.#failures.get(handle)?.notBeforeMs ?? 0) > nowMs;
     if (missing > 0) {
-      const isPausing = (this.#failures.get(handle)?.notBeforeMs ?? 0) > nowMs;
       const canBeHealed = good.length + suspect.length > 0;
       const { waitMs } = options.replication;
       if (canBeHealed && !isPausing && isDue(standing, chunk.goal, waitMs, nowMs))
         if (!this.#queue.push(handle, urgencyOf(standing, isDeleted))) this.#isDirty = true;
       return standing;
     }
-    for (const replica of useless) {
-      if (!chunkservers.reports.mayDelete(replica, chunk)) continue;
-      replicas.remove(replica.chunkserver, handle);
-      replica.chunkserver.deletions.add(handle);
+    this.#surplus.note(chunk, standing);
+    // Not needed, but whether it may go only a comparison can tell: no reason to end a lease for that.
+    if (suspect.length > 0 && !isPausing) {
+      if (leases.mayBeHeld(chunk)) this.#surplus.postpone(handle);
+      else this.#queue.push(handle, LEAST_URGENT);
     }
-    if (this.#excess.size < MAX_EXCESS && excessOf(standing).length > 0) this.#excess.add(handle);
     return standing;
   }
 
@@ -232,7 +251,7 @@ export class Replicator {
     const chunk = this.#parts.state.chunks.get(handle);
     if (chunk === undefined || this.#active.has(handle)) return 'nothing';
     const standing = this.#standing(chunk);
-    if (standing.missing <= 0) return 'nothing';
+    if (!isUnfinished(standing)) return 'nothing';
     // A comparison may find what is missing: it costs less than a copy, and there may be no other server.
     if (standing.good.length === 0 || standing.suspect.length > 0) {
       if (this.#comparing >= this.#parts.options.replication.maxClones) return 'busy';
@@ -360,7 +379,7 @@ export class Replicator {
     const isHealing = this.#queue.size > 0 || this.#census.isRunning || this.#census.figures.belowGoal > 0;
     if (!this.#isOn || isHealing) return;
     while (this.slots.total < this.#parts.options.replication.maxClones) {
-      const move = this.#rebalancer.next((handle) => this.#active.has(handle) || this.#excess.has(handle));
+      const move = this.#rebalancer.next((handle) => this.#active.has(handle) || this.#surplus.has(handle));
       if (move === undefined) return;
       void this.#move(move);
     }
@@ -377,7 +396,7 @@ export class Replicator {
       const isStillThere = (): boolean => from.alive && replicas.find(from, handle) !== undefined;
       this.#clonedBytes.add(await new CloneJob(this.#parts, handle, source, target).run(isStillThere));
       this.#moved.add();
-      this.#dropped.add(await this.#dropper.drop(handle, from));
+      await this.#surplus.dropFrom(handle, from);
       hasMoved = true;
     } catch (err) {
       logger.debug({ handle, err }, 'a chunk was not moved');
@@ -388,22 +407,6 @@ export class Replicator {
       this.#active.delete(handle);
       this.#again(handle);
       if (hasMoved) this.#rebalance();
-    }
-  }
-
-  #dropExcess(): void {
-    for (const handle of this.#excess) {
-      if (this.#dropping >= MAX_DROPS_AT_ONCE) return;
-      this.#excess.delete(handle);
-      this.#dropping++;
-      this.#dropper
-        .drop(handle)
-        .then((count) => this.#dropped.add(count))
-        .catch((err) => this.#parts.logger.debug({ err, handle }, 'a superfluous replica stays for now'))
-        .finally(() => {
-          this.#dropping--;
-          this.#dropExcess();
-        });
     }
   }
 }

@@ -65,6 +65,11 @@ export function isDue(standing: Standing, goal: number, waitMs: number, nowMs: n
   return good.length === 1 && nowMs - awaySinceMs >= waitMs * LAST_COPY_SHARE;
 }
 
+/** Whether something is missing, or may be more than it seems: a comparison decides. */
+export function isUnfinished({ missing, suspect }: Standing): boolean {
+  return missing > 0 || suspect.length > 0;
+}
+
 /** How much of the wait counts where one copy is left. */
 export const LAST_COPY_SHARE = 0.25;
 
@@ -73,6 +78,8 @@ export const URGENCIES = 10;
 /** A client waits for it. */
 export const MOST_URGENT = 0;
 const MAX_MISSING = 4;
+/** Nothing is missing. */
+export const LEAST_URGENT = URGENCIES - 1;
 
 /** Paper §4.3: those farthest from their goal first, live files before deleted ones. */
 export function urgencyOf({ missing, good }: Standing, isDeleted: boolean): number {
