@@ -1,52 +1,15 @@
-/** Re-replication, dropping, draining and moving chunks, over chunkservers that hold no bytes. */
+/** Re-replication, goals and moving chunks, over chunkservers that hold no bytes. */
 import t from 'tap';
 import { digestState, dumpState } from '../../master/dump.js';
-import type { MasterOptions } from '../../master/options.js';
 import { replicationDefaults } from '../../master/replication/options.js';
 import { GfsError } from '../../protocol/errors.js';
 import * as m from '../../protocol/messages/index.js';
-import { SimulatedWorld } from '../fakes/index.js';
 import { type HeldChunk, TestChunkserver } from './chunkserver.js';
-import { codeOf, connect, MasterHost, TestClient } from './support.js';
+import { asked, cluster, WAIT_MS } from './replication-cluster.js';
+import { codeOf, connect } from './support.js';
 
-const WAIT_MS = 8_000;
 /** On a busy machine. */
 t.setTimeout(600_000);
-
-let seed = 4_000;
-
-async function cluster(
-  servers: number,
-  set: (at: number) => Partial<TestChunkserver> = () => ({}),
-  changes: Partial<MasterOptions> = {},
-) {
-  const world = new SimulatedWorld(seed++);
-  const replication = { ...replicationDefaults, ...changes.replication, waitMs: WAIT_MS };
-  const host = await new MasterHost(world, { ...changes, replication }).start();
-  const client = await TestClient.start(world);
-  const chunkservers: TestChunkserver[] = [];
-  for (let at = 0; at < servers; at++)
-    chunkservers.push(await TestChunkserver.start(world, `cs${at}`, set(at)));
-  const byId = (serverId: string): TestChunkserver =>
-    chunkservers.find((chunkserver) => chunkserver.serverId === serverId) as TestChunkserver;
-  const lease = async (id: number, index = 0): Promise<m.Lease> =>
-    (await client.call(m.GetLease, { id, index, version: 0, failed: [] })).lease;
-  const having = (handle: number): TestChunkserver[] =>
-    chunkservers.filter(({ chunks }) => chunks.has(handle));
-  /** Servers that readers are sent to. */
-  const readable = async (id: number): Promise<string[]> => {
-    const { chunks } = await client.call(m.GetChunks, { id, index: 0, count: 1 });
-    return (chunks[0]?.replicas ?? []).map(({ serverId }) => serverId).sort();
-  };
-  const file = async (name: string): Promise<{ id: number; lease: m.Lease }> => {
-    const id = await client.create(m.ROOT_ID, name);
-    return { id, lease: await lease(id) };
-  };
-  return { world, host, client, chunkservers, byId, lease, having, readable, file };
-}
-
-const asked = (chunkservers: readonly TestChunkserver[], what: string): string[] =>
-  chunkservers.flatMap((chunkserver) => chunkserver.asked.filter((line) => line.startsWith(what)));
 
 t.test(
   "re-replication: a lost server's chunks are back at goal, after the wait and not before",
@@ -334,29 +297,6 @@ t.test(
   },
 );
 
-t.test('excess: a server that comes back after all brings too many; the least useful goes', async (t) => {
-  const racks = ['a', 'a', 'b', 'c'];
-  const { world, byId, having, readable, file } = await cluster(4, (at) => ({ rack: racks[at] as string }));
-  const { id, lease } = await file('f');
-  t.strictSame(
-    having(lease.handle).map(({ rack }) => rack),
-    ['a', 'b', 'c'],
-  );
-  const lost = byId('cs2');
-  lost.crash();
-  await world.runFor(WAIT_MS + 5_000);
-  t.equal(having(lease.handle).length, 4, 'the copy on the lost one is there still');
-  t.equal((await readable(id)).length, 3);
-  await lost.restart();
-  await world.runFor(5_000);
-  t.equal((await readable(id)).length, 3);
-  t.strictSame(
-    having(lease.handle).map(({ rack }) => rack),
-    lease.primary.serverId === 'cs2' ? ['a', 'a', 'c'] : ['a', 'b', 'c'],
-    'of two in one rack one goes, unless what came back is stale',
-  );
-});
-
 t.test('re-replication: after a restart of the master it waits for those who were there', async (t) => {
   const { world, host, chunkservers, byId, file, client } = await cluster(4);
   const { lease } = await file('f');
@@ -443,49 +383,6 @@ t.test(
     t.equal(digestState(host.master.state), before);
   },
 );
-
-t.test(
-  'drain: a server is emptied with every goal held, gets nothing new, also after a restart',
-  async (t) => {
-    const { world, host, client, chunkservers, byId, readable, file } = await cluster(4);
-    const files = [];
-    for (let at = 0; at < 12; at++) files.push((await file(`f${at}`)).id);
-    const drained = byId('cs1');
-    t.ok(drained.chunks.size > 0);
-    t.equal(await codeOf(client.call(m.SetDrain, { serverId: 'nobody', on: true })), 'NOT_FOUND');
-    await client.call(m.SetDrain, { serverId: 'cs1', on: true });
-    let fewest = 3;
-    for (let step = 0; step < 40; step++) {
-      await world.runFor(200);
-      for (const id of files) fewest = Math.min(fewest, (await readable(id)).length);
-    }
-    t.equal(fewest, 3, 'at every step');
-    t.same((await client.call(m.GetStatus, {})).replication?.drains, [{ serverId: 'cs1', chunksLeft: 0 }]);
-    await world.runFor(5_000);
-    t.equal(drained.chunks.size, 0);
-    await host.restart();
-    for (const each of chunkservers) await each.register();
-    await client.register(client.session);
-    const { lease } = await file('later');
-    t.notOk([lease.primary, ...lease.secondaries].some(({ serverId }) => serverId === 'cs1'));
-    await client.call(m.SetDrain, { serverId: 'cs1', on: false });
-    t.same((await client.call(m.GetStatus, {})).replication?.drains, []);
-  },
-);
-
-t.test('drain: what was drained before takes again what it has still to delete', async (t) => {
-  const { world, client, byId, readable, file } = await cluster(4);
-  const { id, lease } = await file('f');
-  const [first, second] = lease.secondaries.map(({ serverId }) => serverId) as [string, string];
-  await client.call(m.SetDrain, { serverId: first, on: true });
-  while ((await readable(id)).includes(first)) await world.runFor(5);
-  t.ok(byId(first).chunks.has(lease.handle), 'it is told later that it may go');
-  await client.call(m.SetDrain, { serverId: first, on: false });
-  await client.call(m.SetDrain, { serverId: second, on: true });
-  await world.runFor(10_000);
-  const found = await readable(id);
-  t.ok(found.includes(first) && !found.includes(second), found.join());
-});
 
 t.test('rebalancing: a new server is filled slowly; goal and racks hold at every step', async (t) => {
   const racks = ['a', 'b', 'c', 'c'];
