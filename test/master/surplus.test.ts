@@ -2,7 +2,7 @@
 import t from 'tap';
 import { GfsError } from '../../protocol/errors.js';
 import * as m from '../../protocol/messages/index.js';
-import type { HeldChunk } from './chunkserver.js';
+import type { HeldChunk, TestChunkserver } from './chunkserver.js';
 import { asked, cluster, WAIT_MS } from './replication-cluster.js';
 import { codeOf } from './support.js';
 
@@ -106,19 +106,28 @@ t.test('drain: what was drained before takes again what it has still to delete',
   t.ok(found.includes(first) && !found.includes(second), found.join());
 });
 
-t.test('drain: a copy on write that was made on the server leaves it, by no census', async (t) => {
-  const { world, client, byId, having, readable, lease, file } = await cluster(4, () => ({ cloneMs: 2_000 }));
-  const { id, lease: first } = await file('f');
-  await client.mutate(m.Snapshot, { id, parent: m.ROOT_ID, name: 'copy' });
-  const drained = byId(first.secondaries[0]?.serverId as string);
-  await client.call(m.SetDrain, { serverId: drained.serverId, on: true });
-  await world.runFor(1_000);
-  const { handle } = await lease(id);
-  t.ok(having(handle).includes(drained));
-  await world.runFor(15_000);
-  t.equal(drained.chunks.size, 0);
-  t.equal((await readable(id)).length, 3);
-});
+t.test(
+  'drain: a copy on write that was begun before is made on the server, and leaves it by no census',
+  async (t) => {
+    const { world, client, byId, having, readable, file } = await cluster(4);
+    const { id, lease } = await file('f');
+    await client.mutate(m.Snapshot, { id, parent: m.ROOT_ID, name: 'copy' });
+    const [drained, slow] = lease.secondaries.map(({ serverId }) => byId(serverId)) as [
+      TestChunkserver,
+      TestChunkserver,
+    ];
+    world.network.slow(slow.serverId, 'master', 800);
+    const granted = client.send(m.GetLease, { id, index: 0, version: 0, failed: [] });
+    await world.runFor(10);
+    await client.call(m.SetDrain, { serverId: drained.serverId, on: true });
+    const { handle } = (await world.until(granted)).lease;
+    t.notOk(having(lease.handle).includes(drained), 'what it had is gone');
+    t.ok(having(handle).includes(drained), 'and there is more');
+    await world.runFor(10_000);
+    t.equal(drained.chunks.size, 0);
+    t.equal((await readable(id)).length, 3);
+  },
+);
 
 t.test('drain: a replica that may be behind, and is not needed, is compared and goes', async (t) => {
   const { world, client, chunkservers, byId, readable, file } = await cluster(4);
