@@ -252,11 +252,8 @@ export class DataService {
 
   #exactly(handle: number, version: number): Chunk {
     const chunk = this.#c.store.get(handle);
-    if (chunk.state.version === version) return chunk;
-    throw new GfsError(
-      'STALE_CHUNK_VERSION',
-      `chunk ${handle} has version ${chunk.state.version}, not ${version}`,
-    );
+    chunk.checkVersion(version);
+    return chunk;
   }
 
   async #watched<T>(handle: number, work: Promise<T>): Promise<T> {

@@ -97,6 +97,7 @@ export async function applyRepair(
     try {
       const admission = chunk.directory.admission(data.bytes.byteLength);
       if (admission !== undefined) await admission;
+      chunk.checkVersion(body.version);
       const { offset } = body;
       if (await chunk.mutate({ kind: 'write', offset, bytes: data.bytes, session: 0, sequence: 0 }))
         data.keep();
@@ -105,10 +106,13 @@ export async function applyRepair(
     }
   }
   if (body.lengthBytes !== undefined) {
+    chunk.checkVersion(body.version);
     if (body.lengthBytes < chunk.state.length) await chunk.truncate(body.lengthBytes);
     else await chunk.mutate({ kind: 'extend', offset: body.lengthBytes, session: 0, sequence: 0 });
   }
-  if (body.last) await chunk.settle(body.appliedSerial, ownCopy(payload));
+  if (!body.last) return;
+  chunk.checkVersion(body.version);
+  await chunk.settle(body.appliedSerial, ownCopy(payload));
 }
 
 function ownCopy(payload: Payload | undefined): Uint8Array {

@@ -90,11 +90,7 @@ export class Secondary {
    */
   #checkVersion(chunk: Chunk, version: number): void {
     if (chunk.state.suspect) throw new GfsError('REPLICA_FAILED', `chunk ${chunk.handle} is suspect here`);
-    if (chunk.state.version === version) return;
-    throw new GfsError(
-      'STALE_CHUNK_VERSION',
-      `chunk ${chunk.handle} has version ${chunk.state.version}, not ${version}`,
-    );
+    chunk.checkVersion(version);
   }
 
   #orderOf(chunk: Chunk): Order {

@@ -47,6 +47,8 @@ export class Chunk {
   /** The checkpoint of this chunk that runs: its files must not be removed under it. */
   checkpointing: Promise<void> | undefined;
   #fileSync: Promise<void> | undefined;
+  /** The version that is being taken. */
+  #raisingTo: number | undefined;
   readonly #queue: (QueuedMutation | Exclusive)[] = [];
   #running = false;
   /** Records may be on their way into the journal. */
@@ -140,7 +142,8 @@ export class Chunk {
    * `truncateTo` if it is longer.
    */
   raise(version: number, truncateTo: number | undefined): Promise<void> {
-    return this.exclusive(async () => {
+    if (version > (this.#raisingTo ?? this.state.version)) this.#raisingTo = version;
+    const raised = this.exclusive(async () => {
       if (this.state.version === version) return;
       if (this.state.version > version) {
         throw new GfsError('STALE_CHUNK_VERSION', `chunk ${this.handle} has version ${this.state.version}`);
@@ -152,6 +155,20 @@ export class Chunk {
       records.push({ type: 'version', handle: this.handle, version, mark: this.directory.bootId });
       await this.#append(records);
     });
+    return raised.finally(() => {
+      if (this.#raisingTo === version) this.#raisingTo = undefined;
+    });
+  }
+
+  /**
+   * Whether what is queued now is applied under `version`. Not while a later one is being taken: it would come
+   * behind the new version's beginning, of which the replicas are compared.
+   * @throws STALE_CHUNK_VERSION
+   */
+  checkVersion(version: number): void {
+    const own = this.#raisingTo ?? this.state.version;
+    if (own === version) return;
+    throw new GfsError('STALE_CHUNK_VERSION', `chunk ${this.handle} has version ${own}, not ${version}`);
   }
 
   /** Cuts the chunk to `length`, if it is longer. */

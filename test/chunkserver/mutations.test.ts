@@ -291,6 +291,29 @@ t.test('serial order: reordered within a bound; a secondary that cannot follow r
   await late;
 });
 
+t.test('serial order: what comes while the next version is being taken is refused', async (t) => {
+  const world = new SimulatedWorld(1);
+  const process = world.process('secondary');
+  const store: Store = await world.until(openStore(process));
+  await world.until(store.adopt(CLUSTER, CHUNK_BYTES));
+  const chunk = await world.until(store.create(1, 1));
+  const secondary = new Secondary(process.environment.timers, store, new PushBuffer());
+  const apply = (number: number) => {
+    const place = { handle: 1, version: 1, serial: 2 ** 24 + number, offset: 1_000 * number, length: 0 };
+    const body = { ...place, kind: 'pad' as const, session: 0, sequence: 0 };
+    return secondary.apply(body, { payload: undefined } as IncomingRequest);
+  };
+  const before = apply(1);
+  const raised = chunk.raise(2, undefined);
+  // Its primary may be dead by now: nobody else would be told of it.
+  const during = t.rejects(apply(2), { code: 'STALE_CHUNK_VERSION' });
+  await world.until(Promise.all([before, raised]));
+  t.equal(chunk.state.length, 1_000, 'the new version begins with what came before it');
+  await world.until(during);
+  await world.runFor(100);
+  t.equal(chunk.state.length, 1_000);
+});
+
 t.test('once: a retry gets the first result, a delayed duplicate changes nothing', async (t) => {
   const cluster = await threeServers(t);
   const { master, ids, primary } = cluster;
