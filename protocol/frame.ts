@@ -45,18 +45,15 @@ export interface OutgoingPayload {
 /** The buffers of one frame, ready to be written in order. */
 export function encodeFrame(kind: FrameKind, header: unknown, payload?: OutgoingPayload): Uint8Array[] {
   const head = packr.pack(header, BEHIND_PREFIX);
-  const packed = head.subarray(FRAME_PREFIX_BYTES);
-  if (packed.byteLength > MAX_HEADER_BYTES)
-    throw new GfsError('TOO_BIG', `header of ${packed.byteLength} bytes`);
+  const headerBytes = head.byteLength - FRAME_PREFIX_BYTES;
+  if (headerBytes > MAX_HEADER_BYTES) throw new GfsError('TOO_BIG', `header of ${headerBytes} bytes`);
   const payloadBytes = payload === undefined ? 0 : bytesOf(payload.buffers);
   if (payloadBytes > MAX_PAYLOAD_BYTES) throw new GfsError('TOO_BIG', `payload of ${payloadBytes} bytes`);
-  head.writeUInt16LE(MAGIC, 0);
-  head.writeUInt8(PROTOCOL_VERSION, 2);
-  head.writeUInt8(kind, 3);
-  head.writeUInt32LE(packed.byteLength, 4);
-  head.writeUInt32LE(payloadBytes, 8);
-  head.writeUInt32LE(checksum(packed), 12);
-  head.writeUInt32LE(payloadBytes === 0 ? 0 : (payload?.crc ?? checksumOf(payload?.buffers ?? [])), 16);
+  putU32(head, 0, MAGIC | (PROTOCOL_VERSION << 16) | (kind << 24));
+  putU32(head, 4, headerBytes);
+  putU32(head, 8, payloadBytes);
+  putU32(head, 12, checksum(head.subarray(FRAME_PREFIX_BYTES)));
+  putU32(head, 16, payloadBytes === 0 ? 0 : (payload?.crc ?? checksumOf(payload?.buffers ?? [])));
   return payload === undefined ? [head] : [head, ...payload.buffers];
 }
 
@@ -102,11 +99,10 @@ export class FrameReader {
     while (at < chunk.byteLength || this.#isComplete()) {
       const whole = this.#prefixFilled === 0 ? wholeFrameBytes(chunk, at) : 0;
       if (whole > 0) {
-        const prefixEnd = at + FRAME_PREFIX_BYTES;
-        this.#prefix.set(chunk.subarray(at, prefixEnd));
-        checkPrefix(this.#prefix);
+        checkPrefix(chunk, at);
+        const packed = chunk.subarray(at + FRAME_PREFIX_BYTES, at + whole);
+        onFrame(frameOf(chunk, at, packed, undefined));
         at += whole;
-        onFrame(this.#frame(chunk.subarray(prefixEnd, at), undefined));
         continue;
       }
       if (this.#prefixFilled < FRAME_PREFIX_BYTES) {
@@ -136,9 +132,9 @@ export class FrameReader {
   }
 
   #startFrame(): void {
-    checkPrefix(this.#prefix);
-    const headerBytes = this.#prefix.readUInt32LE(4);
-    const payloadBytes = this.#prefix.readUInt32LE(8);
+    checkPrefix(this.#prefix, 0);
+    const headerBytes = u32At(this.#prefix, 4);
+    const payloadBytes = u32At(this.#prefix, 8);
     this.#header = Buffer.allocUnsafe(headerBytes);
     this.#headerFilled = 0;
     this.#payload = payloadBytes === 0 ? undefined : this.#pool.take(payloadBytes);
@@ -169,25 +165,31 @@ export class FrameReader {
     this.#prefixFilled = 0;
     this.#header = undefined;
     this.#payload = undefined;
-    return this.#frame(packed, payload);
+    return frameOf(this.#prefix, 0, packed, payload);
   }
+}
 
-  /** @param packed and `payload` are all that the prefix announces */
-  #frame(packed: Uint8Array, payload: Payload | undefined): IncomingFrame {
-    if (checksum(packed) !== this.#prefix.readUInt32LE(12))
-      throw new GfsError('MALFORMED', 'header checksum');
-    const payloadCrc = this.#prefix.readUInt32LE(16);
-    if (payload !== undefined && payload.checksum() !== payloadCrc) {
-      throw new GfsError('MALFORMED', 'payload checksum');
-    }
-    let header: unknown;
-    try {
-      header = packr.unpack(packed);
-    } catch (cause) {
-      throw new GfsError('MALFORMED', 'header is not msgpack', { cause });
-    }
-    return { kind: this.#prefix.readUInt8(3), header, packed, payload, payloadCrc };
+/**
+ * @param packed and `payload` are all that the prefix announces, which lies in `bytes` from `at` on
+ * @throws MALFORMED
+ */
+function frameOf(
+  bytes: Uint8Array,
+  at: number,
+  packed: Uint8Array,
+  payload: Payload | undefined,
+): IncomingFrame {
+  if (checksum(packed) !== u32At(bytes, at + 12)) throw new GfsError('MALFORMED', 'header checksum');
+  const payloadCrc = u32At(bytes, at + 16);
+  if (payload !== undefined && payload.checksum() !== payloadCrc)
+    throw new GfsError('MALFORMED', 'payload checksum');
+  let header: unknown;
+  try {
+    header = packr.unpack(packed);
+  } catch (cause) {
+    throw new GfsError('MALFORMED', 'header is not msgpack', { cause });
   }
+  return { kind: bytes[at + 3] as number, header, packed, payload, payloadCrc };
 }
 
 /** Of a frame without a payload that lies in the chunk as a whole, from `at` on; else 0. */
@@ -198,25 +200,28 @@ function wholeFrameBytes(chunk: Uint8Array, at: number): number {
 }
 
 function u32At(bytes: Uint8Array, at: number): number {
-  const [a, b, c, d] = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]] as [
-    number,
-    number,
-    number,
-    number,
-  ];
-  return (a | (b << 8) | (c << 16) | (d << 24)) >>> 0;
+  const low = (bytes[at] as number) | ((bytes[at + 1] as number) << 8) | ((bytes[at + 2] as number) << 16);
+  return (low | ((bytes[at + 3] as number) << 24)) >>> 0;
+}
+
+function putU32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
 }
 
 /** @throws MALFORMED, WRONG_PROTOCOL_VERSION */
-function checkPrefix(prefix: Buffer): void {
-  if (prefix.readUInt16LE(0) !== MAGIC) throw new GfsError('MALFORMED', 'not a GFS frame');
-  const version = prefix.readUInt8(2);
+function checkPrefix(prefix: Uint8Array, at: number): void {
+  const start = u32At(prefix, at);
+  if ((start & 0xffff) !== MAGIC) throw new GfsError('MALFORMED', 'not a GFS frame');
+  const version = (start >>> 16) & 0xff;
   if (version !== PROTOCOL_VERSION) {
     const message = `protocol version ${version}, this side speaks ${PROTOCOL_VERSION}`;
     throw new GfsError('WRONG_PROTOCOL_VERSION', message);
   }
-  const headerBytes = prefix.readUInt32LE(4);
-  const payloadBytes = prefix.readUInt32LE(8);
+  const headerBytes = u32At(prefix, at + 4);
+  const payloadBytes = u32At(prefix, at + 8);
   if (headerBytes > MAX_HEADER_BYTES) throw new GfsError('MALFORMED', `header of ${headerBytes} bytes`);
   if (payloadBytes > MAX_PAYLOAD_BYTES) throw new GfsError('MALFORMED', `payload of ${payloadBytes} bytes`);
 }
