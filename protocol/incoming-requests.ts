@@ -74,7 +74,7 @@ export interface ServingLink {
   readonly maxRequests: number;
   readonly maxRequestBytes: number;
   /** @returns whether the socket takes more at once */
-  write(frame: Uint8Array[], onSent?: () => void): boolean;
+  write(frame: Uint8Array[], onSent?: () => void, now?: boolean): boolean;
 }
 
 export class IncomingRequests {
@@ -225,7 +225,9 @@ export class IncomingRequests {
       onSent?.();
       return;
     }
-    if (!this.#link.write(frame, onSent)) this.#congested = true;
+    // The answer to all that was asked has nothing to leave together with.
+    const isLast = this.#serving.size === 0 && frame.length === 1;
+    if (!this.#link.write(frame, onSent, isLast)) this.#congested = true;
   }
 
   /** Tells the handler to stop. It still answers: its response gives the credit back. */

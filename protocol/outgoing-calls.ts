@@ -60,6 +60,8 @@ export class OutgoingCalls {
   readonly #pending = new Map<number, PendingCall>();
   /** Waiting for credit, first come first served. */
   readonly #waiting = new Map<number, PendingCall>();
+  /** The most that were pending at once since there was none. */
+  #mostPending = 0;
   #outstandingBytes = 0;
   readonly #probes = new Set<number>();
   #closedWith: GfsError | undefined;
@@ -216,7 +218,15 @@ export class OutgoingCalls {
     call.sentAtMs = nowMs;
     this.#pending.set(id, call);
     this.#outstandingBytes += call.payloadBytes;
-    this.#link.write(frame, options.onSent, options.atOnce);
+    this.#link.write(frame, options.onSent, this.#isAlone(frame) || options.atOnce);
+  }
+
+  /** Nothing waits for the other side but this call, as it was with the one before: no other will leave with it. */
+  #isAlone(frame: readonly Uint8Array[]): boolean {
+    const { size } = this.#pending;
+    const wasAlone = this.#mostPending === 1;
+    this.#mostPending = size === 1 ? 1 : Math.max(this.#mostPending, size);
+    return size === 1 && wasAlone && frame.length === 1;
   }
 
   #header(id: number, method: number, deadlineMs: number, options: CallOptions): RequestHeader {

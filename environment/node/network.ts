@@ -67,22 +67,22 @@ class NodeSocket implements Socket {
       if (onWritten !== undefined) process.nextTick(onWritten);
       return true;
     }
-    if (!this.#corked) {
-      // Until all callbacks and promises of this turn have run: what they write leaves in one writev(2).
+    if (!this.#corked && !(now && buffers.length === 1)) {
       this.#corked = true;
       this.#socket.cork();
-      process.nextTick(() => this.#uncork());
+      // Until all callbacks and promises of this turn have run: what they write leaves in one writev(2).
+      if (!now) process.nextTick(uncork, this);
     }
     const last = buffers.length - 1;
     let belowHighWaterMark = true;
     for (let i = 0; i < last; i++) this.#socket.write(buffers[i] as Uint8Array);
     if (last >= 0) belowHighWaterMark = this.#socket.write(buffers[last] as Uint8Array, onWritten);
     else if (onWritten !== undefined) process.nextTick(onWritten);
-    if (now) this.#uncork();
+    if (now) this.uncork();
     return belowHighWaterMark;
   }
 
-  #uncork(): void {
+  uncork(): void {
     if (!this.#corked) return;
     this.#corked = false;
     this.#socket.uncork();
@@ -110,6 +110,10 @@ class NodeSocket implements Socket {
     this.#ended = true;
     this.#socket.destroy();
   }
+}
+
+function uncork(socket: NodeSocket): void {
+  socket.uncork();
 }
 
 /** Options of a net.Socket that reads into {@link RECEIVE_BUFFER}. */
