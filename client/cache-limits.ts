@@ -13,7 +13,7 @@ export interface CacheLimits {
   readonly changes: number;
   /** Files of which is known at what version of their data the kernel's pages are. */
   readonly dataVersions: number;
-  /** Chunks that an fsync has to cover; above it the oldest are flushed without being asked for. */
+  /** Chunks that an fsync has to cover, written and shared ones each; above it the oldest are flushed unasked. */
   readonly unsyncedChunks: number;
   /** Names of a directory, and places of its files, that are asked for one by one before others are read ahead. */
   readonly namesBeforeAhead: number;

@@ -3,7 +3,6 @@
  * metadata and to chunkservers for data (paper §2.3), and keeps no file data beyond what is on its way.
  */
 import type { Environment } from '../environment/ports/index.js';
-import { GfsError } from '../protocol/errors.js';
 import {
   type AttributeChanges,
   type Attributes,
@@ -29,7 +28,7 @@ import { type CallContext, Deadline } from './retry.js';
 import { MasterSession } from './session.js';
 import { SharedChunks } from './shared-chunks.js';
 import { SmallFiles } from './small-files.js';
-import { coversAll, UnsyncedChunks } from './unsynced.js';
+import { UnsyncedChunks } from './unsynced.js';
 import { WriteBudget } from './write-behind.js';
 
 export { type CacheLimits, defaultCacheLimits } from './cache-limits.js';
@@ -60,7 +59,7 @@ export interface OpenedCached {
 /** Counts, but for the bytes. */
 export interface ClientUsage {
   readonly writeBehindBytes: number;
-  /** Chunks that were written and not flushed to disk. */
+  /** Chunks that were written or shared from here, and not flushed to disk. */
   readonly unsyncedChunks: number;
   readonly openFiles: number;
   /** Files whose chunks' places are known. */
@@ -101,17 +100,10 @@ export class GfsClient {
     this.locations = new Locations(master, clock, options.locationTtlMs, limits, readNext);
     const reader = new Reader(environment, master, this.locations, this.#connections, smallFiles);
     const replicas = new Replicas(environment, master, this.locations, this.#connections);
-    this.#unsynced = new UnsyncedChunks(limits.unsyncedChunks, (id, index, verifiers) =>
-      replicas.sync({ id, index }, {}, master.deadline()).then(
-        (flushedBy) => {
-          if (coversAll(verifiers, flushedBy)) this.#unsynced.forget(id, index, verifiers);
-        },
-        (error) => {
-          // The file was deleted: nobody can have it flushed any more.
-          if (error instanceof GfsError && error.code === 'STALE_NODE') return this.#unsynced.cut(id, 0);
-          environment.logger.warn({ err: error, id, index }, 'a chunk could not be flushed');
-        },
-      ),
+    this.#unsynced = new UnsyncedChunks(
+      limits.unsyncedChunks,
+      (id, index) => replicas.sync({ id, index }, {}, master.deadline()),
+      environment.logger,
     );
     this.locks = new FileLocks(master, () => new Deadline(clock, Number.POSITIVE_INFINITY));
     this.metadata = new Metadata(master, clock, limits);
@@ -135,7 +127,10 @@ export class GfsClient {
       replicas,
       metadata: this.metadata,
       dataVersions: new DataVersions(limits.dataVersions),
-      sharedChunks: new SharedChunks(environment, master, this.locations, this.#connections),
+      sharedChunks: new SharedChunks(
+        ...([environment, master, this.locations, this.#connections] as const),
+        limits.unsyncedChunks,
+      ),
       writeBehind: {
         environment,
         replicas,
@@ -162,11 +157,11 @@ export class GfsClient {
 
   /** What it keeps in memory, each within its bound. */
   get usage(): ClientUsage {
-    const { writeBehind } = this.#parts;
+    const { writeBehind, sharedChunks } = this.#parts;
     const { attributes, names } = this.metadata.counts;
     return {
       writeBehindBytes: writeBehind.budget.usedBytes,
-      unsyncedChunks: this.#unsynced.size,
+      unsyncedChunks: this.#unsynced.size + sharedChunks.size,
       openFiles: this.#files.size,
       cachedLocations: this.locations.size,
       cachedAttributes: attributes,

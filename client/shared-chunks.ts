@@ -10,10 +10,8 @@ import type { ChunkserverConnections } from './connections.js';
 import type { Locations } from './locations.js';
 import { type CallContext, type Deadline, retrying } from './retry.js';
 import type { MasterSession } from './session.js';
-import { coversAll, type Verifiers } from './unsynced.js';
+import { coversAll, UnsyncedChunks, type Verifiers } from './unsynced.js';
 
-/** Chunks that are remembered; above it the oldest file's are flushed without being asked for. */
-const MAX_CHUNKS = 65_536;
 const SYNCS_IN_FLIGHT = 8;
 const SYNC_TIMEOUT_MS = 9_000;
 
@@ -22,55 +20,53 @@ export class SharedChunks {
   readonly #session: MasterSession;
   readonly #locations: Locations;
   readonly #connections: ChunkserverConnections;
-  /** File → index → the boot ids of the replicas that took the writes that are in it, as far as they were ours. */
-  readonly #files = new Map<number, Map<number, Verifiers>>();
-  #count = 0;
+  /** The boot ids of the replicas that took the writes that are in each, as far as they were ours. */
+  readonly #unsynced: UnsyncedChunks;
 
   constructor(
     environment: Environment,
     session: MasterSession,
     locations: Locations,
     connections: ChunkserverConnections,
+    maxChunks: number,
   ) {
     this.#environment = environment;
     this.#session = session;
     this.#locations = locations;
     this.#connections = connections;
+    const flush = (id: number, index: number) => this.#flush(id, index, {}, session.deadline());
+    this.#unsynced = new UnsyncedChunks(maxChunks, flush, environment.logger);
+  }
+
+  get size(): number {
+    return this.#unsynced.size;
   }
 
   note(id: number, index: number, verifiers: Verifiers): void {
-    const chunks = this.#files.get(id) ?? new Map<number, Verifiers>();
-    this.#files.set(id, chunks);
-    if (!chunks.has(index)) this.#count++;
-    chunks.set(index, verifiers);
-    if (this.#count > MAX_CHUNKS) this.#flushOldest();
+    this.#unsynced.replace(id, index, verifiers);
   }
 
   /** What is known of a chunk that was itself shared. */
   of(id: number, index: number): Verifiers {
-    return this.#files.get(id)?.get(index) ?? [];
+    return this.#unsynced.at(id, index) ?? [];
   }
 
   /** The file has none of these chunks any more, from `from` to before `to`. */
-  cut(id: number, from: number, to = Number.POSITIVE_INFINITY): void {
-    const chunks = this.#files.get(id);
-    if (chunks === undefined) return;
-    for (const index of [...chunks.keys()])
-      if (index >= from && index < to && chunks.delete(index)) this.#count--;
-    if (chunks.size === 0) this.#files.delete(id);
+  cut(id: number, from: number, to?: number): void {
+    this.#unsynced.cut(id, from, to);
   }
 
   /** Flushes what the file shares to disk, on every replica. @throws REPLICA_FAILED when something is lost */
   async sync(id: number, context: CallContext): Promise<void> {
-    const chunks = [...(this.#files.get(id) ?? [])];
+    const chunks = this.#unsynced.of(id);
     const deadline = this.#session.deadline();
     while (chunks.length > 0) {
       const some = chunks.splice(0, SYNCS_IN_FLIGHT);
       await Promise.all(
         some.map(async ([index, verifiers]) => {
           const flushedBy = await this.#flush(id, index, context, deadline);
-          if (this.#files.get(id)?.get(index) === verifiers) this.cut(id, index, index + 1);
-          if (!coversAll(verifiers, flushedBy))
+          this.#unsynced.forget(id, index, verifiers);
+          if (flushedBy !== undefined && !coversAll(verifiers, flushedBy))
             throw new GfsError(
               'REPLICA_FAILED',
               `every replica of chunk ${index} lost its memory before the flush`,
@@ -80,11 +76,12 @@ export class SharedChunks {
     }
   }
 
-  #flush(id: number, index: number, context: CallContext, deadline: Deadline): Promise<number[]> {
+  /** @returns the boot ids of the replicas that did; undefined when the chunk is not there any more */
+  #flush(id: number, index: number, context: CallContext, deadline: Deadline): Promise<number[] | undefined> {
     return retrying(this.#environment.timers, deadline, context.signal, async () => {
       const chunk = await this.#locations.chunk(id, index, context, deadline);
       // Punched or cut since, perhaps elsewhere.
-      if (chunk.handle === 0) return [];
+      if (chunk.handle === 0) return undefined;
       try {
         return await this.#flushReplicas(chunk, context, deadline);
       } catch (error) {
@@ -108,14 +105,5 @@ export class SharedChunks {
       }),
     );
     return flushed.flat();
-  }
-
-  #flushOldest(): void {
-    const [oldest] = this.#files.keys();
-    if (oldest === undefined) return;
-    const { logger } = this.#environment;
-    this.sync(oldest, {}).catch((error) =>
-      logger.warn({ err: error, id: oldest }, 'a chunk could not be flushed'),
-    );
   }
 }

@@ -3,6 +3,9 @@
  * when their file was closed and opened again in between.
  */
 
+import type { Logger } from '../environment/ports/index.js';
+import { toGfsError } from '../protocol/errors.js';
+
 /**
  * Of the writes the boot ids of the replicas that took each (as NFS write verifiers). A write is safe once a
  * replica that is still of the same boot has flushed. INVARIANT: a new array for every change, so that
@@ -12,23 +15,33 @@ export type Verifiers = readonly ReadonlySet<number>[];
 
 /** For each chunk above the bound: one that cannot be flushed now must not keep the others. */
 const FLUSHED_PER_CHUNK = 2;
+/** Of those that no longer fit. */
+const FLUSHES_IN_FLIGHT = 64;
 
 export class UnsyncedChunks {
   readonly #files = new Map<number, Map<number, Verifiers>>();
   readonly #maxCount: number;
-  readonly #flush: (id: number, index: number, verifiers: Verifiers) => Promise<void>;
+  readonly #flush: (id: number, index: number) => Promise<readonly number[] | undefined>;
+  readonly #logger: Pick<Logger, 'warn'>;
   /** What is being flushed because it no longer fits. */
   readonly #leaving = new Set<Verifiers>();
+  /** Flushes that are still to be begun because something no longer fitted. */
+  #dueCount = 0;
   #count = 0;
 
   /**
-   * @param maxCount chunks that are remembered
-   * @param flush called with a chunk that no longer fits: it has to be flushed, and {@link forget} called then, or
-   * {@link cut} where the file is not there any more; resolves whatever has come of it
+   * @param maxCount chunks that are remembered; more only while the oldest are on their way to disk, or cannot get there
+   * @param flush flushes a chunk that no longer fits. Resolves to the boot ids of the replicas that did,
+   * or undefined when it is not there any more
    */
-  constructor(maxCount: number, flush: (id: number, index: number, verifiers: Verifiers) => Promise<void>) {
+  constructor(
+    maxCount: number,
+    flush: (id: number, index: number) => Promise<readonly number[] | undefined>,
+    logger: Pick<Logger, 'warn'>,
+  ) {
     this.#maxCount = maxCount;
     this.#flush = flush;
+    this.#logger = logger;
   }
 
   get size(): number {
@@ -37,16 +50,12 @@ export class UnsyncedChunks {
 
   /** A write reached these replicas. */
   note(id: number, index: number, verifiers: readonly number[]): void {
-    const chunks = this.#files.get(id) ?? new Map<number, Verifiers>();
-    this.#files.set(id, chunks);
-    const known = chunks.get(index);
-    chunks.set(index, withWrite(known ?? [], new Set(verifiers)));
-    if (known !== undefined) {
-      this.#leaving.delete(known);
-      return;
-    }
-    this.#count++;
-    for (let flushed = 0; flushed < FLUSHED_PER_CHUNK && this.#isFull; flushed++) this.#flushOldest();
+    this.#set(id, index, withWrite(this.at(id, index) ?? [], new Set(verifiers)));
+  }
+
+  /** The chunk has taken the place of what was there, with the writes that are in it. */
+  replace(id: number, index: number, verifiers: Verifiers): void {
+    this.#set(id, index, [...verifiers]);
   }
 
   /** The chunks of a file, as they are now. */
@@ -54,9 +63,14 @@ export class UnsyncedChunks {
     return [...(this.#files.get(id) ?? [])];
   }
 
+  /** What is known of one of them. */
+  at(id: number, index: number): Verifiers | undefined {
+    return this.#files.get(id)?.get(index);
+  }
+
   /** These replicas have flushed all that was written before. */
   noteFlushed(id: number, index: number, flushedBy: readonly number[]): void {
-    const verifiers = this.#files.get(id)?.get(index);
+    const verifiers = this.at(id, index);
     if (verifiers !== undefined && coversAll(verifiers, flushedBy)) this.forget(id, index, verifiers);
   }
 
@@ -74,6 +88,21 @@ export class UnsyncedChunks {
     for (const index of [...chunks.keys()]) if (index >= from && index < to) this.#remove(id, chunks, index);
   }
 
+  #set(id: number, index: number, verifiers: Verifiers): void {
+    const chunks = this.#files.get(id) ?? new Map<number, Verifiers>();
+    this.#files.set(id, chunks);
+    const known = chunks.get(index);
+    chunks.set(index, verifiers);
+    if (known !== undefined) {
+      this.#leaving.delete(known);
+      return;
+    }
+    this.#count++;
+    if (!this.#isFull) return;
+    this.#dueCount += FLUSHED_PER_CHUNK;
+    this.#flushDue();
+  }
+
   get #isFull(): boolean {
     return this.#count - this.#leaving.size > this.#maxCount;
   }
@@ -85,18 +114,39 @@ export class UnsyncedChunks {
     if (chunks.size === 0) this.#files.delete(id);
   }
 
-  #flushOldest(): void {
-    for (const [id, chunks] of this.#files) {
-      for (const [index, verifiers] of chunks) {
-        if (this.#leaving.has(verifiers)) continue;
-        this.#leaving.add(verifiers);
-        void this.#flush(id, index, verifiers).then(() => {
-          this.#leaving.delete(verifiers);
-          this.#postpone(id, index);
-        });
+  #flushDue(): void {
+    while (this.#dueCount > 0 && this.#leaving.size < FLUSHES_IN_FLIGHT) {
+      const oldest = this.#isFull ? this.#oldest() : undefined;
+      if (oldest === undefined) {
+        this.#dueCount = 0;
         return;
       }
+      this.#dueCount--;
+      void this.#flushUnasked(...oldest);
     }
+  }
+
+  #oldest(): [id: number, index: number, verifiers: Verifiers] | undefined {
+    for (const [id, chunks] of this.#files)
+      for (const [index, verifiers] of chunks)
+        if (!this.#leaving.has(verifiers)) return [id, index, verifiers];
+    return undefined;
+  }
+
+  async #flushUnasked(id: number, index: number, verifiers: Verifiers): Promise<void> {
+    this.#leaving.add(verifiers);
+    try {
+      const flushedBy = await this.#flush(id, index);
+      if (flushedBy === undefined || coversAll(verifiers, flushedBy)) this.forget(id, index, verifiers);
+    } catch (thrown) {
+      const error = toGfsError(thrown);
+      // The file was deleted: nobody can have it flushed any more.
+      if (error.code === 'STALE_NODE') this.cut(id, 0);
+      else this.#logger.warn({ err: error, id, index }, 'a chunk could not be flushed');
+    }
+    this.#leaving.delete(verifiers);
+    this.#postpone(id, index);
+    this.#flushDue();
   }
 
   /** Where it could not be flushed, or was written to meanwhile, it is the others' turn first. */

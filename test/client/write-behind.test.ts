@@ -51,7 +51,8 @@ function setUp(seed = 1, budgetBytes = 64 * MIB) {
   const { environment } = world.process('client');
   const replicas = new MemoryReplicas(world);
   const budget = new WriteBudget(budgetBytes);
-  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, async () => undefined);
+  const { logger } = environment;
+  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, async () => [], logger);
   const writes = new WriteBehind(1, {
     environment,
     replicas,
@@ -244,8 +245,16 @@ t.test('write-behind: many small writes to one chunk go together', async (t) => 
   t.ok(replicas.messages < replicas.writes.length / 4, `${replicas.messages} messages`);
 });
 
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** A table of what is not on disk yet, without the rest of a client. */
+function table(maxCount: number, flush: (id: number, index: number) => Promise<readonly number[]>) {
+  const { logger } = new SimulatedWorld(1).process('client').environment;
+  return new UnsyncedChunks(maxCount, flush, logger);
+}
+
 t.test('unsynced: a flush covers a write only by a replica that took it', async (t) => {
-  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, async () => undefined);
+  const unsynced = table(defaultCacheLimits.unsyncedChunks, async () => []);
   const verifiers = () => unsynced.of(1).flatMap(([, sets]) => sets);
   unsynced.note(1, 0, [1, 2, 3]);
   t.ok(coversAll(verifiers(), [4, 5, 3]), 'one that has not booted since is enough');
@@ -263,19 +272,20 @@ t.test('unsynced: a flush covers a write only by a replica that took it', async 
 
 t.test('unsynced: above the bound the oldest is flushed unasked', async (t) => {
   const flushed: number[] = [];
-  const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, async (id, index, verifiers) => {
+  const unsynced = table(defaultCacheLimits.unsyncedChunks, async (_id, index) => {
     flushed.push(index);
-    unsynced.forget(id, index, verifiers);
+    return [1];
   });
   for (let index = 0; index < 65_538; index++) unsynced.note(1, index, [1]);
   t.same(flushed, [0, 1]);
+  await turn();
   t.equal(unsynced.of(1).length, 65_536);
 });
 
 t.test('unsynced: while one is being flushed it is the next that has to go', async (t) => {
   const flushed: number[] = [];
-  let finish: () => void = () => undefined;
-  const unsynced = new UnsyncedChunks(2, (_id, index) => {
+  let finish: (flushedBy: readonly number[]) => void = () => undefined;
+  const unsynced = table(2, (_id, index) => {
     flushed.push(index);
     return new Promise((resolve) => {
       finish = resolve;
@@ -283,19 +293,17 @@ t.test('unsynced: while one is being flushed it is the next that has to go', asy
   });
   for (let index = 0; index < 4; index++) unsynced.note(1, index, [1]);
   t.same(flushed, [0, 1], 'not the oldest twice');
-  finish();
-  await Promise.resolve();
+  finish([]);
+  await turn();
   unsynced.note(1, 4, [1]);
   t.same(flushed, [0, 1, 2, 3], 'one whose flush has failed is not tried again before the others');
 });
 
 t.test('unsynced: chunks that cannot be flushed do not make the table grow without end', async (t) => {
-  const unsynced = new UnsyncedChunks(8, async (id, index, verifiers) => {
-    if (id > 4) unsynced.forget(id, index, verifiers);
-  });
+  const unsynced = table(8, async (id) => (id > 4 ? [1] : []));
   for (let id = 1; id < 1_000; id++) {
     unsynced.note(id, 0, [1]);
-    await new Promise((resolve) => setImmediate(resolve));
+    await turn();
   }
   t.ok(unsynced.size <= 16, `${unsynced.size} are kept`);
   t.same(
@@ -303,4 +311,19 @@ t.test('unsynced: chunks that cannot be flushed do not make the table grow witho
     [],
     'they are still to be flushed',
   );
+});
+
+t.test('unsynced: of many that no longer fit a few are flushed at a time', async (t) => {
+  let underWay = 0;
+  let most = 0;
+  const unsynced = table(8, async () => {
+    most = Math.max(most, ++underWay);
+    await turn();
+    underWay--;
+    return [1];
+  });
+  for (let index = 0; index < 4_096; index++) unsynced.replace(1, index, [new Set([1])]);
+  while (underWay > 0) await turn();
+  t.equal(most, 64);
+  t.equal(unsynced.size, 8);
 });
