@@ -115,9 +115,9 @@ export class GfsClient {
       },
       onLost: () => this.#changedUnseen(),
     });
-    master.onReportLengths(async (ids) => {
+    master.onReportLengths(async (ids, aheadOnly) => {
       const asked = ids.length === 0 ? this.#files.values() : ids.map((id) => this.#files.get(id));
-      await Promise.all([...asked].map((file) => file?.report()));
+      await Promise.all([...asked].map((file) => (aheadOnly ? file?.sendAhead() : file?.report())));
     });
     this.#parts = {
       environment,

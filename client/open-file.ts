@@ -207,10 +207,7 @@ export class OpenFile {
     else this.#telling.soon();
   }
 
-  /**
-   * Somebody else asks: what was acknowledged is told now. Nothing else is waited for: it may need a lease, whose
-   * grant may wait for this. A failure is the writer's to hear.
-   */
+  /** Somebody else looks: what was acknowledged is told now. A failure is the writer's to hear. */
   async report(): Promise<void> {
     this.#telling.noteArrived();
     this.#telling.deferNothing();
@@ -219,7 +216,14 @@ export class OpenFile {
       this.#toldEarly > 0 ? this.#writes.settle() : undefined,
       this.isAhead ? this.#appender.settle() : undefined,
     ]);
-    await this.#telling.now({});
+    // What whoever is in the lane is waiting for now may wait for this.
+    if (this.#telling.isDue) await this.#telling.now({});
+  }
+
+  /** Somebody else may append from now on: behind what was acknowledged. */
+  async sendAhead(): Promise<void> {
+    this.#telling.noteOthers();
+    if (this.isAhead) await this.#appender.settle();
   }
 
   /** Another client changed its data, or nobody would say if one did. */

@@ -121,9 +121,9 @@ export class MasterSession {
   }
 
   /** Who tells the lengths that were not told yet, when the master asks. */
-  onReportLengths(report: (ids: readonly number[]) => Promise<void>): void {
-    this.#service.on(ReportLengths, async ({ ids }) => {
-      await report(ids);
+  onReportLengths(report: (ids: readonly number[], aheadOnly: boolean) => Promise<void>): void {
+    this.#service.on(ReportLengths, async ({ ids, ahead }) => {
+      await report(ids, ahead === true);
       return { body: {} };
     });
   }

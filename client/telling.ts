@@ -133,11 +133,16 @@ export class Telling {
     if (this.mayDefer && !this.#file.isArriving) this.#toldAhead = false;
   }
 
+  /** The next append is sent before it is acknowledged. */
+  noteOthers(): void {
+    this.#isAlone = false;
+    this.#revocations++;
+  }
+
   /** The next change is told before it is acknowledged. */
   deferNothing(): void {
     this.#mayDefer = false;
-    this.#isAlone = false;
-    this.#revocations++;
+    this.noteOthers();
   }
 
   /** Within {@link EXTEND_DELAY_MS}, unless it is told before. */

@@ -10,6 +10,7 @@ import type { Clock, Timers } from '../environment/ports/index.js';
 import { type Attributes, Promised, ReportLengths } from '../protocol/messages/index.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
 import type { Caller } from '../protocol/rpc.js';
+import type { ValueOf } from '../protocol/schema.js';
 import { Holder } from './breaking.js';
 import { PromiseKind, PromiseTable } from './promise-table.js';
 import type { LoggedState } from './state.js';
@@ -183,6 +184,22 @@ export class Coherence {
     return waits.length === 0 ? undefined : Promise.all(waits);
   }
 
+  /**
+   * Has those who append to the node send what they have acknowledged before. Undefined when there are none. They go
+   * on telling lengths late.
+   */
+  aheadSent(node: number, session: number): Promise<unknown> | undefined {
+    if (!this.#isAnyLate) return undefined;
+    const own = this.#ofSession.get(session);
+    const holders = new Set([
+      ...this.#deferring(node, session),
+      ...(this.#reporting.get(node)?.keys() ?? []),
+    ]);
+    if (own !== undefined) holders.delete(own);
+    if (holders.size === 0) return undefined;
+    return Promise.all([...holders].map(({ peer }) => askLengths(peer, { ids: [node], ahead: true })));
+  }
+
   get #isAnyLate(): boolean {
     return this.#deferredCount + this.#reporting.size > 0;
   }
@@ -319,8 +336,7 @@ export class Coherence {
 
   async #askLengths(holder: Holder, ids: number[]): Promise<void> {
     for (const id of ids) this.#asking.set(id, (this.#asking.get(id) ?? 0) + 1);
-    // Who cannot tell is silent, or dead with what it had not told.
-    await holder.peer.call(ReportLengths, { ids }, { deadlineMs: REPORT_DEADLINE_MS }).catch(() => undefined);
+    await askLengths(holder.peer, { ids });
     for (const id of ids) {
       const asking = (this.#asking.get(id) as number) - 1;
       if (asking === 0) this.#asking.delete(id);
@@ -404,4 +420,9 @@ export class Coherence {
   #attributesOf(node: number): Attributes | undefined {
     return this.#state.nodes.get(node)?.attributes();
   }
+}
+
+/** Who cannot tell is silent, or dead with what it had not told. */
+async function askLengths(peer: Caller, asked: ValueOf<typeof ReportLengths.request>): Promise<void> {
+  await peer.call(ReportLengths, asked, { deadlineMs: REPORT_DEADLINE_MS }).catch(() => undefined);
 }

@@ -264,7 +264,7 @@ function registerChunks(
           ? await grant()
           : await appenders.leasing(session, body.id, async () => {
               // Whoever appends alone is asked for what it holds back, and is not alone again meanwhile.
-              await coherence.reported([body.id], session);
+              await coherence.aheadSent(body.id, session);
               return grant();
             });
       return { lease: chunkservers.graph.chained(lease, near(request)) };

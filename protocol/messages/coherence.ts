@@ -4,7 +4,7 @@
  */
 import { MAX_BROKEN_NAMES, MAX_BROKEN_NODES } from '../limits.js';
 import { method } from '../rpc.js';
-import { list, struct } from '../schema.js';
+import { bool, list, optional, struct } from '../schema.js';
 import { nameCodec, nodeIdCodec } from './types.js';
 
 /** What a reply promises: none of it changes before the master has asked this client to forget it. */
@@ -47,12 +47,16 @@ export const BreakPromises = method(
 
 /**
  * From the master to a client whose last ExtendFile of these files was deferred (of all files, when none is
- * named): somebody else asks. The
- * reply comes when the master has been told of every append that was acknowledged.
+ * named): somebody else asks. The reply comes when the master has been told of every change that was acknowledged,
+ * and later ones are told before they are.
+ *
+ * With `ahead` somebody else is about to get a lease: the reply comes when every append that was acknowledged before
+ * it was sent has arrived, and later ones are sent before they are. Nothing else is waited for: it may need a lease,
+ * whose grant may wait for the one who asks.
  */
 export const ReportLengths = method(
   161,
   'reportLengths',
-  struct({ ids: list(nodeIdCodec, MAX_BROKEN_NODES) }),
+  struct({ ids: list(nodeIdCodec, MAX_BROKEN_NODES), ahead: optional(bool) }),
   empty,
 );
