@@ -1,17 +1,22 @@
 /**
- * `npm run test:oracle -- --seed N --count C [--histories H] [--seconds S] [--without NAME,…]`: a cluster with
- * a mount, and random operations on it and on the local disk. `--help` tells the rest.
+ * `npm run test:oracle -- --seed N --count C [--histories H] [--seconds S] [--without NAME,…]
+ * [--second]`: a cluster with a mount, or two, and random operations on it and on the local disk. `--help` tells the rest.
  */
 import { RealCluster } from '../real/cluster.js';
 import { compareWithLocalDisk } from './run.js';
 
 const removals: (() => unknown)[] = [];
 try {
-  const cluster = await RealCluster.start(
-    { teardown: (run) => removals.push(run) },
-    { mount: ['-o', 'suid,dev'] },
+  const mount = ['-o', 'suid,dev'];
+  const cluster = await RealCluster.start({ teardown: (run) => removals.push(run) }, { mount });
+  const words = process.argv.slice(2);
+  const isSecond = words.includes('--second');
+  if (isSecond) await cluster.addMount('second', mount);
+  const { code, output } = await compareWithLocalDisk(
+    cluster,
+    words.filter((word) => word !== '--second'),
+    isSecond ? cluster.workspace.path('second') : undefined,
   );
-  const { code, output } = await compareWithLocalDisk(cluster, process.argv.slice(2));
   process.stdout.write(output);
   process.exitCode = code;
 } finally {

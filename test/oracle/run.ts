@@ -6,10 +6,14 @@ import { join } from 'node:path';
 import type { RealCluster } from '../real/cluster.js';
 import { repositoryPath } from '../repository.js';
 
-/** @returns what it printed, and its exit code: 0 when both sides behaved the same */
+/**
+ * @param second another mount of the cluster, which the operations go through in turn
+ * @returns what it printed, and its exit code: 0 when both sides behaved the same
+ */
 export async function compareWithLocalDisk(
   cluster: RealCluster,
   words: readonly string[],
+  second?: string,
 ): Promise<{ readonly code: number; readonly output: string }> {
   const oracle = cluster.workspace.path('oracle');
   const tested = join(cluster.mountPoint, 'tested');
@@ -19,7 +23,10 @@ export async function compareWithLocalDisk(
     await chmod(directory, 0o777);
   }
   const program = repositoryPath('test/oracle/oracle.py');
-  const child = spawn('python3', [program, oracle, tested, ...words], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const through = second === undefined ? [] : ['--second', join(second, 'tested')];
+  const child = spawn('python3', [program, oracle, tested, ...through, ...words], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let output = '';
   const take = (text: Buffer) => {
     output += text.toString();
