@@ -238,7 +238,10 @@ export class Coherence {
     };
   }
 
-  /** Those who tell lengths late have to hear of a cut as well. */
+  /**
+   * Those who tell lengths late have to hear of a cut as well. They stay among them until they were asked: what they
+   * acknowledge before they hear of it is theirs alone.
+   */
   #breakData(node: number, isCut: boolean, own: Holder | undefined, waits: Set<Promise<void>>): void {
     const kinds = ATTRIBUTES | DATA | (isCut ? DEFERRED : 0);
     this.#break(node, kinds, own, waits, (holder) => holder.breakData(node, isCut));
@@ -257,8 +260,7 @@ export class Coherence {
       if (holder === own || (kinds & broken) === 0) return kinds;
       this.#brokenCount++;
       waits.add(tell(holder));
-      if ((kinds & broken & DEFERRED) !== 0) this.#deferredCount--;
-      return kinds & ~broken;
+      return kinds & (~broken | DEFERRED);
     });
     const evicting = this.#evicting.get(node);
     if (evicting !== undefined) waits.add(evicting);
@@ -412,6 +414,13 @@ export class Coherence {
       case 'chunksShared':
       case 'punched':
         return { promised: this.promiseAttributes(session, event.id) ? Promised.ATTRIBUTES : 0 };
+      case 'xattrSet':
+      case 'xattrRemoved':
+      case 'aclSet':
+        return {
+          promised: this.promiseAttributes(session, event.id) ? Promised.ATTRIBUTES : 0,
+          attributes: this.#attributesOf(event.id),
+        };
       default:
         return undefined;
     }
