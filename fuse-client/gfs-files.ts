@@ -98,6 +98,7 @@ export class GfsFiles {
       throw new GfsError('NOT_SUPPORTED');
     const end = offset + length;
     if (end > MAX_FILE_BYTES) throw new GfsError('FILE_TOO_BIG');
+    await file.revalidate(callContext(context));
     if ((mode & (FALLOC_PUNCH_HOLE | FALLOC_ZERO_RANGE)) !== 0) {
       const zerosTo = Math.min(end, file.size);
       if (offset < zerosTo) await punchHole(this.#client, file, offset, zerosTo, callContext(context));
@@ -117,6 +118,7 @@ export class GfsFiles {
     const { file } = this.#handles.get(handle);
     const call = callContext(context);
     await file.flush(call);
+    await file.revalidate(call);
     if (offset < 0 || offset >= file.size) throw new GfsError('NO_SUCH_OFFSET');
     const { chunkBytes, locations, master } = this.#client;
     for (let at = offset; at < file.size; ) {

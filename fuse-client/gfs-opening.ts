@@ -1,5 +1,5 @@
 /** Opening and closing: handles come and go, at once where nobody has to be asked. */
-import type { GfsClient, OpenedCached } from '../client/index.js';
+import type { CallContext, GfsClient, OpenedCached, OpenFile } from '../client/index.js';
 import { callContext } from './access.js';
 import type { AccessTimes } from './access-times.js';
 import type { Entries } from './entries.js';
@@ -67,7 +67,7 @@ export class GfsOpening {
     const { attributes, created, file } = await this.#client.create(request, call);
     const handle = this.#files.add(file, flags);
     // Another mount may have made it between the kernel's lookup and now: then this is an open.
-    if (!created && (flags & OpenFlags.TRUNC) !== 0) await file.setAttributes({ size: 0 }, call);
+    if (!created && (flags & OpenFlags.TRUNC) !== 0) await this.#empty(file, handle, call);
     return { ...openReply(handle, flags, false), entry: this.#entries.entry(parent, name, attributes) };
   }
 
@@ -101,9 +101,19 @@ export class GfsOpening {
   ): Answer<OpenReply> {
     const reply = openReply(this.#files.add(file, flags), flags, isUnchanged);
     if ((flags & OpenFlags.TRUNC) !== 0)
-      return file.setAttributes({ size: 0 }, callContext(context)).then(() => reply);
+      return this.#empty(file, reply.handle, callContext(context)).then(() => reply);
     const isReadUnasked = isUnchanged && (flags & OpenFlags.ACCMODE) === OpenFlags.RDONLY;
     return isReadUnasked ? this.noteRead(inode, file.id, reply) : reply;
+  }
+
+  /** O_TRUNC. Where that fails the file is not open: the kernel has no handle that it would give back. */
+  async #empty(file: OpenFile, handle: number, context: CallContext): Promise<void> {
+    try {
+      await file.setAttributes({ size: 0 }, context);
+    } catch (error) {
+      void this.#files.release(handle);
+      throw error;
+    }
   }
 
   /** What it has in its cache the kernel reads without asking. */
