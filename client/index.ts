@@ -190,7 +190,10 @@ export class GfsClient {
     if (atHand !== undefined) return atHand;
     const { ticket } = this.metadata;
     const told = await this.locations.reopen(id, context, this.master.deadline());
-    if (told.attributes !== undefined) this.metadata.keep(told.attributes, told.promised, ticket);
+    if (told.attributes !== undefined) {
+      this.master.time.met(told.attributes);
+      this.metadata.keep(told.attributes, told.promised, ticket);
+    }
     // Another open of the same file may have come first meanwhile.
     const file = this.#files.get(id) ?? new OpenFile(id, told.size, told.dataVersion, this.#parts);
     // What was told may have changed already: then it is asked for again before it is read.
@@ -205,6 +208,7 @@ export class GfsClient {
     if (isNew) return this.#keepOpen(new OpenFile(id, 0, 0, this.#parts));
     const known = this.metadata.known(id);
     if (known === undefined) return undefined;
+    this.master.time.met(known);
     const { size, dataVersion = 0 } = known;
     // Locations that came with a lease were not promised.
     if (!this.#parts.dataVersions.isSeen(id, dataVersion)) this.locations.forgetUnpromised(id);
@@ -244,6 +248,7 @@ export class GfsClient {
     const asked = { ...request, ...(this.#creations.areWritten ? { writes: true } : {}) };
     const { attributes, promised = 0, lease } = await this.master.mutate(CreateTmpfile, asked, context);
     if (lease !== undefined) this.locations.keepLease(attributes.id, lease, askedAtMs);
+    this.master.time.met(attributes);
     this.metadata.keep(attributes, promised, ticket);
     const { file } = await this.openCached(attributes.id, context, true);
     file.isNew = true;

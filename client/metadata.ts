@@ -354,7 +354,9 @@ export class Metadata {
     const { ticket } = cache;
     return {
       attributes: (attributes, isPromised) => {
-        if (attributes === undefined || !isPromised) return;
+        if (attributes === undefined) return;
+        this.#session.time.met(attributes);
+        if (!isPromised) return;
         // A node that was not known before the change was not among its keys: then nothing may have touched it since.
         if (isOwn(attributes.id)) cache.keepAttributes(attributes, ticket);
         else cache.keepAttributes(attributes, asked);

@@ -249,6 +249,7 @@ export class OpenFile {
     const { metadata, session, locations } = this.#parts;
     const doubts = this.#doubts;
     const attributes = await metadata.attributes(this.id, context);
+    session.time.met(attributes);
     this.length.heard(attributes, this.isAhead);
     const { dataVersion = 0 } = attributes;
     if (dataVersion > this.dataVersion) {

@@ -85,7 +85,7 @@ own(m.Rename, {
   },
 });
 
-const keepAttributes = <R extends { attributes: m.Attributes; promised?: number | undefined }>(
+const keepAttributes = <R extends { attributes?: m.Attributes | undefined; promised?: number | undefined }>(
   keep: Keeper,
   _body: unknown,
   { attributes, promised }: R,
@@ -95,8 +95,8 @@ own(m.SetAttributes, { keys: ({ id }) => [id], keep: keepAttributes });
 own(m.ExtendFile, { keys: ({ id }) => [id], keep: keepAttributes });
 own(m.ShareChunks, { keys: ({ id }) => [id] });
 own(m.PunchHole, { keys: ({ id }) => [id] });
-own(m.SetXattr, { keys: ({ id }) => [id] });
-own(m.RemoveXattr, { keys: ({ id }) => [id] });
+own(m.SetXattr, { keys: ({ id }) => [id], keep: keepAttributes });
+own(m.RemoveXattr, { keys: ({ id }) => [id], keep: keepAttributes });
 own(m.Snapshot, { keys: ({ parent, name }) => nameKeys(parent, name), behindKernel: true });
 // Times of access are shown by whoever noted them, whatever is kept here.
 own(m.NoteAccess, { keys: () => [] });

@@ -19,6 +19,7 @@ import type { Peer } from '../protocol/peer.js';
 import { type CallOptions, type CallResult, type Method, Service } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { CONNECT_TIMEOUT_MS, MasterConnection } from './master-connection.js';
+import { MasterTime } from './master-time.js';
 import type { ClientOptions } from './options.js';
 import { type CallContext, Deadline, retryCounter, retrying } from './retry.js';
 import { isAnsweredByShadows } from './stand-in.js';
@@ -59,6 +60,8 @@ interface Standing {
 
 export class MasterSession {
   readonly clientId: string;
+  /** When things happen, for whoever compares it with what the master tells. */
+  readonly time: MasterTime;
   readonly #environment: Environment;
   readonly #options: ClientOptions;
   readonly #service = new Service();
@@ -83,6 +86,7 @@ export class MasterSession {
   constructor(environment: Environment, options: ClientOptions) {
     this.#environment = environment;
     this.#options = options;
+    this.time = new MasterTime(environment.clock);
     this.clientId = environment.random.hex(16);
     const retries = retryCounter(environment.metrics, 'master');
     this.#onRetry = () => retries.add();
@@ -343,6 +347,7 @@ export class MasterSession {
     this.#connection.noteTerm(body.term);
     this.#standing = { ...body, id: body.session };
     this.#trust(sentAtMs);
+    this.#heardTime(body, sentAtMs);
     if (body.locksLost === true) {
       this.#environment.logger.error(
         { session: body.session },
@@ -359,14 +364,21 @@ export class MasterSession {
     this.#trustedUntilMs = sentAtMs + TRUSTED_SHARE * this.#current().timeoutMs;
   }
 
+  #heardTime({ timeSec, timeNsec = 0 }: ValueOf<typeof Renew.reply>, sentAtMs: number): void {
+    if (timeSec !== undefined) this.time.heard({ sec: timeSec, nsec: timeNsec }, sentAtMs);
+  }
+
   async #renew(peer: Peer): Promise<void> {
     const opened = takeSome(this.#opened);
     const closed = takeSome(this.#closedFiles);
     const { id, timeoutMs } = this.#current();
     const sentAtMs = this.#environment.clock.monotonicMs();
     try {
-      await peer.call(Renew, { opened, closed }, { session: id, deadlineMs: timeoutMs, urgent: true });
-      if (peer === this.#connection.peer) this.#trust(sentAtMs);
+      const options = { session: id, deadlineMs: timeoutMs, urgent: true };
+      const { body } = await peer.call(Renew, { opened, closed }, options);
+      if (peer !== this.#connection.peer) return;
+      this.#trust(sentAtMs);
+      this.#heardTime(body, sentAtMs);
     } catch (thrown) {
       for (const node of opened) if (this.#openNow.has(node)) this.#opened.add(node);
       for (const node of closed) if (!this.#openNow.has(node)) this.#closedFiles.add(node);

@@ -49,7 +49,7 @@ export class Telling {
   #toldAhead = false;
   /** How often it was changed from here. */
   #changes = 0;
-  /** When it was last written to from here, as users count time. */
+  /** When it was last written to from here, by the master's clock. */
   #writtenAt = { sec: 0, nsec: 0 };
   /** And somebody was shown that time, which the master has not heard of. */
   #timeIsShown = false;
@@ -106,7 +106,7 @@ export class Telling {
   }
 
   noteTime(): void {
-    this.#writtenAt = this.#parts.environment.clock.wallTime();
+    this.#writtenAt = this.#parts.session.time.now();
   }
 
   noteChange(): void {
@@ -230,8 +230,10 @@ export class Telling {
     this.#toldAhead = this.#file.isArriving;
   }
 
-  #noteTold({ size, dataVersion = 0 }: Attributes): void {
+  #noteTold(attributes: Attributes): void {
+    const { size, dataVersion = 0 } = attributes;
     const { dataVersions, locations, session } = this.#parts;
+    session.time.met(attributes);
     const { id } = this.#file;
     this.#toldBytes = size;
     // Others changed it as well: a location that came with a lease was not promised.

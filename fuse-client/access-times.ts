@@ -28,6 +28,8 @@ export class AccessTimes {
   readonly #policy: AccessTimePolicy;
   readonly #shown = new LRUCache<number, Access>({ max: MAX_REMEMBERED });
   readonly #pending = new Map<number, WallTime>();
+  /** What the master is being told of them. */
+  readonly #underWay = new Map<number, Promise<void>>();
   #timer: Timer | undefined;
 
   constructor(environment: Environment, client: GfsClient, policy: AccessTimePolicy) {
@@ -37,7 +39,7 @@ export class AccessTimes {
     client.metadata.listen({
       // Another mount may have set them. Where it changed something else the next read counts again.
       onBroken: ({ attributes }) => {
-        for (const id of attributes) this.forget(id);
+        for (const id of attributes) void this.forget(id);
         return undefined;
       },
       onLost: () => undefined,
@@ -47,7 +49,7 @@ export class AccessTimes {
   /** It is being read. @returns whether its atime is another one now */
   note(id: number): boolean {
     if (this.#policy === 'noatime') return false;
-    const time = this.#environment.clock.wallTime();
+    const time = this.#client.master.time.now();
     const known = this.#client.metadata.known(id);
     if (this.#policy === 'relatime' && !this.#isDue(id, known, time)) return false;
     this.#shown.set(id, { time, ctime: undefined });
@@ -71,10 +73,14 @@ export class AccessTimes {
     );
   }
 
-  /** Its times were set: what was read before does not count. */
-  forget(id: number): void {
+  /**
+   * Its times are set: what was read before does not count.
+   * @returns what has to be waited for before they are, so that the master does not hear of a read after that
+   */
+  forget(id: number): Promise<void> | undefined {
     this.#shown.delete(id);
     this.#pending.delete(id);
+    return this.#underWay.get(id);
   }
 
   /** The attributes with what was read here and the master need not have told yet. */
@@ -95,17 +101,24 @@ export class AccessTimes {
     const told = [...this.#pending].slice(0, MAX_ACCESSES);
     if (told.length === 0) return;
     for (const [id] of told) this.#pending.delete(id);
+    const telling = this.#tell(told);
+    for (const [id] of told) this.#underWay.set(id, telling);
+    await telling;
+    for (const [id, time] of told) {
+      if (this.#underWay.get(id) === telling) this.#underWay.delete(id);
+      const known = this.#client.metadata.known(id);
+      if (this.#shown.get(id)?.time !== time) continue;
+      if (known === undefined) continue;
+      this.#shown.set(id, { time, ctime: { sec: known.ctimeSec, nsec: known.ctimeNsec } });
+    }
+  }
+
+  async #tell(told: readonly (readonly [id: number, time: WallTime])[]): Promise<void> {
     const items = told.map(([id, { sec, nsec }]) => ({ id, sec, nsec }));
     try {
       await this.#client.master.mutate(NoteAccess, { items });
     } catch (err) {
       this.#environment.logger.warn({ err, files: items.length }, 'times of access are lost');
-    }
-    for (const [id, time] of told) {
-      const known = this.#client.metadata.known(id);
-      if (this.#shown.get(id)?.time !== time) continue;
-      if (known === undefined) continue;
-      this.#shown.set(id, { time, ctime: { sec: known.ctimeSec, nsec: known.ctimeNsec } });
     }
   }
 

@@ -58,7 +58,6 @@ import { requireStored } from './stored-xattrs.js';
 import { getVirtualXattr, isVirtualXattr, removeVirtualXattr, setVirtualXattr } from './virtual-xattrs.js';
 
 export class GfsHandler implements FuseHandler {
-  readonly #environment: Environment;
   readonly #client: GfsClient;
   readonly #inodes: InodeMap;
   readonly #powers: Powers;
@@ -77,7 +76,6 @@ export class GfsHandler implements FuseHandler {
   readonly rootId: number;
 
   private constructor(environment: Environment, client: GfsClient, options: HandlerOptions, rootId: number) {
-    this.#environment = environment;
     this.#client = client;
     this.rootId = rootId;
     this.#inodes = new InodeMap(rootId);
@@ -156,7 +154,7 @@ export class GfsHandler implements FuseHandler {
 
   async setattr(context: Context, inode: Inode, update: AttributeUpdate): Promise<AttributeReply> {
     const id = this.#inodes.toNode(inode);
-    if (update.atime !== undefined) this.#accessTimes.forget(id);
+    if (update.atime !== undefined) await this.#accessTimes.forget(id);
     const attributes = await this.#client.setAttributes(id, this.#changes(update), callContext(context));
     return this.#entries.attributes(attributes);
   }
@@ -428,7 +426,7 @@ export class GfsHandler implements FuseHandler {
 
   #changes(update: AttributeUpdate): AttributeChanges {
     const { mode, uid, gid, size } = update;
-    const now = () => this.#environment.clock.wallTime();
+    const now = () => this.#client.master.time.now();
     const atime = update.atime === 'now' ? now() : update.atime;
     const mtime = update.mtime === 'now' ? now() : update.mtime;
     return {

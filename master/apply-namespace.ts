@@ -16,6 +16,8 @@ interface AttributesReply {
   readonly attributes: Attributes;
 }
 
+const MAX_NSEC = 999_999_999;
+
 export function nodeOf(state: LoggedState, id: number): Node {
   const node = state.nodes.get(id);
   assert(node !== undefined, `node ${id} is not there`);
@@ -37,8 +39,13 @@ export function entryOf(
   return entry;
 }
 
+/** It never goes back, also where the clock of the master is set, or that of the next master is behind. */
 export function setChanged(node: Node, time: Timestamp): void {
-  node.setCtime(time.timeSec, time.timeNsec);
+  const { ctimeSec, ctimeNsec } = node;
+  if (!isLater({ timeSec: ctimeSec, timeNsec: ctimeNsec }, time)) node.setCtime(time.timeSec, time.timeNsec);
+  // Whoever knows the one before sees that it is another.
+  else if (ctimeNsec < MAX_NSEC) node.setCtime(ctimeSec, ctimeNsec + 1);
+  else node.setCtime(ctimeSec + 1, 0);
 }
 
 export function setModified(node: Node, time: Timestamp): void {
@@ -258,11 +265,15 @@ function extend(node: Node, written: Written, time: Timestamp): void {
   node.size = Math.max(node.size, written.size);
   node.dataVersion++;
   const { mtimeSec = time.timeSec, mtimeNsec = time.timeNsec } = written;
-  const at = earlier({ timeSec: mtimeSec, timeNsec: mtimeNsec }, time);
+  const told = { timeSec: mtimeSec, timeNsec: mtimeNsec };
+  const at = isLater(told, time) ? time : told;
   const changed = { timeSec: node.ctimeSec, timeNsec: node.ctimeNsec };
-  node.setMtime(at.timeSec, at.timeNsec);
-  // It does not go back, even if the writer's clock is behind.
-  if (earlier(changed, at) === changed) setChanged(node, at);
+  const modified = { timeSec: node.mtimeSec, timeNsec: node.mtimeNsec };
+  if (isLater(at, changed)) setModified(node, at);
+  // Its name or its mode was changed after it was written to: as if it had been told at once. Or it was.
+  else if (!isLater(modified, at) && isLater(time, changed)) node.setMtime(at.timeSec, at.timeNsec);
+  // Others wrote to it after that, whose data was told before. Who saw it then has to see that this came.
+  else setModified(node, time);
 }
 
 /** Nothing was validated: a node may have gone meanwhile. */
@@ -276,8 +287,8 @@ export function applyAccessed(state: LoggedState, event: LogEventOf<'accessed'>)
   return {};
 }
 
-function earlier(a: Timestamp, b: Timestamp): Timestamp {
-  return a.timeSec < b.timeSec || (a.timeSec === b.timeSec && a.timeNsec <= b.timeNsec) ? a : b;
+function isLater(a: Timestamp, b: Timestamp): boolean {
+  return a.timeSec > b.timeSec || (a.timeSec === b.timeSec && a.timeNsec > b.timeNsec);
 }
 
 export function applyXattrSet(state: LoggedState, event: LogEventOf<'xattrSet'>, time: Timestamp): object {

@@ -1,5 +1,5 @@
 /** The parts of a master, and how they fit together. */
-import type { Environment, Random } from '../environment/ports/index.js';
+import type { Clock, Environment, Random } from '../environment/ports/index.js';
 import type { Member } from '../protocol/messages/index.js';
 import { Allocator } from './allocator.js';
 import { Appenders } from './appenders.js';
@@ -57,6 +57,7 @@ export interface MasterParts {
   readonly options: MasterOptions;
   readonly superblock: Superblock;
   readonly state: LoggedState;
+  readonly clock: Clock;
   readonly log: OperationLog;
   readonly journal: Journal;
   readonly checkpointer: Checkpointer;
@@ -282,6 +283,7 @@ export async function assemble(
     options,
     superblock,
     state,
+    clock,
     log,
     journal,
     checkpointer,

@@ -80,8 +80,12 @@ function registerLog(service: MasterService, parts: MasterParts): void {
 
 function registerSessions(
   service: MasterService,
-  { sessions, chunkservers, superblock, options }: MasterParts,
+  { clock, sessions, chunkservers, superblock, options }: MasterParts,
 ): void {
+  const masterTime = () => {
+    const { sec, nsec } = clock.wallTime();
+    return { timeSec: sec, timeNsec: nsec };
+  };
   service
     .answer(m.RegisterClient, async (body, request) => {
       const { session, locksLost } = await sessions.register(body, request.peer);
@@ -95,11 +99,12 @@ function registerSessions(
         term: superblock.term,
         renewIntervalMs: options.renewIntervalMs,
         timeoutMs: options.sessionTimeoutMs,
+        ...masterTime(),
       };
     })
     .answer(m.Renew, (body, request) => {
       sessions.renew(body, request);
-      return {};
+      return masterTime();
     })
     .answer(m.EndSession, async (_, request) => {
       await sessions.end(request);

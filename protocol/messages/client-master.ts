@@ -20,6 +20,7 @@ import {
   text,
   u32,
   u53,
+  uint,
   type ValueOf,
 } from '../schema.js';
 import { heldLockCodec } from './locks.js';
@@ -44,9 +45,13 @@ const empty = struct({});
 const promised = optional(u32);
 const entryReply = struct({ attributes: attributesCodec });
 const promisedReply = struct({ attributes: attributesCodec, promised });
+/** Told to a client that caches. */
+const changedReply = struct({ attributes: optional(attributesCodec), promised });
 /** The directory as the new name has left it. */
 const madeReply = struct({ attributes: attributesCodec, promised, parent: optional(attributesCodec) });
 const xattrName = byteString(MAX_XATTR_NAME_BYTES);
+/** What the master's wall clock shows as it answers. */
+const masterTime = { timeSec: optional(int), timeNsec: optional(uint(999_999_999)) };
 
 /**
  * `register_client`: opens a session, or takes one up again after the connection broke (`resume` its
@@ -76,6 +81,7 @@ export const RegisterClient = method(
     timeoutMs: u32,
     /** The session was silent for too long: its file locks are lost. */
     locksLost: optional(bool),
+    ...masterTime,
   }),
 );
 
@@ -84,7 +90,7 @@ export const Renew = method(
   11,
   'renew',
   struct({ opened: list(nodeIdCodec, 65_536), closed: list(nodeIdCodec, 65_536) }),
-  empty,
+  struct(masterTime),
 );
 
 /** An orderly end of the session. */
@@ -120,8 +126,8 @@ export const SetAttributes = method(
 );
 
 /**
- * After a write: the file is at least `size` long, and was written to last at that time (by the client's clock;
- * a time to come counts as now). Never shortens.
+ * After a write: the file is at least `size` long, and was written to last at that time (by the master's clock,
+ * as Renew tells it; a time to come counts as now). Never shortens.
  */
 export const ExtendFile = method(
   24,
@@ -273,7 +279,7 @@ export const SetXattr = method(
     /** With an access ACL: the caller is not in the file's group, so set-group-ID falls. */
     dropSetgid: optional(bool),
   }),
-  empty,
+  changedReply,
 );
 export const GetXattr = method(
   33,
@@ -287,7 +293,12 @@ export const ListXattrs = method(
   struct({ id: nodeIdCodec }),
   struct({ names: list(xattrName, MAX_XATTRS_PER_NODE) }),
 );
-export const RemoveXattr = method(35, 'removeXattr', struct({ id: nodeIdCodec, name: xattrName }), empty);
+export const RemoveXattr = method(
+  35,
+  'removeXattr',
+  struct({ id: nodeIdCodec, name: xattrName }),
+  changedReply,
+);
 
 /** statfs(2) of the cluster: bytes are those of the disks, replicas counted. */
 export const StatCluster = method(
