@@ -243,10 +243,12 @@ function addInspection(program: Command): void {
   program
     .command('fileinfo')
     .summary('show the chunks of a file and where they are')
-    .description('Shows each chunk of a file on a mount: handle, version, length and replicas.')
-    .argument('<file>', 'a file on a mounted GFS')
-    .option('--json', 'print JSON')
-    .action(async (file, flags) => (await import('./commands/files.js')).fileinfo(file, flags));
+    .description(
+      'Shows each chunk of files on a mount: handle, version, length and replicas; a star is behind the primary.',
+    )
+    .argument('<files...>', 'files on a mounted GFS')
+    .option('--json', 'print a JSON object for each')
+    .action(async (files, flags) => (await import('./commands/files.js')).fileinfo(files, flags));
 }
 
 function addFiles(program: Command): void {

@@ -7,7 +7,7 @@ import { ABSENT, type GfsClient } from '../client/index.js';
 import type { Environment } from '../environment/ports/index.js';
 import { isAclName } from '../protocol/acl.js';
 import { GfsError } from '../protocol/errors.js';
-import { MAX_NAME_BYTES } from '../protocol/limits.js';
+import { MAX_FILE_BYTES, MAX_NAME_BYTES } from '../protocol/limits.js';
 import {
   type AttributeChanges,
   Create,
@@ -154,6 +154,7 @@ export class GfsHandler implements FuseHandler {
 
   async setattr(context: Context, inode: Inode, update: AttributeUpdate): Promise<AttributeReply> {
     const id = this.#inodes.toNode(inode);
+    if (update.size !== undefined && update.size > MAX_FILE_BYTES) throw new GfsError('FILE_TOO_BIG');
     if (update.atime !== undefined) await this.#accessTimes.forget(id);
     const attributes = await this.#client.setAttributes(id, this.#changes(update), callContext(context));
     return this.#entries.attributes(attributes);

@@ -59,7 +59,20 @@ export async function append(file: string, record: string | undefined, flags: Ap
   else if (flags.offset === true) print(String(offset));
 }
 
-export async function fileinfo(file: string, flags: { readonly json?: boolean }): Promise<void> {
+/** One that cannot be shown is told, and does not keep the others from being shown. */
+export async function fileinfo(files: readonly string[], flags: { readonly json?: boolean }): Promise<void> {
+  for (const file of files) {
+    try {
+      await showFile(file, flags);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      process.stderr.write(`gfs: ${error.message}\n`);
+      process.exitCode = error.exitCode;
+    }
+  }
+}
+
+async function showFile(file: string, flags: { readonly json?: boolean }): Promise<void> {
   requireGfs(file);
   let description: Awaited<ReturnType<typeof describeFile>>;
   try {

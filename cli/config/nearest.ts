@@ -24,7 +24,8 @@ function distance(a: string, b: string): number {
 export function nearest(name: string, names: Iterable<string>): string | undefined {
   const plain = (text: string) => text.toLowerCase().replaceAll(/[-_ ]/g, '');
   let best: string | undefined;
-  let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
+  // In a short name two edits lead from anything to anything.
+  let bestDistance = (name.length < 4 ? 1 : Math.max(2, Math.floor(name.length / 3))) + 1;
   for (const candidate of names) {
     const edits = distance(plain(name), plain(candidate));
     if (edits < bestDistance) {

@@ -54,6 +54,7 @@ t.test('mount options: unknown and malformed ones are refused by name', async (t
     t.throws(() => parseMountOptions([text], true), { message, exitCode: 2 }, text);
   refused('allow_othr', /unknown mount option allow_othr: did you mean allow_other\?/);
   refused('compress', /unknown mount option compress/);
+  refused('foo', /unknown mount option foo: known are/);
   refused('ro=1', /ro takes no value/);
   refused('binding=fuse', /kernel or fuse-native/);
   refused('location=1', /location=X,Y/);

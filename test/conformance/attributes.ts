@@ -313,6 +313,7 @@ const xattrErrors: Case = {
     await t.rejects(set('x', XATTR_CREATE), { code: 'EEXIST' });
     await t.rejects(python.run("os.getxattr(path, b'user.other')", { path }), { code: 'ENODATA' });
     await t.rejects(python.run("os.removexattr(path, b'user.other')", { path }), { code: 'ENODATA' });
+    await t.rejects(python.run("os.setxattr(path, b'user.', b'x')", { path }), { code: 'EINVAL' });
     const getInto = (size: number) =>
       python.run<number>(
         `

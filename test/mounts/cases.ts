@@ -454,6 +454,63 @@ for _ in range(steps):
   },
 };
 
+const underLock: MountsCase = {
+  name: 'mounts: what was written under a lock is read by who has it next, while the file is open',
+  async run(t, mounts, scale) {
+    const program = `
+import fcntl, os, sys
+how, steps, paths = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+lock = fcntl.flock if how == 'flock' else fcntl.lockf
+files = [os.open(path, os.O_RDWR | os.O_CREAT, 0o600) for path in paths]
+for step in range(1, steps):
+    file = files[step % len(files)]
+    lock(file, fcntl.LOCK_EX)
+    seen = os.pread(file, 100, 0).decode()
+    if step > 1 and seen != str(step - 1): sys.exit(f'step {step} reads {seen!r}')
+    os.pwrite(file, str(step).encode(), 0)
+    lock(file, fcntl.LOCK_UN)
+`;
+    for (const how of ['flock', 'fcntl']) {
+      const paths = mounts.map((mount) => join(mount, `under-${how}`));
+      const { status, stderr } = await runCommand(
+        ['python3', '-c', program, how, String(30 * scale), ...paths],
+        { timeoutMs: 120_000 },
+      );
+      t.equal(status, 0, `${how}: ${stderr}`);
+    }
+  },
+};
+
+const unreplaced: MountsCase = {
+  name: 'mounts: of those who rename to one name and may not replace, one wins and nothing is lost',
+  async run(t, mounts, scale) {
+    const rounds = 15 * scale;
+    const program = `
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+who, rounds, directory = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+won = 0
+for at in range(rounds):
+    name = os.path.join(directory, f'{who}-{at}')
+    with open(name, 'w') as file: file.write(who)
+    if libc.renameat2(-100, name.encode(), -100, os.path.join(directory, f'to-{at}').encode(), 1) == 0: won += 1
+    elif ctypes.get_errno() != errno.EEXIST: sys.exit(os.strerror(ctypes.get_errno()))
+print(won)
+`;
+    const workers = [...mounts, ...mounts].map((mount, who) =>
+      runCommand(['python3', '-c', program, String(who), String(rounds), mount], { timeoutMs: 120_000 }),
+    );
+    let won = 0;
+    for (const { status, stdout, stderr } of await Promise.all(workers)) {
+      t.equal(status, 0, stderr);
+      won += Number(stdout);
+    }
+    t.equal(won, rounds, 'one of each name');
+    const left = (await readdir(mounts[0] as string)).length;
+    t.equal(left, workers.length * rounds, 'who lost has his file still');
+  },
+};
+
 const following: MountsCase = {
   name: 'mounts: tail -f on one follows a writer on another',
   async run(t, mounts) {
@@ -487,6 +544,8 @@ export const cases: readonly MountsCase[] = [
     appends,
     largeAppends,
     counters,
+    underLock,
+    unreplaced,
     following,
   ],
 ];

@@ -103,6 +103,9 @@ t.test('programs: one by one', { skip }, async (t) => {
     );
     const text = await cluster.gfs(['fileinfo', at('three')]);
     t.match(text.stdout, /three: 2621440 bytes \(2\.5 MiB\), 3 chunks of up to 1\.0 MiB/);
+    const several = await cluster.gfs(['fileinfo', at('three'), at('none'), at('three')]);
+    t.match(several, { status: 1, stderr: /none: there is no such file/ });
+    t.equal(several.stdout.split('three: 2621440 bytes').length - 1, 2, 'the others are shown');
     const away = await cluster.gfs(['fileinfo', '/etc/passwd']);
     t.equal(away.status, 1);
     t.match(away.stderr, /\/etc\/passwd is not on a mounted GFS/);
