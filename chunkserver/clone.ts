@@ -159,7 +159,7 @@ export class Cloner {
     try {
       await chunk.settle(copyOf.serial, copyOf.results);
       // Before the version: a crash in between leaves a draft, never a replica without its bytes.
-      await chunk.syncFile();
+      await chunk.flushDirect();
       await chunk.raise(version, undefined);
       await chunk.directory.journal.sync(chunk.state.lsn);
       this.#c.store.reveal(chunk);

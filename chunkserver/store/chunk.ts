@@ -49,6 +49,11 @@ export class Chunk {
   #fileSync: Promise<void> | undefined;
   /** The version that is being taken. */
   #raisingTo: number | undefined;
+  /** The chunk file was flushed after the mutations up to this record, and the journal says so up to that one. */
+  #flushedLsn = 0;
+  #notedLsn = 0;
+  /** The number of the record that says so. */
+  #note: Promise<number> | number = 0;
   readonly #queue: (QueuedMutation | Exclusive)[] = [];
   #running = false;
   /** Records may be on their way into the journal. */
@@ -213,8 +218,35 @@ export class Chunk {
 
   /** Makes everything applied so far survive the host. @param isAlone nothing else is asked of this process now */
   async sync(isAlone = false): Promise<void> {
-    const flushed = this.directory.journal.sync(this.state.lsn, isAlone);
-    await (this.unflushedBytes === 0 && !this.isFlushing ? flushed : Promise.all([flushed, this.syncFile()]));
+    const { lsn } = this.state;
+    const note = await this.flushDirect();
+    await this.directory.journal.sync(Math.max(lsn, note), isAlone);
+  }
+
+  /**
+   * Flushes what was written past the journal, and says so in it: else a bit that flips afterwards would, once the
+   * host has crashed, look like a write that had not reached the disk.
+   * @returns the number of the record that says so. Nobody may be told of the flush before it is on the disk
+   */
+  async flushDirect(): Promise<number> {
+    if (this.unflushedBytes > 0 || this.isFlushing) await this.syncFile();
+    return this.#noteFlush();
+  }
+
+  #noteFlush(): Promise<number> | number {
+    const upTo = this.#flushedLsn;
+    if (upTo <= this.#notedLsn) return this.#note;
+    const { journal } = this.directory;
+    const entries = [{ record: { type: 'flushed', handle: this.handle, upTo } }] as const;
+    this.#notedLsn = upTo;
+    this.#note =
+      journal.appendNow(entries) ??
+      journal.append(entries).catch((error: unknown) => {
+        // The next sync has to say it.
+        this.#notedLsn = 0;
+        throw error;
+      });
+    return this.#note;
   }
 
   /** Flushes what was written past the journal. Callers that come meanwhile share the next flush. */
@@ -231,11 +263,12 @@ export class Chunk {
 
   async #flushFile(): Promise<void> {
     const bytes = this.unflushedBytes;
-    const blocks = [...this.state.direct.keys()];
+    const { lsn } = this.state;
     await this.directory.files.use(this, (file) => this.directory.syncFile(file));
     await this.directory.syncShard(this.handle);
     this.unflushedBytes -= bytes;
-    for (const block of blocks) this.state.direct.delete(block);
+    this.state.flushedUpTo(lsn);
+    this.#flushedLsn = lsn;
   }
 
   async #run(): Promise<void> {

@@ -49,6 +49,11 @@ const records = {
   /** Made equal to the replica that had applied `serial`: no longer suspect. The data is that one's table of results. */
   settle: { number: 7, body: struct({ handle: u53, serial: u53 }) },
   delete: { number: 8, body: struct({ handle: u53 }) },
+  /**
+   * What the records up to number `upTo` speak of as written to the chunk file is on the disk: written after the
+   * file's flush, and on the disk itself before anybody is told of that flush.
+   */
+  flushed: { number: 9, body: struct({ handle: u53, upTo: u53 }) },
 } as const;
 
 export const recordCodec = variant(records);

@@ -1,7 +1,7 @@
 /**
  * Brings a data directory back: sidecars, then the journal on top. There is no clean or unclean
  * shutdown (paper §5.1): a start after kill -9 is any start. After a host crash, told by its boot id, what
- * had been written past the journal is checked too, and what was lost of it is cut off.
+ * had been written past the journal and was not flushed is checked too, and what was lost of it is cut off.
  */
 import { checksum } from '../../protocol/checksum.js';
 import { GfsError } from '../../protocol/errors.js';
@@ -89,6 +89,10 @@ async function replay(directory: DataDirectory, { lsn, record, data }: DecodedRe
     directory.forget(chunk);
     return;
   }
+  if (record.type === 'flushed') {
+    chunk.state.flushedUpTo(record.upTo);
+    return;
+  }
   try {
     await directory.load(chunk);
   } catch (error) {
@@ -125,7 +129,7 @@ async function endBefore(
   chunk: Chunk,
   lost: number,
 ): Promise<{ readonly length: number; readonly sum?: number }> {
-  const length = chunk.state.direct.get(lost) as number;
+  const { from: length } = chunk.state.direct.get(lost) as { from: number };
   const within = length % BLOCK_BYTES;
   if (within === 0) return { length };
   try {
@@ -151,7 +155,10 @@ function judgeMarks(directory: DataDirectory, hostCrashed: boolean): void {
   }
 }
 
-/** The first block written past the journal that did not reach the disk. */
+/**
+ * The first block written past the journal that did not reach the disk. Not of those that the journal knows to
+ * be flushed: where such a one does not match it is damaged, and cutting it off would lose what was synced.
+ */
 async function firstLostBlock(chunk: Chunk): Promise<number | undefined> {
   const { direct, length } = chunk.state;
   for (const block of [...direct.keys()].sort((a, b) => a - b)) {

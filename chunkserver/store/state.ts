@@ -21,6 +21,14 @@ import type { SidecarBody, SidecarHead } from './sidecar.js';
 
 const ZERO_BLOCK_CHECKSUM = checksum(ZEROS);
 
+/** A block that was written past the journal. */
+interface DirectBlock {
+  /** Where its write began. */
+  readonly from: number;
+  /** The record of that write, or a later one of its round. */
+  readonly lsn: number;
+}
+
 /** What survives a restart, and what the journal has on top of the chunk file. */
 export class ChunkState {
   readonly handle: number;
@@ -51,11 +59,8 @@ export class ChunkState {
   truncatedAt = 0;
   /** The chunk file holds nothing but zeros from here on. Unknown: infinite. */
   zerosFrom = Number.POSITIVE_INFINITY;
-  /**
-   * Blocks written past the journal since the chunk file's last flush, for the check after a host crash:
-   * block → where its write began.
-   */
-  readonly direct = new Map<number, number>();
+  /** Blocks written past the journal since the chunk file's last flush, for the check after a host crash. */
+  readonly direct = new Map<number, DirectBlock>();
 
   constructor(handle: number, version: number) {
     this.handle = handle;
@@ -94,6 +99,11 @@ export class ChunkState {
   unload(): void {
     this.checksums = undefined;
     this.results = new ResultTable();
+  }
+
+  /** The chunk file was flushed after the mutations up to record `lsn`: what does not match now is damaged. */
+  flushedUpTo(lsn: number): void {
+    for (const [block, direct] of this.direct) if (direct.lsn <= lsn) this.direct.delete(block);
   }
 
   checksumOf(block: number): number {
@@ -239,7 +249,7 @@ export class Draft {
     }
     if (this.results !== undefined) state.results = this.results;
     for (const [session, sequence, result] of this.#results) state.results.add(session, sequence, result);
-    for (const [block, from] of this.#direct) state.direct.set(block, from);
+    for (const [block, from] of this.#direct) state.direct.set(block, { from, lsn });
     state.length = this.length;
     state.serial = this.serial;
     state.version = this.version;
@@ -300,7 +310,9 @@ export function applyRecord(
       draft.suspect = false;
       draft.results = ResultTable.unpack(data);
       break;
+    // They change what is known of the chunk's file, or whether there is one, not the chunk.
     case 'delete':
+    case 'flushed':
       break;
   }
 }

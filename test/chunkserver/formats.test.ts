@@ -48,6 +48,7 @@ const record: fc.Arbitrary<JournalRecord> = fc.oneof(
   fc.record({ type: fc.constant('mark' as const), handle: u53, mark: u53 }),
   fc.record({ type: fc.constant('settle' as const), handle: u53, serial: u53 }),
   fc.record({ type: fc.constant('delete' as const), handle: u53 }),
+  fc.record({ type: fc.constant('flushed' as const), handle: u53, upTo: u53 }),
 );
 
 t.test('record: comes back as it was written', async (t) => {

@@ -60,6 +60,18 @@ class WriteBack {
     this.baseSizeBytes = sizeBytes;
   }
 
+  /** Changes every state of a page. */
+  change(page: number, how: PageChange): void {
+    const base = this.base.get(page);
+    if (base !== undefined) this.base.set(page, how(base));
+    const list = this.versions.get(page);
+    if (list !== undefined)
+      this.versions.set(
+        page,
+        list.map((version) => ({ ...version, bytes: how(version.bytes) })),
+      );
+  }
+
   /** As if everything had been cut before it was written back. */
   cut(sizeBytes: number): void {
     const cutPage = Math.floor(sizeBytes / PAGE_BYTES);
@@ -87,6 +99,14 @@ function cutPages(pages: Map<number, Uint8Array>, sizeBytes: number): void {
     if (page > cutPage || (page === cutPage && within === 0)) pages.delete(page);
     else if (page === cutPage) pages.set(page, zeroedFrom(pages.get(page) as Uint8Array, within));
   }
+}
+
+type PageChange = (bytes: Uint8Array) => Uint8Array;
+
+function flipped(bytes: Uint8Array, at: number): Uint8Array {
+  const copy = bytes.slice();
+  copy[at] = (copy[at] as number) ^ 1;
+  return copy;
 }
 
 function zeroedFrom(bytes: Uint8Array, from: number): Uint8Array {
@@ -202,13 +222,26 @@ export class FileContent {
     return copy;
   }
 
-  /** Changes one bit on the platter, as a failing disk does. */
+  /** Changes one bit, as a failing disk does: also in whatever a crash may leave of its page. */
   flipBit(position: number): void {
     const index = Math.floor(position / PAGE_BYTES);
-    const page = this.#pages.get(index)?.slice() ?? new Uint8Array(PAGE_BYTES);
-    page[position % PAGE_BYTES] = (page[position % PAGE_BYTES] as number) ^ 1;
-    this.#pages.set(index, page);
-    this.sync();
+    const flip: PageChange = (bytes) => flipped(bytes, position % PAGE_BYTES);
+    const flipIn = (pages: Map<number, Uint8Array>) => {
+      const bytes = pages.get(index);
+      if (bytes !== undefined) pages.set(index, flip(bytes));
+    };
+    if (!this.#pages.has(index)) {
+      // Nothing but zeros had been there.
+      this.#pages.set(index, new Uint8Array(PAGE_BYTES));
+      this.#writeBack.base.set(index, new Uint8Array(PAGE_BYTES));
+    }
+    flipIn(this.#pages);
+    this.#writeBack.change(index, flip);
+    this.#beforeCut?.writeBack.change(index, flip);
+    for (const { now, uncut } of this.#flushes) {
+      flipIn(now.pages);
+      flipIn(uncut.pages);
+    }
   }
 
   /**

@@ -4,6 +4,7 @@
  */
 import { ChunkserverConnections } from '../../client/connections.js';
 import type { GfsClient } from '../../client/index.js';
+import { toGfsError } from '../../protocol/errors.js';
 import { type Chunk, GetChunks, ReadChunk, type Server } from '../../protocol/messages/index.js';
 import type { FakeProcess } from '../fakes/index.js';
 import { type Ledger, Violation } from './ledger.js';
@@ -38,13 +39,15 @@ export class ReplicaAudit {
    * @throws Violation
    */
   async compare(id: number, path: string): Promise<void> {
-    for (const { index } of await this.#chunksOf(id))
+    for (const { index } of (await this.#chunksOf(id)).chunks)
       await this.#compareChunk(id, index, `${path}, chunk ${index}`);
   }
 
   /** Whether a chunk of the file has no replica left but damaged ones. */
   async isDamaged(id: number): Promise<boolean> {
-    for (const chunk of await this.#chunksOf(id)) {
+    const { chunks, lostCount } = await this.#chunksOf(id);
+    if (lostCount > 0) return true;
+    for (const chunk of chunks) {
       if (!this.#ledger.mayBeLost(chunk.handle)) continue;
       const read = await Promise.all(chunk.replicas.map((server) => this.#read(server, chunk)));
       if (read.every((bytes) => bytes === undefined)) return true;
@@ -52,19 +55,33 @@ export class ReplicaAudit {
     return false;
   }
 
-  async #chunksOf(id: number): Promise<Chunk[]> {
+  /** Those that the master has replicas of; it may say of others only that they are lost. */
+  async #chunksOf(id: number): Promise<{ readonly chunks: Chunk[]; readonly lostCount: number }> {
     const found: Chunk[] = [];
-    for (let index = 0; ; index += PAGE_CHUNKS) {
-      const body = { id, index, count: PAGE_CHUNKS };
-      const { chunks, chunkCount } = await this.#client.master.query(GetChunks, body);
-      found.push(...chunks.filter((chunk) => chunk.handle !== 0 && chunk.index < index + PAGE_CHUNKS));
-      if (index + PAGE_CHUNKS >= chunkCount) return found;
+    let lostCount = 0;
+    for (let index = 0, count = PAGE_CHUNKS; ; ) {
+      try {
+        const { chunks, chunkCount } = await this.#client.master.query(GetChunks, { id, index, count });
+        const end = index + count;
+        found.push(...chunks.filter((chunk) => chunk.handle !== 0 && chunk.index < end));
+        index = end;
+        if (index >= chunkCount) return { chunks: found, lostCount };
+      } catch (thrown) {
+        const { code, message } = toGfsError(thrown);
+        if (code !== 'CHUNK_LOST' || !this.#ledger.excusesLoss(message)) throw thrown;
+        // It fails all that are asked for with it.
+        if (count === 1) {
+          lostCount++;
+          index++;
+        }
+        count = 1;
+      }
     }
   }
 
   async #compareChunk(id: number, index: number, what: string): Promise<void> {
     for (let tries = 1; ; tries++) {
-      const chunk = (await this.#chunksOf(id)).find((other) => other.index === index);
+      const chunk = (await this.#chunksOf(id)).chunks.find((other) => other.index === index);
       if (chunk === undefined) return;
       const different = await this.#differs(chunk);
       if (different === undefined) return;
