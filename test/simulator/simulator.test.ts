@@ -35,3 +35,21 @@ t.test('fence: no two primaries, whatever is cut off or stops and however clocks
     await check(t, { ...short, ...options, seed, leaseDurationMs: seed % 2 === 0 ? 1_000 : 60_000 });
   }
 });
+
+t.test(
+  'damage: bits that flip between a sync and a power cut lose nothing of which a replica is good',
+  async (t) => {
+    const options = { caches: true, clients: 3, locationTtlMs: 60_000, leaseDurationMs: 60_000 };
+    const faults: readonly Fault[] = ['flip', 'kill', 'crash'];
+    for (const seed of [4, 43, 80])
+      await check(t, {
+        ...options,
+        seed,
+        faults,
+        warmUpMs: 500,
+        durationMs: 2_000,
+        settleMs: 500,
+        meanIntervalMs: 60,
+      });
+  },
+);
