@@ -341,6 +341,25 @@ t.test('once: a retry gets the first result, a delayed duplicate changes nothing
   await assertReplicas(t, cluster, 1, Buffer.from('laterrecordanother'), 2);
 });
 
+t.test('once: also at a replica that was away, and then made equal', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary, chunkservers, clients } = cluster;
+  await master.grant(1, 1, ids);
+  await append(primary, 1, 'exact', Buffer.from('before'));
+  await chunkservers[2]?.stop();
+  const missed = mutation();
+  await t.rejects(append(primary, 1, 'exact', Buffer.from('missed'), missed), { code: 'REPLICA_FAILED' });
+  await cluster.restart(2);
+  await master.grant(1, 2, ids);
+  const [first, second, third] = ids as [string, string, string];
+  await master.grant(1, 3, [third, first, second]);
+  const exact = { handle: 1, version: 3, mode: 'exact' as const, from: 0 };
+  const next = clients[2] as Peer;
+  const { body } = await next.call(AppendChunk, exact, withPayload(Buffer.from('missed'), missed));
+  t.same([body.offset, body.written], [6, 6]);
+  await assertReplicas(t, cluster, 1, Buffer.from('beforemissed'), 3);
+});
+
 t.test('append: a record never crosses the end of the chunk, which is padded instead', async (t) => {
   const cluster = await threeServers(t);
   const { master, ids, primary } = cluster;

@@ -326,10 +326,29 @@ t.test('mark: a chunk left alone before the host crashes is not suspect', async 
   const recovered = await world.until(openStore(second));
   t.notOk(recovered.get(1).state.suspect);
   await world.until(write(recovered, 0, pattern(1_000, 2)));
+  // The mutation itself was not flushed, so it is lost: who compares has to know that it may be.
+  host.disk.losesAll = true;
   host.crash();
   host.boot();
   const third = await world.until(openStore(host.start('third')));
   t.ok(third.get(1).state.suspect, 'the next mutation marks it again, durably, before it is acknowledged');
+});
+
+t.test('copy: it survives the host, with what had not been flushed of its source', async (t) => {
+  const { world, host, process } = newWorld();
+  host.disk.losesAll = true;
+  const store = await world.until(openStore(process));
+  await world.until(store.create(1, 1));
+  const content = pattern(300_000, 1);
+  await world.until(write(store, 0, content));
+  const change = pattern(1_000, 2);
+  change.copy(content, 70_000);
+  await world.until(write(store, 70_000, change));
+  await world.until(store.copy(store.get(1), 2, 1));
+  host.crash();
+  host.boot();
+  const recovered = await world.until(openStore(host.start('second')));
+  t.ok((await world.until(contentOf(recovered.get(2)))).equals(content));
 });
 
 t.test(
