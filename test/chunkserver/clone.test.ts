@@ -227,8 +227,20 @@ class CloningWorld {
     }
   }
 
-  /** As the master orders it. @returns how many bytes were fetched */
-  async order({ handle, from, to }: Ordered, rates: Rates): Promise<number> {
+  /** One more mutation of what {@link fill} made. */
+  async change(name: string, handle: number, offset: number): Promise<void> {
+    const chunk = (this.#stores.get(name) as Store).get(handle);
+    const about = { session: 1, sequence: CLONED_BYTES, serial: chunk.state.serial + 1 };
+    await this.#world.until(chunk.mutate({ kind: 'write', offset, bytes: pattern(100, 7), ...about }));
+  }
+
+  describe(name: string, handle: number) {
+    const store = this.#stores.get(name) as Store;
+    return this.#world.until(store.describe(store.get(handle)));
+  }
+
+  /** As the master orders it. */
+  async order({ handle, from, to }: Ordered, rates: Rates) {
     const { environment } = this.#world.process('master');
     const options: PeerOptions = {
       ...{ ...environment, role: 'master', id: 'master', pool: new BufferPool(), service: new Service() },
@@ -238,7 +250,7 @@ class CloningWorld {
     await peer.ready();
     const source = { serverId: from, host: from, port: CLONE_PORT };
     const body = { handle, version: 1, source, ...rates };
-    return (await peer.call(CloneChunk, body, { deadlineMs: 60_000 })).body.fetchedBytes;
+    return (await peer.call(CloneChunk, body, { deadlineMs: 60_000 })).body;
   }
 
   /** @returns how many seconds it takes until all of them are there */
@@ -246,7 +258,7 @@ class CloningWorld {
     const { clock } = this.#world.process('master').environment;
     const startMs = clock.monotonicMs();
     const done = clones.map((each) => this.order(each, rates));
-    for (const fetchedBytes of await this.until(Promise.all(done)))
+    for (const { fetchedBytes } of await this.until(Promise.all(done)))
       if (fetchedBytes !== CLONED_BYTES) throw new Error(`${fetchedBytes} bytes were fetched`);
     return (clock.monotonicMs() - startMs) / 1000;
   }
@@ -255,8 +267,12 @@ class CloningWorld {
     return this.#world.until(work);
   }
 
+  runFor(durationMs: number): Promise<void> {
+    return this.#world.runFor(durationMs);
+  }
+
   async killAfter(name: string, delayMs: number): Promise<void> {
-    await this.#world.runFor(delayMs);
+    await this.runFor(delayMs);
     this.#processes.get(name)?.crash();
   }
 }
@@ -281,8 +297,19 @@ t.test('clone: resumes: what came before its source was killed is not fetched ag
   const refused = t.rejects(interrupted, { code: 'UNREACHABLE' });
   await world.killAfter('a', 1_500);
   await world.until(refused);
-  const fetchedBytes = await world.until(world.order({ handle: 1, from: 'b', to: 'c' }, rates));
+  const { fetchedBytes } = await world.until(world.order({ handle: 1, from: 'b', to: 'c' }, rates));
   t.equal(fetchedBytes, CLONED_BYTES - 2 * SEGMENT_BYTES, 'two segments of four had come');
+});
+
+t.test('clone: of a source that is written meanwhile it is as of one moment, which it tells', async (t) => {
+  const world = new CloningWorld();
+  for (const name of ['a', 'b']) await world.start(name);
+  await world.fill('a', 1);
+  const cloned = world.order({ handle: 1, from: 'a', to: 'b' }, { rateBps: MIB, serverRateBps: 0 });
+  await world.runFor(500);
+  await world.change('a', 1, CLONED_BYTES - 1_000);
+  const { digest, lengthBytes, appliedSerial } = await world.until(cloned);
+  t.match(await world.describe('a', 1), { digest, lengthBytes, appliedSerial });
 });
 
 t.test('clone: bytes per second are limited, per clone and per server', async (t) => {

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
+import { checkSpill } from '../../chunkserver/spill.js';
 import {
   applyPatches,
   coverWhole,
@@ -9,7 +10,7 @@ import {
 } from '../../chunkserver/store/patches.js';
 import { rangesNeeded } from '../../chunkserver/store/planner.js';
 import { decodeRecord, encodeRecord, type JournalRecord } from '../../chunkserver/store/record.js';
-import { ResultTable } from '../../chunkserver/store/results.js';
+import { ResultTable, SPILL_SESSION } from '../../chunkserver/store/results.js';
 import { nextSerial, serialBase } from '../../chunkserver/store/serial.js';
 import {
   decodeSidecarBody,
@@ -157,6 +158,15 @@ t.test('results: bounded, what is forgotten is refused rather than repeated', as
   t.same(ResultTable.unpack(table.pack()).pack(), table.pack());
   t.equal(new ResultTable().pack().byteLength, 0);
   t.throws(() => ResultTable.unpack(Buffer.from([0xc1])), { code: 'MALFORMED' });
+});
+
+t.test('results: a spill comes before no other of its chunk; a copy takes any in its place', async (t) => {
+  const table = new ResultTable();
+  table.add(SPILL_SESSION, serialBase(5) + 3, { offset: 0, length: 500 });
+  const ofCopy = serialBase(1) + 1;
+  t.throws(() => checkSpill(table, 500, ofCopy), { code: 'STALE_CHUNK_VERSION' });
+  checkSpill(table.copy(), 500, ofCopy);
+  t.throws(() => checkSpill(table.copy(), 400, ofCopy), { code: 'CHUNK_FULL' });
 });
 
 t.test('serials: each version begins its own, above all before it', async (t) => {

@@ -1,25 +1,35 @@
+import { cpSync } from 'node:fs';
 import t, { type Test } from 'tap';
+import { Cloner } from '../../chunkserver/clone.js';
+import { LeaseTable } from '../../chunkserver/leases.js';
+import { MasterService } from '../../chunkserver/master-service.js';
+import { Peers } from '../../chunkserver/peers.js';
 import { PushBuffer } from '../../chunkserver/push-buffer.js';
 import { Secondary } from '../../chunkserver/secondary.js';
+import { serialBase } from '../../chunkserver/store/serial.js';
 import type { Store } from '../../chunkserver/store/store.js';
 import type { Disk, Environment } from '../../environment/ports/index.js';
+import { GfsError } from '../../protocol/errors.js';
 import {
   AppendChunk,
   ApplyMutation,
   CopyChunk,
+  FetchReplica,
   GetChecksums,
   GetChunkLength,
   MakeChunks,
   PrepareVersion,
   PushData,
   ReadChunk,
+  RepairReplicas,
   RevokeLease,
   type Server,
   SyncChunk,
   WriteChunk,
 } from '../../protocol/messages/index.js';
-import type { Peer } from '../../protocol/peer.js';
-import type { CallOptions, IncomingRequest } from '../../protocol/rpc.js';
+import { BufferPool } from '../../protocol/payload.js';
+import { Peer } from '../../protocol/peer.js';
+import { type CallOptions, type IncomingRequest, Service } from '../../protocol/rpc.js';
 import { SimulatedWorld } from '../fakes/index.js';
 import { openStore } from './store-model.js';
 import {
@@ -214,6 +224,42 @@ t.test(
   },
 );
 
+t.test('write: one that is to be flushed is, also where a replica got it by being made equal', async (t) => {
+  const cluster = await threeServers(t);
+  const { master, ids, primary } = cluster;
+  let flushes = 0;
+  await cluster.restart(
+    2,
+    countingFlushes(quietEnvironment(), () => flushes++),
+  );
+  await master.grant(1, 1, ids);
+  await write(primary, 1, 1, 0, pattern(4_096));
+  let beforeAnswer = 0;
+  master.onDrop = async (handle, version) => {
+    await master.grant(handle, version, ids);
+    beforeAnswer = flushes;
+  };
+  // It knows a newer version than the primary, and refuses.
+  await master.call(ids[2] as string, PrepareVersion, { handle: 1, version: 2, create: false });
+  const bytes = pattern(4_096, 3);
+  const body = { handle: 1, version: 1, offset: 100, length: bytes.byteLength, sync: true };
+  await primary.call(WriteChunk, body, withPayload(bytes, mutation()));
+  t.ok(flushes > beforeAnswer, 'after the repair');
+  t.ok((await read(cluster.clients[2] as Peer, 1, 2)).subarray(100, 4_196).equals(bytes));
+});
+
+t.test('read: under an older version for as long as nothing was changed under the newer one', async (t) => {
+  const { master, ids, primary } = await threeServers(t);
+  await master.grant(1, 1, ids);
+  await write(primary, 1, 1, 0, Buffer.from('before'));
+  await master.grant(1, 2, ids);
+  t.equal((await read(primary, 1, 1)).toString(), 'before');
+  await write(primary, 1, 2, 0, Buffer.from('after!'));
+  // Its file may share the chunk with nobody any more, or be another file's: who reads has to ask again.
+  await t.rejects(read(primary, 1, 1), { code: 'STALE_CHUNK_VERSION' });
+  t.equal((await read(primary, 1, 2)).toString(), 'after!');
+});
+
 t.test('write: data that a secondary has lost is sent again by the primary', async (t) => {
   const cluster = await threeServers(t);
   const { master, ids, primary } = cluster;
@@ -269,49 +315,58 @@ t.test('serial order: a secondary applies mutations in the order of their serial
   await t.rejects(apply(9, Buffer.from('late')), { code: 'REPLICA_FAILED' }, 'one before it never comes');
 });
 
-t.test('serial order: reordered within a bound; a secondary that cannot follow refuses', async (t) => {
+/** A secondary of which the test is the primary, in virtual time. */
+async function secondaryAlone() {
   const world = new SimulatedWorld(1);
   const process = world.process('secondary');
   const store: Store = await world.until(openStore(process));
   await world.until(store.adopt(CLUSTER, CHUNK_BYTES));
   const chunk = await world.until(store.create(1, 1));
   const secondary = new Secondary(process.environment.timers, store, new PushBuffer());
-  const apply = (number: number) => {
-    const place = { handle: 1, version: 1, serial: 2 ** 24 + number, offset: 1_000 * number, length: 0 };
-    const body = { ...place, kind: 'pad' as const, session: 0, sequence: 0 };
+  const pad = (number: number, version = 1) => {
+    const place = { handle: 1, version, serial: serialBase(version) + number, offset: 1_000 * number };
+    const body = { ...place, length: 0, kind: 'pad' as const, session: 0, sequence: 0 };
     return secondary.apply(body, { payload: undefined } as IncomingRequest);
   };
-  const held = Array.from({ length: 256 }, (_, i) => apply(2 + i));
-  await t.rejects(world.until(apply(258)), { code: 'OVERLOADED' }, 'no more of them than that');
+  return { world, chunk, pad };
+}
+
+t.test('serial order: reordered within a bound; a secondary that cannot follow refuses', async (t) => {
+  const { world, chunk, pad } = await secondaryAlone();
+  const held = Array.from({ length: 256 }, (_, i) => pad(2 + i));
+  await t.rejects(world.until(pad(258)), { code: 'OVERLOADED' }, 'no more of them than that');
   await world.runFor(1_000);
-  await world.until(Promise.all([apply(1), ...held]));
+  await world.until(Promise.all([pad(1), ...held]));
   t.equal(chunk.state.length, 257_000, 'each in its turn');
-  const late = t.rejects(apply(259), { code: 'REPLICA_FAILED' }, 'one before it does not come');
+  const late = t.rejects(pad(259), { code: 'REPLICA_FAILED' }, 'one before it does not come');
   await world.runFor(3_000);
   await late;
 });
 
 t.test('serial order: what comes while the next version is being taken is refused', async (t) => {
-  const world = new SimulatedWorld(1);
-  const process = world.process('secondary');
-  const store: Store = await world.until(openStore(process));
-  await world.until(store.adopt(CLUSTER, CHUNK_BYTES));
-  const chunk = await world.until(store.create(1, 1));
-  const secondary = new Secondary(process.environment.timers, store, new PushBuffer());
-  const apply = (number: number) => {
-    const place = { handle: 1, version: 1, serial: 2 ** 24 + number, offset: 1_000 * number, length: 0 };
-    const body = { ...place, kind: 'pad' as const, session: 0, sequence: 0 };
-    return secondary.apply(body, { payload: undefined } as IncomingRequest);
-  };
-  const before = apply(1);
+  const { world, chunk, pad } = await secondaryAlone();
+  const before = pad(1);
   const raised = chunk.raise(2, undefined);
   // Its primary may be dead by now: nobody else would be told of it.
-  const during = t.rejects(apply(2), { code: 'STALE_CHUNK_VERSION' });
+  const during = t.rejects(pad(2), { code: 'STALE_CHUNK_VERSION' });
   await world.until(Promise.all([before, raised]));
   t.equal(chunk.state.length, 1_000, 'the new version begins with what came before it');
   await world.until(during);
   await world.runFor(100);
   t.equal(chunk.state.length, 1_000);
+});
+
+t.test('serial order: none is applied after one that failed', async (t) => {
+  const { world, chunk, pad } = await secondaryAlone();
+  const { mutate } = chunk;
+  chunk.mutate = () => Promise.reject(new GfsError('NO_SPACE'));
+  await t.rejects(world.until(pad(1)), { code: 'NO_SPACE' });
+  chunk.mutate = mutate;
+  await t.rejects(world.until(pad(2)), { code: 'REPLICA_FAILED' }, 'one before it is missing');
+  t.equal(chunk.state.length, 0);
+  await world.until(chunk.raise(2, undefined));
+  await world.until(pad(1, 2));
+  t.equal(chunk.state.length, 1_000, 'the next version begins anew');
 });
 
 t.test('once: a retry gets the first result, a delayed duplicate changes nothing', async (t) => {
@@ -460,6 +515,28 @@ t.test(
   },
 );
 
+t.test(
+  'append: over the end: what is written in its place while it spills is not written over',
+  async (t) => {
+    const { exact, ...cluster } = await twoChunks(t);
+    const { master, primary } = cluster;
+    const filled = pattern(CHUNK_BYTES - 1_000);
+    await exact(filled);
+    const between = pattern(200, 2);
+    const { onLease } = master;
+    let written: Promise<unknown> | undefined;
+    master.onLease = async (id, index) => {
+      written ??= write(primary, 1, 1, filled.byteLength, between);
+      await written;
+      return (onLease as NonNullable<typeof onLease>)(id, index);
+    };
+    const line = pattern(5_000, 3);
+    t.match(await exact(line), { offset: CHUNK_BYTES - 800, written: 5_000 });
+    await assertReplicas(t, cluster, 1, Buffer.concat([filled, between, line.subarray(0, 800)]));
+    await assertReplicas(t, cluster, 2, line.subarray(800));
+  },
+);
+
 t.test('append: a spill whose head never came is not seen, and the next one takes its place', async (t) => {
   const { exact, master, ...cluster } = await twoChunks(t);
   await exact(pattern(CHUNK_BYTES - 1_000));
@@ -588,6 +665,38 @@ t.test('repair: replicas that differ are made equal to the primary before a leas
   await assertReplicas(t, cluster, 1, Buffer.concat([content, Buffer.from('goes on')]), 2);
 });
 
+t.test(
+  'suspect: after a crash of its host nothing is had from a replica until it was compared',
+  async (t) => {
+    for (const isPrimary of [false, true]) {
+      const cluster = await threeServers(t);
+      const { master, ids, primary, clients, directories } = cluster;
+      await master.grant(1, 1, ids);
+      await write(primary, 1, 1, 0, Buffer.from('before'));
+      // As the disk would be if the power failed now, and the host booted again.
+      const left = `${directories[2]}-left`;
+      cpSync(directories[2] as string, left, { recursive: true });
+      await cluster.restart(2, { ...quietEnvironment(), bootId: 4_711 }, [left]);
+      const suspect = clients[2] as Peer;
+      await t.rejects(read(suspect, 1), { code: 'STALE_CHUNK_VERSION' });
+      const all = { handle: 1, version: 1, offset: 0, length: 100, whole: true, serverRateBps: 0 };
+      await t.rejects(suspect.call(FetchReplica, all), { code: 'STALE_CHUNK_VERSION' });
+      const next = { handle: 1, version: 1, serial: serialBase(1) + 2, kind: 'pad' as const, offset: 100 };
+      const mutated = suspect.call(ApplyMutation, { ...next, length: 0, session: 0, sequence: 0 });
+      await t.rejects(mutated, { code: 'REPLICA_FAILED' });
+      const [first, second, third] = ids as [string, string, string];
+      const turned = isPrimary ? [third, first, second] : [first, second, third];
+      await master.grant(1, 2, turned);
+      const secondaries = turned.slice(1).map((id) => master.server(id));
+      await master.call(turned[0] as string, RepairReplicas, { handle: 1, version: 2, secondaries });
+      const content = await read(primary, 1, 2);
+      await assertReplicas(t, cluster, 1, content, 2);
+      await write(clients[ids.indexOf(turned[0] as string)] as Peer, 1, 2, 6, Buffer.from(' and on'));
+      await assertReplicas(t, cluster, 1, Buffer.concat([content, Buffer.from(' and on')]), 2);
+    }
+  },
+);
+
 t.test('copy: a chunk is copied with what is pending, and the two go their own ways', async (t) => {
   const cluster = await threeServers(t);
   const { master, ids, primary } = cluster;
@@ -683,6 +792,42 @@ t.test('versions: raised durably, never lowered, truncation carried out on the w
   await assertReplicas(t, cluster, 1, expected, 5);
   for (const index of ids.keys()) await cluster.restart(index);
   await assertReplicas(t, cluster, 1, expected, 5);
+});
+
+t.test('versions: one that was acknowledged survives the host', async (t) => {
+  const world = new SimulatedWorld(1);
+  const host = world.host('server');
+  host.disk.losesAll = true;
+  const process = host.start('chunkserver');
+  const store: Store = await world.until(openStore(process));
+  await world.until(store.adopt(CLUSTER, CHUNK_BYTES));
+  const made = await world.until(store.create(1, 1));
+  await world.until(made.sync());
+  const { clock, timers, network } = process.environment;
+  const leases = new LeaseTable(clock, () => true);
+  const term = () => 1;
+  const pool = new BufferPool();
+  const service = new Service();
+  const peers = new Peers(process.environment, { identity: store, service, pool, term });
+  const secondary = new Secondary(timers, store, new PushBuffer());
+  const inTouch = () => true;
+  const cloner = new Cloner({ clock, timers, store, peers, term, inTouch, onDamage: () => undefined });
+  new MasterService({ store, leases, secondary, peers, cloner, term }).register(service);
+  const as = { pool, term, clusterId: () => CLUSTER };
+  await network.listen('server', 1, (socket) => {
+    new Peer(socket, { ...process.environment, ...as, role: 'chunkserver', id: 'server', service });
+  });
+  const { environment } = world.process('master');
+  const socket = await world.until(environment.network.connect('server', 1, 1_000));
+  const master = new Peer(socket, {
+    ...{ ...environment, ...as, role: 'master', id: 'master', service: new Service() },
+  });
+  const lease = { secondaries: [], durationMs: 60_000 };
+  await world.until(master.call(PrepareVersion, { handle: 1, version: 2, create: false, lease }));
+  host.crash();
+  host.boot();
+  const recovered: Store = await world.until(openStore(host.start('again')));
+  t.equal(recovered.get(1).state.version, 2);
 });
 
 t.test('push: a server of the chain that hangs is named by the one before it', async (t) => {
