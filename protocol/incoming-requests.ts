@@ -226,7 +226,7 @@ export class IncomingRequests {
       return;
     }
     // The answer to all that was asked has nothing to leave together with.
-    const isLast = this.#serving.size === 0 && frame.length === 1;
+    const isLast = this.#serving.size === 0;
     if (!this.#link.write(frame, onSent, isLast)) this.#congested = true;
   }
 

@@ -218,15 +218,15 @@ export class OutgoingCalls {
     call.sentAtMs = nowMs;
     this.#pending.set(id, call);
     this.#outstandingBytes += call.payloadBytes;
-    this.#link.write(frame, options.onSent, this.#isAlone(frame) || options.atOnce);
+    this.#link.write(frame, options.onSent, this.#isAlone() || options.atOnce);
   }
 
   /** Nothing waits for the other side but this call, as it was with the one before: no other will leave with it. */
-  #isAlone(frame: readonly Uint8Array[]): boolean {
+  #isAlone(): boolean {
     const { size } = this.#pending;
     const wasAlone = this.#mostPending === 1;
     this.#mostPending = size === 1 ? 1 : Math.max(this.#mostPending, size);
-    return size === 1 && wasAlone && frame.length === 1;
+    return size === 1 && wasAlone;
   }
 
   #header(id: number, method: number, deadlineMs: number, options: CallOptions): RequestHeader {

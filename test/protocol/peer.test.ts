@@ -580,3 +580,50 @@ t.test('peer: a cancel of what is done already is nothing', async (t) => {
   await stranger.world.runFor(100);
   t.notOk(stranger.side.peer.closed);
 });
+
+/** Notes of each frame that is written whether it leaves at once. */
+function noting(socket: Socket, notes: boolean[]): Socket {
+  return Object.create(socket, {
+    remote: { value: socket.remote },
+    start: { value: (events: Parameters<Socket['start']>[0]) => socket.start(events) },
+    write: {
+      value: (...[buffers, onWritten, now]: Parameters<Socket['write']>) => {
+        notes.push(now === true);
+        return socket.write(buffers, onWritten, now);
+      },
+    },
+    end: { value: () => socket.end() },
+    destroy: { value: () => socket.destroy() },
+  }) as Socket;
+}
+
+t.test('peer: what is alone leaves at once, what others leave with does not', async (t) => {
+  const world = new SimulatedWorld(seed++);
+  const [near, far] = [world.process('a'), world.process('b')];
+  const asked: boolean[] = [];
+  const answered: boolean[] = [];
+  let waiting: Side['waiting'] = [];
+  await far.environment.network.listen('b', 1, (socket) => {
+    waiting = makeSide(far, noting(socket, answered)).waiting;
+  });
+  const socket = await world.until(near.environment.network.connect('b', 1, 1_000));
+  const { peer } = makeSide(near, noting(socket, asked));
+  await world.runFor(200);
+  const echo = (word: string) => peer.call(Echo, { word });
+  asked.length = 0;
+  await world.until(Promise.all([echo('a'), echo('b'), echo('c')]));
+  t.same(asked.splice(0), [false, false, false], 'three in one turn');
+  await world.until(echo('d'));
+  t.same(asked.splice(0), [false], 'there may be others, as before');
+  await world.until(echo('e'));
+  t.same(asked.splice(0), [true], 'the one before was alone');
+  await world.until(Promise.all([echo('f'), echo('g')]));
+  t.same(asked.splice(0), [true, false], 'nobody knows what comes next');
+
+  answered.length = 0;
+  const both = Promise.all([peer.call(Wait, {}), peer.call(Wait, {})]);
+  while (waiting.length < 2) await world.runFor(1);
+  for (const { finish } of waiting) finish();
+  await world.until(both);
+  t.same(answered, [false, true], 'the last answer takes those before it along');
+});
