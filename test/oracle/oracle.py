@@ -9,17 +9,25 @@ Each operation is done on both; what it returns or the errno it fails with, and 
 touched, before and after, must be the same. The first difference is made small: operations are left out
 of its history for as long as it stays. Exit code 1 tells of a difference. The same seed is the same history.
 """
-import argparse, ctypes, errno, json, mmap, os, random, shutil, stat, struct, sys, time
+import argparse, collections, ctypes, errno, fcntl, json, mmap, os, random, shutil, stat, struct, sys, time
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+libc.getdents64.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
 AT_FDCWD = -100
 AT_SYMLINK_FOLLOW = 0x400
+AT_SYMLINK_NOFOLLOW = 0x100
+UTIME_NOW = (1 << 30) - 1
+UTIME_OMIT = (1 << 30) - 2
+F_OFD_GETLK, F_OFD_SETLK = 36, 37
+DIRECT_BYTES = 4096
 OTHER = 12345
 OTHER_GROUP = 23456
 SLOTS = 4
 MAX_OFFSET = 3_000_000
 ACL_TAGS = (1, 2, 4, 16, 32)
+ACLS = ['system.posix_acl_access', 'system.posix_acl_default']
+KEYS = ['user.a', 'user.a', 'user.b', 'trusted.c', 'strange', 'system.unknown', *ACLS]
 
 
 def check(result):
@@ -100,6 +108,32 @@ def op_write(side, slot, length, salt):
     return os.write(side.fd(slot), content(length, salt))
 
 
+def op_read(side, slot, length):
+    return digest(os.read(side.fd(slot), length))
+
+
+def op_seek(side, slot, offset):
+    if stat.S_ISDIR(os.fstat(side.fd(slot)).st_mode):
+        return None
+    return os.lseek(side.fd(slot), offset, os.SEEK_SET)
+
+
+def op_direct(side, name, writes, offset, length, salt):
+    """O_DIRECT, aligned as every local disk takes it."""
+    if not stat.S_ISREG(os.lstat(side.path(name)).st_mode):
+        return None
+    fd = os.open(side.path(name), os.O_DIRECT | (os.O_RDWR if writes else os.O_RDONLY))
+    try:
+        with mmap.mmap(-1, length) as buffer:
+            if not writes:
+                count = os.preadv(fd, [buffer], offset)
+                return digest(buffer[:count])
+            buffer[:] = content(length, salt)
+            return os.pwritev(fd, [buffer], offset)
+    finally:
+        os.close(fd)
+
+
 def op_lseek_end(side, slot):
     # What the end of a directory is, each file system says in its own way.
     if stat.S_ISDIR(os.fstat(side.fd(slot)).st_mode):
@@ -152,6 +186,37 @@ def op_map(side, slot, offset, length, salt):
         view[start:end] = content(end - start, salt)
         view.flush()
     return end - start
+
+
+def op_map_private(side, slot, offset, length, salt):
+    """What is stored into a private map is in no file."""
+    fd = side.fd(slot)
+    size = os.fstat(fd).st_size
+    if size == 0:
+        return None
+    start = offset % size
+    end = min(size, start + length)
+    with mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as view:
+        view[start:end] = content(end - start, salt)
+        return [digest(view[:]), digest(os.pread(fd, size, 0))]
+
+
+def is_lockable(side, slot):
+    """Of what is not a file a file system hears nothing: those are locks of each mount."""
+    return len(side.roots) == 1 or stat.S_ISREG(os.fstat(side.fd(slot)).st_mode)
+
+
+def op_flock(side, slot, how):
+    return fcntl.flock(side.fd(slot), how | fcntl.LOCK_NB) if is_lockable(side, slot) else None
+
+
+def op_lock(side, slot, command, kind, start, length):
+    if not is_lockable(side, slot):
+        return None
+    asked = struct.pack('hhqqi4x', kind, os.SEEK_SET, start, length, 0)
+    told = fcntl.fcntl(side.fd(slot), command, asked)
+    # Of several that are in the way any may be told.
+    return struct.unpack('hhqqi4x', told)[0] == fcntl.F_UNLCK if command in (fcntl.F_GETLK, F_OFD_GETLK) else None
 
 
 def op_data_is_there(side, slot):
@@ -220,12 +285,78 @@ def op_chown(side, name, uid, gid):
     os.chown(side.path(name), uid, gid, follow_symlinks=False)
 
 
+def op_fchmod(side, slot, mode):
+    os.chmod(side.fd(slot), mode)
+
+
+def op_fchown(side, slot, uid, gid):
+    if uid == gid == -1 and os.geteuid() != 0:
+        return
+    os.chown(side.fd(slot), uid, gid)
+
+
+def op_futime(side, slot, atime, mtime):
+    os.utime(side.fd(slot), ns=(atime, mtime))
+
+
+def op_touch(side, name, atime_nsec, mtime_nsec):
+    """UTIME_NOW, UTIME_OMIT, or a time."""
+    times = struct.pack('qqqq', 5, atime_nsec, 7, mtime_nsec)
+    check(libc.utimensat(AT_FDCWD, side.path(name), times, AT_SYMLINK_NOFOLLOW))
+
+
 def op_utime(side, name, atime, mtime):
     os.utime(side.path(name), ns=(atime, mtime), follow_symlinks=False)
 
 
 def op_list(side, name):
-    return sorted(os.listdir(side.path(name)))
+    return sorted(one.decode('latin1') for one in os.listdir(side.path(name)))
+
+
+def op_list_changing(side, name, salt):
+    """Reads a directory in small pieces while entries come and go: what is there all along is told, and once."""
+    path, r = side.path(name), random.Random(salt)
+    stable, fleeting = set(os.listdir(path)), []
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+    def come(number):
+        os.close(os.open(b'fleeting %d' % number, os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=fd))
+        fleeting.append(b'fleeting %d' % number)
+
+    try:
+        for number in range(r.randrange(40)):
+            come(number)
+        read, seen = pieces(fd, r), collections.Counter()
+        for number, piece in enumerate(read):
+            seen.update(piece)
+            come(100 + number)
+            os.unlink(fleeting.pop(r.randrange(len(fleeting))), dir_fd=fd)
+            if number == 200:
+                return 'it has no end'
+        os.lseek(fd, 0, os.SEEK_SET)
+        again = collections.Counter(one for piece in pieces(fd, r) for one in piece)
+        if again != collections.Counter([*stable, *fleeting, b'.', b'..']):
+            return 'read again it is another'
+        return sorted([one.decode('latin1'), seen[one]] for one in stable)
+    finally:
+        for one in fleeting:
+            os.unlink(one, dir_fd=fd)
+        os.close(fd)
+
+
+def pieces(fd, r):
+    """getdents64(2) with little room."""
+    buffer = ctypes.create_string_buffer(4096)
+    while True:
+        count = check(libc.getdents64(fd, buffer, r.choice([320, 320, 640, 4096])))
+        if count == 0:
+            return
+        names, at = [], 0
+        while at < count:
+            (bytes_of_one,) = struct.unpack_from('H', buffer, at + 16)
+            names.append(buffer.raw[at + 19:at + bytes_of_one].split(b'\0', 1)[0])
+            at += bytes_of_one
+        yield names
 
 
 def op_setxattr(side, name, key, length, flags):
@@ -234,6 +365,15 @@ def op_setxattr(side, name, key, length, flags):
 
 def op_getxattr(side, name, key):
     return digest(os.getxattr(side.path(name), key, follow_symlinks=False))
+
+
+def op_xattr_into(side, name, key, room):
+    """ERANGE where there is too little room; 0 asks how much is needed."""
+    return check(libc.lgetxattr(side.path(name), key.encode(), ctypes.create_string_buffer(room + 1), room))
+
+
+def op_fsetxattr(side, slot, key, length, flags):
+    os.setxattr(side.fd(slot), key, content(length, length), flags)
 
 
 def op_removexattr(side, name, key):
@@ -270,11 +410,14 @@ def hash_of(data):
 class Generator:
     """Histories by seed: operations with all their arguments, whatever comes of them."""
 
-    def __init__(self, seed, without):
+    def __init__(self, seed, without, is_second):
         self.random = random.Random(seed)
         self.without = without
+        self.is_second = is_second
         directories = ['', 'd0', 'd1', 'd0/e0', 'd0/e0/g']
         self.names = [f'{d}/{n}'.lstrip('/') for d in directories for n in ('f0', 'f1', 'f2', 'd0', 'd1', 'e0', 'g')]
+        # Names are bytes; and there are too long ones.
+        self.names += ['\xff \n\xc3', 'd0/\x01\\"*', 'd1/' + 255 * '\xe4', 'd0/' + 256 * 'l']
         self.directories = directories
 
     def name(self):
@@ -313,7 +456,7 @@ class Generator:
         r = self.random
         flags = r.choice([os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR])
         for flag, share in ((os.O_CREAT, 0.6), (os.O_EXCL, 0.15), (os.O_TRUNC, 0.15), (os.O_APPEND, 0.15),
-                            (os.O_NOFOLLOW, 0.1), (os.O_DIRECTORY, 0.05)):
+                            (os.O_NOFOLLOW, 0.1), (os.O_DIRECTORY, 0.05), (os.O_SYNC, 0.05)):
             if r.random() < share:
                 flags |= flag
         # Never waits for the other end of a pipe. O_EXCL without O_CREAT is undefined.
@@ -332,6 +475,23 @@ class Generator:
     def make_link_open(self): return [self.slot(), self.name()]
     def make_close(self): return [self.slot()]
     def make_pread(self): return [self.slot(), self.offset(), self.length()]
+    def make_read(self): return [self.slot(), self.length()]
+    def make_seek(self): return [self.slot(), self.offset()]
+
+    def make_direct(self):
+        r = self.random
+        return [self.name(), r.random() < 0.6, r.randrange(600) * DIRECT_BYTES, r.choice([1, 3, 64, 300]) * DIRECT_BYTES, r.randrange(1 << 30)]
+
+    def make_map_private(self): return self.make_map()
+    def make_flock(self): return [self.slot(), self.random.choice([fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN])]
+
+    def make_lock(self):
+        r = self.random
+        # A process has none that its own would wait for: another mount takes it for another process.
+        commands = [F_OFD_SETLK, F_OFD_SETLK, F_OFD_GETLK] + [fcntl.F_SETLK, fcntl.F_GETLK] * (not self.is_second)
+        kind = r.choice([fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK])
+        return [self.slot(), r.choice(commands), kind, r.choice([0, 0, r.randrange(100)]), r.choice([0, 1, r.randrange(100)])]
+
     def make_pwrite(self): return [self.slot(), self.offset(), self.length(), self.random.randrange(1 << 30)]
     def make_write(self): return [self.slot(), self.length(), self.random.randrange(1 << 30)]
     def make_lseek_end(self): return [self.slot()]
@@ -366,15 +526,25 @@ class Generator:
         # ext4 has 34 bits of seconds.
         return [self.place(), *(r.choice([0, 1, r.randrange(-2**31, 2**33)]) * 10**9 + r.randrange(10**9) for _ in range(2))]
 
+    def make_touch(self):
+        r = self.random
+        return [self.place(), *(r.choice([UTIME_NOW, UTIME_NOW, UTIME_OMIT, 9]) for _ in range(2))]
+
+    def make_fchmod(self): return [self.slot(), self.mode()]
+    def make_fchown(self): return [self.slot(), *self.make_chown()[1:]]
+    def make_futime(self): return [self.slot(), *self.make_utime()[1:]]
+    def make_fsetxattr(self): return [self.slot(), *self.make_setxattr()[1:]]
+    def make_xattr_into(self): return [self.place(), self.key(), self.random.choice([0, 1, 9, 10, 11, 500])]
+    def make_list_changing(self): return [self.random.choice(self.directories), self.random.randrange(1 << 30)]
     def make_list(self): return [self.random.choice(self.directories)]
     def make_setxattr(self): return [self.place(), self.key(), self.random.choice([0, 1, 10, 200]), self.random.choice([0, 0, 1, 2])]
     def make_getxattr(self): return [self.place(), self.key()]
     def make_removexattr(self): return [self.place(), self.key()]
     def make_listxattr(self): return [self.place()]
-    def key(self): return self.random.choice(['user.a', 'user.b', 'trusted.c', 'strange', 'system.unknown'])
+    def key(self): return self.random.choice(KEYS)
 
     def make_set_acl(self):
-        key = self.random.choice(['system.posix_acl_access', 'system.posix_acl_default'])
+        key = self.random.choice(ACLS)
         return [self.place(), key, [self.random.randrange(8) for _ in ACL_TAGS]]
 
     def make_access(self): return [self.place(), self.random.randrange(8)]
@@ -386,6 +556,8 @@ WEIGHTS = [
     ('data_is_there', 2), ('mkdir', 7), ('rmdir', 3), ('unlink', 4), ('mknod', 3), ('symlink', 3), ('readlink', 1),
     ('link', 4), ('rename', 9), ('chmod', 4), ('chown', 4), ('utime', 3), ('list', 3), ('setxattr', 3),
     ('getxattr', 2), ('removexattr', 2), ('listxattr', 2), ('set_acl', 3), ('access', 3),
+    ('read', 3), ('seek', 2), ('direct', 4), ('map_private', 1), ('flock', 3), ('lock', 5), ('touch', 2), ('fchmod', 2),
+    ('fchown', 2), ('futime', 2), ('fsetxattr', 1), ('xattr_into', 1), ('list_changing', 0.7),
 ]
 # Not atime: what is read from the page cache no FUSE file system hears of.
 TIMES = ('st_mtime_ns', 'st_ctime_ns')
@@ -428,7 +600,8 @@ def snapshot(side, kind, arguments):
     return found
 
 
-SLOT_ARGUMENTS = {one: (0,) for one in ('open', 'tmpfile', 'link_open', 'close', 'pread', 'pwrite', 'write', 'lseek_end', 'fsync', 'ftruncate', 'fallocate', 'map', 'data_is_there')}
+SLOT_ARGUMENTS = {one: (0,) for one in ('open', 'tmpfile', 'link_open', 'close', 'pread', 'pwrite', 'write', 'lseek_end', 'fsync', 'ftruncate', 'fallocate', 'map', 'data_is_there',
+                                        'read', 'seek', 'map_private', 'flock', 'lock', 'fchmod', 'fchown', 'futime', 'fsetxattr')}
 SLOT_ARGUMENTS['copy_range'] = (0, 1)
 
 
@@ -486,7 +659,9 @@ def compared(before, now, was_set):
         if now['same']:
             now['changed'] = [was != is_now for was, is_now in zip(before['times'], times)]
         if was_set:
-            now['set'] = [atime, times[0]]
+            # A path that leads through the link itself reads it when it is looked at.
+            is_link = stat.S_ISLNK(int(now['mode'], 8))
+            now['set'] = [None if is_link else atime, times[0]]
     return now
 
 
@@ -594,7 +769,7 @@ def main():
     for seed in range(options.seed, options.seed + options.histories):
         if time.monotonic() - started > options.seconds:
             break
-        generator = Generator(seed, without)
+        generator = Generator(seed, without, options.second is not None)
         operations = [generator.next() for _ in range(options.count)]
         found = difference(left, right, operations)
         if found is None:
