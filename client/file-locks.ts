@@ -66,6 +66,13 @@ export class FileLocks {
     return (await this.#session.query(GetLock, { id, lock }, context)).lock;
   }
 
+  /** A lock that the owner of `range` holds of that part of a file. */
+  own(id: number, range: LockRange): LockRange | undefined {
+    return (this.#held.get(id) ?? []).find(
+      (held) => held.owner === range.owner && held.flock === range.flock && overlaps(held, range),
+    );
+  }
+
   /** Whether anybody here holds a lock of a file, or has lost one. */
   knows(id: number): boolean {
     return this.#held.has(id) || this.#lost.has(id);

@@ -22,7 +22,11 @@ export class GfsLocks {
   }
 
   async get(context: Context, id: number, lock: FileLock): Promise<FileLock> {
-    const found = await this.#client.locks.blocking(id, toRange(lock), callContext(context));
+    const range = toRange(lock);
+    const { locks } = this.#client;
+    // F_OFD_GETLK with F_UNLCK asks for a lock of its own (Linux 6.7).
+    const asksForOwn = lock.type === 'unlock';
+    const found = asksForOwn ? locks.own(id, range) : await locks.blocking(id, range, callContext(context));
     if (found === undefined) return { ...lock, type: 'unlock' };
     const end = found.end === LOCK_TO_END ? KERNEL_END : BigInt(found.end);
     return { ...lock, type: found.type, start: BigInt(found.start), end, pid: found.pid };
