@@ -18,9 +18,14 @@ export type AccessTimePolicy = 'relatime' | 'strictatime' | 'noatime';
 
 interface Access {
   readonly time: WallTime;
-  /** Of the node when the master had been told; undefined before. */
+  /** The time of access that was there before, as the master told; undefined where it has not yet. */
+  before: WallTime | undefined;
+  /** The ctime of the node when the master had been told; undefined before that. */
   readonly ctime: WallTime | undefined;
 }
+
+/** In place of a ctime that is not known. */
+const NEVER: WallTime = { sec: 0, nsec: -1 };
 
 export class AccessTimes {
   readonly #environment: Environment;
@@ -52,7 +57,8 @@ export class AccessTimes {
     const time = this.#client.master.time.now();
     const known = this.#client.metadata.known(id);
     if (this.#policy === 'relatime' && !this.#isDue(id, known, time)) return false;
-    this.#shown.set(id, { time, ctime: undefined });
+    const before = known === undefined ? undefined : accessTimeOf(known);
+    this.#shown.set(id, { time, before, ctime: undefined });
     this.#pending.set(id, time);
     this.#timer ??= this.#environment.timers.after(TELL_DELAY_MS, () => {
       this.#timer = undefined;
@@ -89,9 +95,14 @@ export class AccessTimes {
     if (access === undefined) return attributes;
     const { time, ctime } = access;
     const isOlder = isAfter(time.sec, time.nsec, attributes.atimeSec, attributes.atimeNsec);
+    access.before ??= accessTimeOf(attributes);
+    // Neither what was there before nor a later read: it was set, from another mount.
+    if (isOlder && isOther(access.before, attributes.atimeSec, attributes.atimeNsec)) {
+      void this.forget(attributes.id);
+      return attributes;
+    }
     // Since the master knows, a change may have set an earlier time.
-    const isChanged =
-      ctime !== undefined && (ctime.sec !== attributes.ctimeSec || ctime.nsec !== attributes.ctimeNsec);
+    const isChanged = ctime !== undefined && isOther(ctime, attributes.ctimeSec, attributes.ctimeNsec);
     if (!isOlder || isChanged) return attributes;
     return { ...attributes, atimeSec: time.sec, atimeNsec: time.nsec };
   }
@@ -106,10 +117,11 @@ export class AccessTimes {
     await telling;
     for (const [id, time] of told) {
       if (this.#underWay.get(id) === telling) this.#underWay.delete(id);
+      const shown = this.#shown.get(id);
+      if (shown?.time !== time) continue;
       const known = this.#client.metadata.known(id);
-      if (this.#shown.get(id)?.time !== time) continue;
-      if (known === undefined) continue;
-      this.#shown.set(id, { time, ctime: { sec: known.ctimeSec, nsec: known.ctimeNsec } });
+      const ctime = known === undefined ? NEVER : { sec: known.ctimeSec, nsec: known.ctimeNsec };
+      this.#shown.set(id, { ...shown, ctime });
     }
   }
 
@@ -127,6 +139,14 @@ export class AccessTimes {
     this.#timer?.cancel();
     while (this.#pending.size > 0) await this.tell();
   }
+}
+
+function accessTimeOf({ atimeSec, atimeNsec }: Attributes): WallTime {
+  return { sec: atimeSec, nsec: atimeNsec };
+}
+
+function isOther(time: WallTime, sec: number, nsec: number): boolean {
+  return time.sec !== sec || time.nsec !== nsec;
 }
 
 function isAfter(sec: number, nsec: number, thanSec: number, thanNsec: number): boolean {

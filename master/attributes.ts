@@ -11,6 +11,7 @@ import type {
   SetXattr,
 } from '../protocol/messages/index.js';
 import type { ValueOf } from '../protocol/schema.js';
+import type { AccessTimes } from './access-times.js';
 import { decideAcl } from './acls.js';
 import { LockSet } from './locks.js';
 import { Mode, withoutPrivilege } from './mode.js';
@@ -28,9 +29,11 @@ const MAX_NSEC = 999_999_999;
 
 export class NodeMutations {
   readonly #state: LoggedState;
+  readonly #accessTimes: AccessTimes;
 
-  constructor(state: LoggedState) {
+  constructor(state: LoggedState, accessTimes: AccessTimes) {
     this.#state = state;
+    this.#accessTimes = accessTimes;
   }
 
   /** INVARIANT: the leases of the chunks that a `size` cuts are over, and no new ones come. */
@@ -48,6 +51,7 @@ export class NodeMutations {
           checkTime(written.mtimeNsec);
           if (changes.size !== undefined) throw new GfsError('INVALID', 'written and cut in one');
         }
+        if (changes.atimeSec !== undefined) this.#accessTimes.noteSet(node.id);
         const event = { type: 'attributesSet', id: node.id, changes } as const;
         return { event: written === undefined ? event : { ...event, written } };
       },

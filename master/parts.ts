@@ -1,6 +1,7 @@
 /** The parts of a master, and how they fit together. */
 import type { Clock, Environment, Random } from '../environment/ports/index.js';
 import type { Member } from '../protocol/messages/index.js';
+import { AccessTimes } from './access-times.js';
 import { Allocator } from './allocator.js';
 import { Appenders } from './appenders.js';
 import type { Effects } from './apply.js';
@@ -68,6 +69,7 @@ export interface MasterParts {
   readonly mutations: Mutations;
   readonly namespace: Namespace;
   readonly creation: Creation;
+  readonly accessTimes: AccessTimes;
   readonly nodes: NodeMutations;
   readonly cutting: Cutting;
   readonly sharing: Sharing;
@@ -182,7 +184,8 @@ export async function assemble(
   const gates = new LockManager();
   const watch = new Watch(clock, metrics, options.heartbeatIntervalMs);
   const mutations = new Mutations(locks, journal, watch);
-  const nodes = new NodeMutations(state);
+  const accessTimes = new AccessTimes(clock);
+  const nodes = new NodeMutations(state, accessTimes);
   const fileLocks = new FileLocks();
   const sessions = new ClientSessions(
     state,
@@ -292,6 +295,7 @@ export async function assemble(
     logReplicas,
     mutations,
     namespace,
+    accessTimes,
     nodes,
     cutting: new Cutting({ state, allocator, mutations, nodes, gatekeeper }),
     sharing: new Sharing(state, mutations, gatekeeper),

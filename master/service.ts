@@ -163,6 +163,7 @@ export function registerReads(
 function registerMutations(service: MasterService, parts: MasterParts): void {
   const {
     namespace,
+    accessTimes,
     nodes,
     cutting,
     sharing,
@@ -186,7 +187,10 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
     );
   };
   service.answer(m.NoteAccess, ({ items }, request) =>
-    sessions.once(m.NoteAccess, request, (origin) => journal.commit({ type: 'accessed', items }, origin)),
+    sessions.once(m.NoteAccess, request, async (origin) => {
+      const newer = accessTimes.newer(items);
+      return newer.length === 0 ? {} : journal.commit({ type: 'accessed', items: newer }, origin);
+    }),
   );
   mutation(m.Symlink, (body, { header }) => namespace.symlink(body, header));
   mutation(m.Link, (body) => namespace.link(body));

@@ -1,4 +1,4 @@
-/** When things happened, as stat(2) tells on a mount whose host's clock is not the master's. */
+/** What a mount tells the kernel, over a simulated cluster: above all when things happened, whatever its host's clock shows. */
 import t from 'tap';
 import type { GfsClient } from '../../client/index.js';
 import { GfsHandler } from '../../fuse-client/gfs-handler.js';
@@ -169,6 +169,53 @@ t.test('times: a time of access that was set is not replaced by a read before it
   await sleep(1_000);
   t.equal((await seenBy(here)).atime, 1_000_000_000_000_000_005n);
   t.equal((await seenBy(there)).atime, 1_000_000_000_000_000_005n);
+});
+
+t.test('times: nor by a read on another mount, which the master hears of later', async (t) => {
+  const { world, b, here, there, id, handle, write, seenBy, sleep } = await setUp();
+  await write('read me');
+  await world.until(here.fsync(context, id, handle, false));
+  slowDown(b, m.NoteAccess, () => new Promise((resolve) => world.scheduler.after(300, resolve)));
+  const other = await world.until(Promise.resolve(there.open(context, id, OpenFlags.RDONLY)));
+  await world.until(there.read(context, id, other.handle, 0, 10));
+  await sleep(1_010);
+  await world.until(here.setattr(context, id, { atime: { sec: 1_000_000_000, nsec: 5 } }));
+  await sleep(1_000);
+  t.equal((await seenBy(here)).atime, 1_000_000_000_000_000_005n);
+  t.equal((await seenBy(there)).atime, 1_000_000_000_000_000_005n);
+  await world.until(there.read(context, id, other.handle, 0, 10));
+  await sleep(2_000);
+  t.ok((await seenBy(here)).atime > 1_700_000_000_000_000_000n, 'a later read counts');
+});
+
+t.test('times: nor where several mounts keep changing a directory, and nothing is promised', async (t) => {
+  const { world, here, there, sleep } = await setUp();
+  for (let i = 0; i < 8; i++)
+    await world.until((i % 2 === 0 ? here : there).mkdir(context, m.ROOT_ID, `d${i}`, 0o755, 0));
+  const { handle } = await Promise.resolve(there.opendir(context, m.ROOT_ID));
+  await world.until(Promise.resolve(there.readdir(context, m.ROOT_ID, handle, 0, true, 4096)));
+  const seen = async (handler: GfsHandler) =>
+    (await world.until(Promise.resolve(handler.getattr(context, m.ROOT_ID)))).attributes.atimeSec;
+  const isReadAt = await seen(there);
+  await world.until(here.setattr(context, m.ROOT_ID, { atime: { sec: 1_000_000_000, nsec: 5 } }));
+  t.not(isReadAt, 1_000_000_000);
+  t.equal(await seen(there), 1_000_000_000);
+  await sleep(3_000);
+  t.equal(await seen(here), 1_000_000_000);
+  t.equal(await seen(there), 1_000_000_000);
+});
+
+t.test('locks: F_OFD_GETLK with F_UNLCK finds a lock of its own', async (t) => {
+  const { world, here, id, handle } = await setUp();
+  const whole = { type: 'write', start: 0n, end: 2n ** 63n - 1n, pid: 1, owner: 5n, flock: false } as const;
+  const ask = async (owner: bigint, start: bigint) => {
+    const asked = { ...whole, type: 'unlock', owner, start } as const;
+    return (await world.until(here.getlk(context, id, handle, asked))).type;
+  };
+  await world.until(here.setlk(context, id, handle, { ...whole, end: 99n }, false));
+  t.equal(await ask(5n, 99n), 'write');
+  t.equal(await ask(5n, 100n), 'unlock');
+  t.equal(await ask(6n, 0n), 'unlock', 'not of others');
 });
 
 t.test('open: with O_TRUNC that fails no handle stays open', async (t) => {
