@@ -6,12 +6,18 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
+import { EXIT_FAILED, EXIT_USAGE, Failure } from '../failure.js';
 import { type Configuration, everyKey, type Key, type SectionName, sections } from './keys.js';
 import { nearest } from './nearest.js';
 import { BadValue } from './values.js';
 
 /** A configuration that cannot be used; the message tells every reason, one a line, and where. */
-export class ConfigurationError extends Error {}
+export class ConfigurationError extends Failure {
+  /** @param isUsage the command line is at fault, not a file or the environment */
+  constructor(message: string, isUsage = false) {
+    super(message, undefined, isUsage ? EXIT_USAGE : EXIT_FAILED);
+  }
+}
 
 export interface ConfigurationSources {
   /** A TOML file. */
@@ -160,7 +166,9 @@ class Loader {
     }
   }
 
-  addAssignment({ text, option }: Assignment): void {
+  /** @returns whether it can be used */
+  addAssignment({ text, option }: Assignment): boolean {
+    const before = this.problems.length;
     const match = /^([^.=]+)\.([^.=]+)=(.*)$/s.exec(text);
     const [section, name, value] = [match?.[1], match?.[2], match?.[3]];
     if (section === undefined || name === undefined || value === undefined) {
@@ -170,6 +178,7 @@ class Loader {
     } else {
       this.#set(section as SectionName, name, new Loose(value), 'command line', option);
     }
+    return this.problems.length === before;
   }
 }
 
@@ -226,25 +235,32 @@ export function loadConfiguration(sources: ConfigurationSources): LoadedConfigur
   const loader = new Loader();
   if (sources.file !== undefined) loader.addFile(sources.file);
   loader.addEnvironment(sources.environment ?? {});
-  for (const assignment of sources.assignments ?? []) loader.addAssignment(assignment);
-  if (loader.problems.length === 0) loader.problems.push(...contradictions(loader.values));
-  if (loader.problems.length > 0) throw new ConfigurationError(loader.problems.join('\n'));
+  let isUsage = false;
+  for (const assignment of sources.assignments ?? []) isUsage = !loader.addAssignment(assignment) || isUsage;
+  if (loader.problems.length === 0) {
+    for (const { problem, keys } of contradictions(loader.values)) {
+      loader.problems.push(problem);
+      isUsage ||= keys.some((key) => loader.origins.get(key) === 'command line');
+    }
+  }
+  if (loader.problems.length > 0) throw new ConfigurationError(loader.problems.join('\n'), isUsage);
   return { configuration: loader.values as unknown as Configuration, origins: loader.origins };
 }
 
 /** What no single value can show. */
-function contradictions(values: Values): string[] {
+function contradictions(values: Values): { readonly problem: string; readonly keys: readonly string[] }[] {
   const { master } = values as unknown as Configuration;
-  const problems: string[] = [];
+  const found = [];
   if (master.chunk_size % (64 * 1024) !== 0) {
-    problems.push(
-      'master.chunk_size must be a multiple of 64KiB, the unit of a checksum; write "64MiB" for the usual one',
-    );
+    const problem =
+      'master.chunk_size must be a multiple of 64KiB, the unit of a checksum; write "64MiB" for the usual one';
+    found.push({ problem, keys: ['master.chunk_size'] });
   }
   if (master.session_timeout < 2 * master.session_renewal) {
-    problems.push('master.session_timeout must be at least twice master.session_renewal');
+    const problem = 'master.session_timeout must be at least twice master.session_renewal';
+    found.push({ problem, keys: ['master.session_timeout', 'master.session_renewal'] });
   }
-  return problems;
+  return found;
 }
 
 /** The configuration as a TOML file, with each value's origin. */

@@ -15,12 +15,20 @@ const directory = mkdtempSync(join(tmpdir(), 'gfs-commands-'));
 t.teardown(() => rmSync(directory, { recursive: true, force: true }));
 const garbage = join(directory, 'garbage');
 writeFileSync(garbage, 'this is no trace\n'.repeat(100));
+const wrong = join(directory, 'wrong.toml');
+writeFileSync(wrong, '[master]\nport = "abc"\n');
 
 const cases: readonly {
   readonly words: readonly string[];
   readonly status: number;
   readonly says: string | RegExp;
 }[] = [
+  // A value on the command line is usage; one in a file is not.
+  { words: ['master', '--port', 'abc'], status: 2, says: '--port: master.port must be a whole number' },
+  { words: ['up', '--goal', 'many', directory], status: 2, says: '--goal: master.replication_factor' },
+  { words: ['chunkserver', '--set', 'master.prot=1'], status: 2, says: "did you mean 'port'?" },
+  { words: ['up', '--chunk-size', '65KiB', directory], status: 2, says: 'must be a multiple of 64KiB' },
+  { words: ['master', '--config', wrong], status: 1, says: 'wrong.toml:2: master.port must be' },
   { words: ['nosuch', '--help'], status: 2, says: "unknown command 'nosuch'" },
   { words: ['statsu'], status: 2, says: 'Did you mean status?' },
   { words: ['cat', '--json', garbage], status: 2, says: 'gfs cat --records --json FILE' },
