@@ -14,6 +14,7 @@ import {
   ReportChunks,
   type Server,
 } from '../protocol/messages/index.js';
+import { Outage } from '../protocol/outage.js';
 import type { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import type { Method, Service } from '../protocol/rpc.js';
@@ -146,12 +147,15 @@ export class MasterSession {
   }
 
   async #run(): Promise<void> {
+    const { clock, logger } = this.#environment;
+    const outage = new Outage(clock);
     let pauseMs = FIRST_PAUSE_MS;
     for (let attempt = 0; !this.#stopped; attempt++) {
       const address = this.#candidate(attempt);
       try {
         const closed = await this.#connect(address);
         pauseMs = FIRST_PAUSE_MS;
+        outage.over();
         await closed;
       } catch (thrown) {
         const error = toGfsError(thrown);
@@ -160,7 +164,8 @@ export class MasterSession {
           this.#c.onFatal(error);
           return;
         }
-        if (!this.#stopped) this.#environment.logger.warn(about, 'no session with the master');
+        const forMs = this.#stopped ? undefined : outage.failed(error.code);
+        if (forMs !== undefined) logger.warn({ ...about, forMs }, 'no session with the master');
       }
       this.#stopTimers();
       this.#peer?.close();

@@ -6,6 +6,7 @@ import type { Environment } from '../environment/ports/index.js';
 import { GfsError, toGfsError } from '../protocol/errors.js';
 import { MIB } from '../protocol/limits.js';
 import { FollowLog, type Member, ReadCheckpoint } from '../protocol/messages/index.js';
+import { Outage } from '../protocol/outage.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import type { Service } from '../protocol/rpc.js';
@@ -86,19 +87,24 @@ export class Following {
   /** @returns why it ended; undefined when it was stopped @throws what ends the process */
   async run(): Promise<Parting | undefined> {
     const { environment } = this.#parts;
+    const outage = new Outage(environment.clock);
     let pauseMs = FIRST_PAUSE_MS;
     for (let attempt = 0; !this.#stopped; attempt++) {
       const address = this.#candidate(attempt);
       try {
         const parting = await this.#follow(address, () => {
           pauseMs = FIRST_PAUSE_MS;
+          outage.over();
         });
         if (parting !== undefined) return parting;
       } catch (thrown) {
         const error = toGfsError(thrown);
         if (error.code === 'WRONG_CLUSTER') throw error;
-        if (!this.#stopped)
-          environment.logger.info({ ...address, reason: error.message }, 'the master cannot be followed now');
+        const forMs = this.#stopped ? undefined : outage.failed(error.code);
+        if (forMs !== undefined) {
+          const about = { ...address, reason: error.message, forMs };
+          environment.logger.warn(about, 'the master cannot be followed now');
+        }
       }
       this.#peer?.close();
       this.#peer = undefined;

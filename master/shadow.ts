@@ -6,6 +6,7 @@
 import type { Environment, Listener, Socket, Timer } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { FollowLog, GetLogStatus, type Member } from '../protocol/messages/index.js';
+import { Outage } from '../protocol/outage.js';
 import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import { Service } from '../protocol/rpc.js';
@@ -232,11 +233,10 @@ export class Shadow {
 
   /** The first time: learns which cluster this is. */
   async #join(): Promise<void> {
-    const { random, disk, logger, timers } = this.#environment;
+    const { random, disk, logger, timers, clock } = this.#environment;
     const { masters, dataDirectory } = this.#options;
     const id = random.hex(MEMBER_ID_DIGITS);
-    /** By address: what was logged, once. */
-    const told = new Map<string, string>();
+    const outage = new Outage(clock);
     for (let attempt = 0; !this.#stopped; attempt++) {
       const address = masters[attempt % masters.length];
       if (address === undefined) throw new Error('no master is configured');
@@ -254,10 +254,9 @@ export class Shadow {
         return;
       } catch (thrown) {
         if (!(thrown instanceof GfsError)) throw thrown;
-        const at = `${address.host}:${address.port}`;
-        if (told.get(at) !== thrown.message)
-          logger.warn({ ...address, reason: thrown.message }, 'no master to follow yet');
-        told.set(at, thrown.message);
+        const forMs = outage.failed(`${address.host}:${address.port}: ${thrown.code}`);
+        if (forMs !== undefined)
+          logger.warn({ ...address, reason: thrown.message, forMs }, 'no master to follow yet');
       }
       await new Promise<void>((resolve) => void timers.after(JOIN_PAUSE_MS, resolve));
     }
