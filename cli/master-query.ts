@@ -10,7 +10,7 @@ import { BufferPool } from '../protocol/payload.js';
 import { Peer } from '../protocol/peer.js';
 import { type Method, Service } from '../protocol/rpc.js';
 import { type HostPort, showHostPort } from './config/values.js';
-import { Failure } from './failure.js';
+import { codeOf, Failure } from './failure.js';
 import { duration } from './output.js';
 import { reasonOf } from './reasons.js';
 
@@ -93,6 +93,20 @@ export async function queryAt<Request, Reply>(
     return (await peer.call(method, body, options)).body;
   } finally {
     peer.close();
+  }
+}
+
+/** Whether a daemon may run there without our being able to tell: it neither answers nor is its port closed. */
+export async function isSilent(at: HostPort): Promise<boolean> {
+  let peer: Peer | undefined;
+  try {
+    peer = await connectTo(at);
+    await peer.ready();
+    return false;
+  } catch (error) {
+    return codeOf(error) !== 'ECONNREFUSED';
+  } finally {
+    peer?.close();
   }
 }
 

@@ -114,10 +114,11 @@ function addShadows(program: Command): void {
     .summary('make a shadow the master')
     .description(
       'Makes a shadow the master, with everything that was acknowledged. The old master, if it still runs, ends; ' +
-        'it refuses to serve when it is started again. Chunkservers and mounts find the new one by themselves.',
+        'it refuses to serve when it is started again. Chunkservers and mounts find the new one by themselves. An old master ' +
+        'that cannot be reached, cut off with some mounts, goes on answering their reads: stop it.',
     )
     .argument('<shadow>', 'the shadow, as HOST[:PORT] (default port: 5001)')
-    .option('--json', 'print {address, term}')
+    .option('--json', 'print {address, term, unreached: the old master where it did not answer, or null}')
     .action(async (shadow, flags) => (await import('./commands/shadows.js')).promote(shadow, flags));
 
   const shadows = addConfigurationFlags(

@@ -12,7 +12,7 @@ import { mastersOf } from '../config/options.js';
 import { BadValue, type HostPort, parseHostPort, showHostPort } from '../config/values.js';
 import { EXIT_FAILED, Failure, UsageFailure } from '../failure.js';
 import { type ConfigurationFlags, loadWith } from '../flags.js';
-import { queryAt, queryLog, queryMaster } from '../master-query.js';
+import { isSilent, queryAt, queryLog, queryMaster } from '../master-query.js';
 import { mastersNearby } from '../master-session.js';
 import { duration, print, printJson } from '../output.js';
 import { table } from '../table.js';
@@ -123,14 +123,27 @@ export async function promote(shadow: string, flags: { readonly json?: boolean }
   const status = await queryAt(at, GetLogStatus, {});
   if (status.role === 'master')
     throw new Failure(`${showHostPort(at)} is the master already, of term ${status.term}`);
+  const former = status.promisedTo;
+  const formerIsSilent = former !== undefined && (await isSilent(former));
   const { term } = await queryAt(at, Promote, {}).catch((error) => {
     throw error instanceof GfsError
       ? new Failure(`cannot promote ${showHostPort(at)}: ${error.message}`)
       : error;
   });
   await untilMaster(at);
-  if (flags.json === true) printJson({ address: showHostPort(at), term });
-  else print(`${showHostPort(at)} is the master, of term ${term}.`);
+  const unreached = formerIsSilent ? showHostPort(former) : null;
+  if (flags.json === true) return printJson({ address: showHostPort(at), term, unreached });
+  print(`${showHostPort(at)} is the master, of term ${term}.`);
+  if (unreached !== null) print(adviceOnFormer(unreached));
+}
+
+/** Nobody can tell from here whether it runs (docs/decisions/0037-an-old-master-that-is-cut-off.md). */
+function adviceOnFormer(master: string): string {
+  return (
+    `The old master at ${master} did not answer. If it still runs, cut off from here, it takes no changes any more, ` +
+    'but mounts that are cut off together with it go on reading what it knew. So make sure that it is stopped: ' +
+    'end its process, or switch its host off.'
+  );
 }
 
 async function untilMaster(at: HostPort): Promise<void> {

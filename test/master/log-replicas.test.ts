@@ -302,6 +302,27 @@ t.test(
   },
 );
 
+t.test(
+  'promote: an old master that is cut off with its clients goes on to answer reads, and acknowledges no change',
+  async (t) => {
+    const { world, master, shadow, client } = await cluster(1);
+    await client.create(m.ROOT_ID, 'a');
+    world.network.cut('master', 'shadow1');
+    await shadow.ask(m.Promote, {});
+    await soon(world, () => shadow.shadow.master !== undefined);
+    t.equal(await codeOf(client.mutate(m.Create, create('pending'))), 'OUTCOME_PENDING');
+    // Until the network is whole, or somebody stops it (docs/decisions/0037).
+    for (let minute = 0; minute < 5; minute++) {
+      await world.runFor(60_000);
+      t.match(await client.call(m.Lookup, { parent: m.ROOT_ID, name: 'a' }), { attributes: {} });
+      t.equal(await codeOf(client.mutate(m.Create, create(`${minute}`))), 'READ_ONLY');
+    }
+    world.network.heal('master', 'shadow1');
+    const replaced = await world.until(master.master.replaced);
+    t.match(replaced.message, `this master was replaced: shadow1:${SHADOW_PORT} serves`);
+  },
+);
+
 t.test('promote: the old master was away: it finds out when it comes back', async (t) => {
   const { world, master, shadow, client } = await cluster(1);
   await client.create(m.ROOT_ID, 'a');

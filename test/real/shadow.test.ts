@@ -54,6 +54,7 @@ t.test(
     const promoted = await cluster.gfs(['promote', cluster.shadowAddress(0)]);
     t.equal(promoted.status, 0, promoted.stderr);
     t.match(promoted.stdout, 'is the master, of term 2');
+    t.notMatch(promoted.stdout, 'did not answer', 'its port is closed');
     // It goes on where it was, with the same session: made-1 to the last without a gap.
     await eventually(async () => {
       const { stdout } = await cluster.shell('touch on-the-new-master && ls');
@@ -141,5 +142,26 @@ t.test(
     t.equal(removed.status, 0, removed.stderr);
     t.equal((await cluster.shell('mkdir without')).status, 0);
     t.equal((await queryStatus(at(cluster.address))).directories, 6);
+  },
+);
+
+t.test(
+  'promote: an old master that does not answer may run on: it is said that it has to be stopped',
+  { skip },
+  async (t) => {
+    const cluster = await RealCluster.start(t, { shadows: 1 });
+    await cluster.shell('echo before > a');
+    cluster.master.pause();
+    const promoted = await cluster.gfs(['promote', cluster.shadowAddress(0)]);
+    t.equal(promoted.status, 0, promoted.stderr);
+    t.match(promoted.stdout, `The old master at ${cluster.address} did not answer`);
+    t.match(promoted.stdout, 'make sure that it is stopped');
+    await eventually(async () => {
+      const { stdout, stderr } = await cluster.shell('echo after >> a; cat a');
+      return stdout.includes('after') || stderr;
+    }, 30_000);
+    cluster.master.resume();
+    const { code } = await cluster.master.ended;
+    t.equal(code, 1, 'and one that hears of the new one ends by itself');
   },
 );
