@@ -3,6 +3,7 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Environment } from '../ports/index.js';
+import { compileEarly } from './early-compiling.js';
 
 export interface ProcessOptions {
   /** Written after the start: JSON `{ pid, host, port, metricsPort }`, what there is of them. Removed at an orderly end. */
@@ -39,6 +40,7 @@ export async function runDaemon(
   daemon: Daemon,
   options: ProcessOptions,
 ): Promise<void> {
+  compileEarly();
   const { logger } = environment;
   process.on('uncaughtException', (err, origin) => {
     logger.error({ err, origin }, 'broken invariant, ending the process');
