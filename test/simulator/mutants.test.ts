@@ -9,7 +9,7 @@ t.setTimeout(600_000);
 /** One seed in six finds the hardest of them. */
 const MAX_SEEDS = 40;
 
-for (const { name, options, apply } of mutants) {
+for (const { name, options, finds = /./, apply } of mutants) {
   t.test(`simulator: finds out that ${name}`, async (t) => {
     const mend = apply();
     t.teardown(mend);
@@ -20,6 +20,6 @@ for (const { name, options, apply } of mutants) {
       const result = await simulate({ seed, durationMs: 1_500, settleMs: 300, ...options });
       found = result.violation;
     }
-    t.type(found, 'string', `within ${seed} seeds: ${found?.slice(0, 200)}`);
+    t.match(found, finds, `within ${seed} seeds: ${found?.slice(0, 200)}`);
   });
 }

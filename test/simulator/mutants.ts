@@ -4,11 +4,12 @@
  */
 import { LeaseTable } from '../../chunkserver/leases.js';
 import { Secondary } from '../../chunkserver/secondary.js';
-import type { Chunk } from '../../chunkserver/store/chunk.js';
+import { Chunk } from '../../chunkserver/store/chunk.js';
 import { Journal } from '../../chunkserver/store/journal.js';
+import type { Mutation } from '../../chunkserver/store/planner.js';
 import { ResultTable } from '../../chunkserver/store/results.js';
 import { Store } from '../../chunkserver/store/store.js';
-import { CapturedBlocks } from '../../chunkserver/store/verified-read.js';
+import { CapturedBlocks, readVerified } from '../../chunkserver/store/verified-read.js';
 import { MetadataCache } from '../../client/metadata-cache.js';
 import { UnsyncedChunks } from '../../client/unsynced.js';
 import { Drains } from '../../master/drains.js';
@@ -21,12 +22,15 @@ import { Replicas } from '../../master/replicas.js';
 import { Dropper } from '../../master/replication/dropper.js';
 import { ClientSessions } from '../../master/sessions.js';
 import { toGfsError } from '../../protocol/errors.js';
+import { SHARED_BLOCK_BYTES } from './shared.js';
 import type { SimulationOptions } from './simulation-options.js';
 
 export interface Mutant {
   readonly name: string;
   /** Under which it is looked for: the faults that the safeguard is for. */
   readonly options: Partial<SimulationOptions>;
+  /** What the check says that is there for this; the others see nothing wrong. */
+  readonly finds?: RegExp;
   /** Breaks it. @returns what mends it */
   readonly apply: () => () => void;
 }
@@ -38,6 +42,23 @@ function replace<T extends object, K extends keyof T>(prototype: T, name: K, met
   return () => {
     prototype[name] = original;
   };
+}
+
+/** What takes a write of a block back, where the block was there before. */
+async function undoOf(chunk: Chunk, mutations: readonly Mutation[]): Promise<Mutation | undefined> {
+  const [write] = mutations;
+  const length = write?.bytes?.byteLength;
+  if (write === undefined || mutations.length > 1 || length !== SHARED_BLOCK_BYTES) return undefined;
+  const { bytes, release } = await readVerified(chunk, write.offset, length);
+  const undo = { kind: 'write', offset: write.offset, session: 0, sequence: 0 } as const;
+  const copy = Buffer.from(bytes);
+  release();
+  return copy.byteLength < length ? undefined : { ...undo, bytes: copy };
+}
+
+/** Long enough that somebody reads meanwhile. */
+function aMoment({ directory }: Chunk): Promise<void> {
+  return new Promise((resolve) => void directory.context.timers.after(300, resolve));
 }
 
 export const mutants: readonly Mutant[] = [
@@ -155,6 +176,31 @@ export const mutants: readonly Mutant[] = [
     name: 'a chunkserver does not look at checksums when it reads',
     options: { faults: ['flip'], meanIntervalMs: 20 },
     apply: () => replace(CapturedBlocks.prototype, 'verify', () => true),
+  },
+  {
+    name: 'a replica takes a write back for a moment before it says that it has it',
+    options: { faults: [], clients: 3, durationMs: 4_000, leaseDurationMs: 60_000 },
+    finds: /of the shared file on chunkserver\d: no order explains/,
+    apply: () => {
+      const { mutateAll } = Chunk.prototype;
+      // Of each chunk, what has to be over before: mutations stay in their order.
+      const last = new WeakMap<Chunk, Promise<void>>();
+      return replace(Chunk.prototype, 'mutateAll', function (this: Chunk, mutations, keep) {
+        const before = last.get(this) ?? Promise.resolve();
+        const done = before.then(async () => {
+          const undo = await undoOf(this, mutations);
+          await mutateAll.call(this, mutations, keep);
+          if (undo === undefined) return;
+          await aMoment(this);
+          await this.mutate(undo);
+          await aMoment(this);
+          await mutateAll.call(this, mutations, keep);
+        });
+        const over = done.catch(() => undefined);
+        last.set(this, over);
+        return done;
+      });
+    },
   },
   {
     name: 'replicas are not made equal before a new lease',

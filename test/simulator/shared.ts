@@ -21,7 +21,7 @@ import {
   withUnknownNodes,
 } from './specifications.js';
 
-const BLOCK_BYTES = 4 * KIB;
+export const SHARED_BLOCK_BYTES = 4 * KIB;
 const NAMES = ['a', 'b', 'c'] as const;
 /** Longer histories are not begun: the search for an order has to end. */
 const MAX_OPERATIONS = 240;
@@ -42,7 +42,7 @@ export class Shared {
   #directoryId = 0;
   #powerCuts = 0;
   /** What each replica by itself shows. */
-  readonly order = new ReplicaOrder(() => this.now(), BLOCK_BYTES, writerOf);
+  readonly order = new ReplicaOrder(() => this.now(), SHARED_BLOCK_BYTES, writerOf);
   /** Histories whose verdict the search did not reach. */
   undecided = 0;
 
@@ -83,7 +83,7 @@ export class Shared {
     this.#fileId = await make('shared', 0o100666);
     this.#directoryId = await make('shared-names', 0o040777);
     const file = await client.open(this.#fileId, {}, true);
-    const offsets = [0, 62 * KIB, client.chunkBytes - BLOCK_BYTES, client.chunkBytes];
+    const offsets = [0, 62 * KIB, client.chunkBytes - SHARED_BLOCK_BYTES, client.chunkBytes];
     for (const offset of offsets) {
       await file.write(offset, blockOf(0));
       const index = Math.floor(offset / client.chunkBytes);
@@ -131,15 +131,15 @@ export class Shared {
 }
 
 function blockOf(value: number): Buffer {
-  const block = Buffer.alloc(BLOCK_BYTES);
-  for (let at = 0; at < BLOCK_BYTES; at += 4) block.writeUInt32LE(value, at);
+  const block = Buffer.alloc(SHARED_BLOCK_BYTES);
+  for (let at = 0; at < SHARED_BLOCK_BYTES; at += 4) block.writeUInt32LE(value, at);
   return block;
 }
 
 /** @throws Violation when it is of more than one write */
 function writerOf(block: Buffer): number {
   const value = block.byteLength < 4 ? 0 : block.readUInt32LE(0);
-  if (block.byteLength === BLOCK_BYTES && blockOf(value).equals(block)) return value;
+  if (block.byteLength === SHARED_BLOCK_BYTES && blockOf(value).equals(block)) return value;
   throw new Violation(`a read of ${block.byteLength} bytes, of ${value} and others, is neither old nor new`);
 }
 
@@ -188,7 +188,7 @@ export class SharedWorker {
     const value = await attempt(`read block at ${offset}`, async () => {
       const file = await client.open(this.#shared.fileId, {});
       try {
-        const { buffers, release } = await file.read(offset, BLOCK_BYTES, {});
+        const { buffers, release } = await file.read(offset, SHARED_BLOCK_BYTES, {});
         const block = Buffer.concat(buffers);
         release();
         return writerOf(block);
