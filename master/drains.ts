@@ -36,10 +36,18 @@ export class Drains {
     await this.#journal.commit({ type: 'drainSet', serverId, on });
   }
 
+  /** A server of which this says that nothing is left may be taken away: nothing is lost with it. */
   status(): ReplicationStatus['drains'] {
-    return [...this.#state.drains].map((serverId) => ({
-      serverId,
-      chunksLeft: this.#chunkservers.byId(serverId)?.replicaCount ?? 0,
-    }));
+    const { drains } = this.#state;
+    if (drains.size === 0) return [];
+    const coming = new Map<Chunkserver, number>();
+    for (const members of this.#chunkservers.reports.pendingHandles.values())
+      for (const member of members) coming.set(member, (coming.get(member) ?? 0) + 1);
+    return [...drains].map((serverId) => {
+      const chunkserver = this.#chunkservers.byId(serverId);
+      if (chunkserver === undefined) return { serverId, chunksLeft: 0, away: true };
+      const chunksLeft = chunkserver.replicaCount + (coming.get(chunkserver) ?? 0);
+      return chunkserver.reported ? { serverId, chunksLeft } : { serverId, chunksLeft, away: true };
+    });
   }
 }

@@ -29,30 +29,49 @@ export async function drain(server: string | undefined, flags: DrainFlags): Prom
       return print(`${serverId}: not drained any more; what has left does not come back by itself`);
     }
     if (flags.wait === true) await untilEmpty(master, serverId);
-    const { replication } = await statusOf(master);
-    const chunksLeft = replication?.drains.find((each) => each.serverId === serverId)?.chunksLeft ?? 0;
-    if (flags.json === true) return printJson({ serverId, draining: true, chunksLeft });
-    print(
-      chunksLeft === 0
-        ? `${serverId}: it is empty and can be taken away`
-        : `${serverId}: ${chunksLeft} replicas left; how far it is: gfs drain`,
-    );
+    const left = leftOf(serverId, await statusOf(master));
+    if (flags.json === true) return printJson({ draining: true, ...left });
+    print(`${serverId}: ${isEmpty(left) ? 'it is empty and can be taken away' : progressOf(left)}`);
   });
+}
+
+type Drain = NonNullable<ClusterStatus['replication']>['drains'][number];
+
+function leftOf(serverId: string, { replication }: ClusterStatus): Drain {
+  const found = replication?.drains.find((each) => each.serverId === serverId);
+  // Somebody has ended it meanwhile, or a master answers that does not count.
+  if (found === undefined)
+    throw new Failure(`${serverId}: it is not being drained any more`, 'See: gfs drain');
+  return found;
+}
+
+function isEmpty({ chunksLeft, away = false }: Drain): boolean {
+  return chunksLeft === 0 && !away;
+}
+
+function progressOf({ chunksLeft, away = false }: Drain): string {
+  return away
+    ? 'not connected, or still telling what it has: nobody knows what is left. Start it, then: gfs drain'
+    : `${chunksLeft} replicas left; how far it is: gfs drain`;
 }
 
 async function statusOf(master: MasterSession): Promise<ClusterStatus> {
   return master.query(GetStatus, {}, caller());
 }
 
-/** By its id, the beginning of it, or HOST:PORT. @throws Failure */
-function idOf(name: string, { servers }: ClusterStatus): string {
-  const named = servers.filter(({ server: { serverId, host, port } }) => {
-    return serverId === name || `${host}:${port}` === name || (name.length >= 4 && serverId.startsWith(name));
-  });
-  const [only, other] = named;
+/** By its id, the beginning of it, or HOST:PORT, which is the server that is there now. @throws Failure */
+function idOf(name: string, { servers, replication }: ClusterStatus): string {
+  const placed = servers.filter(({ server: { host, port } }) => `${host}:${port}` === name);
+  const alive = placed.filter(({ state }) => state === 'alive');
+  const there = (alive.length > 0 ? alive : placed).map(({ server }) => server.serverId);
+  // One that was taken away is known by its drain alone.
+  const drained = (replication?.drains ?? []).map(({ serverId }) => serverId);
+  const ids = new Set([...servers.map(({ server }) => server.serverId), ...drained]);
+  const named = [...ids].filter((id) => id === name || (name.length >= 4 && id.startsWith(name)));
+  const [only, other] = [...there, ...named];
   if (only === undefined) throw new Failure(`${name}: there is no such chunkserver`, 'All: gfs ls-servers');
   if (other !== undefined) throw new Failure(`${name}: several chunkservers begin like that`);
-  return only.server.serverId;
+  return only;
 }
 
 async function setDrain(master: MasterSession, serverId: string, on: boolean): Promise<void> {
@@ -66,10 +85,11 @@ async function setDrain(master: MasterSession, serverId: string, on: boolean): P
 
 async function untilEmpty(master: MasterSession, serverId: string): Promise<void> {
   for (;;) {
-    const { replication } = await statusOf(master);
-    const left = replication?.drains.find((each) => each.serverId === serverId)?.chunksLeft ?? 0;
-    if (process.stderr.isTTY) process.stderr.write(`\r${left} replicas left   ${left === 0 ? '\n' : ''}`);
-    if (left === 0) return;
+    const left = leftOf(serverId, await statusOf(master));
+    const isDone = isEmpty(left);
+    const text = left.away === true ? 'not connected' : `${left.chunksLeft} replicas left`;
+    if (process.stderr.isTTY) process.stderr.write(`\r${text.padEnd(24)}${isDone ? '\n' : ''}`);
+    if (isDone) return;
     await delay(POLL_MS);
   }
 }
@@ -78,9 +98,9 @@ function show({ replication }: ClusterStatus, flags: DrainFlags): void {
   const drains = replication?.drains ?? [];
   if (flags.json === true) return printJson(drains);
   if (drains.length === 0) return print('No chunkserver is being drained.');
-  const rows = drains.map(({ serverId, chunksLeft }) => [
-    serverId,
-    chunksLeft === 0 ? 'empty' : `${chunksLeft}`,
+  const rows = drains.map((each) => [
+    each.serverId,
+    each.away === true ? 'not connected' : isEmpty(each) ? 'empty' : `${each.chunksLeft}`,
   ]);
   print(table(['SERVER', 'REPLICAS LEFT'], rows, [1]));
 }

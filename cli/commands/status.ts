@@ -89,7 +89,9 @@ function healing({ replication }: MasterStatus): [string, string][] {
     ...(quarantined > 0
       ? [colour('red', `${count(quarantined)} replicas ahead of the log, kept apart (the master's log)`)]
       : []),
-    ...drains.map(({ serverId, chunksLeft }) => `${serverId} is being emptied, ${count(chunksLeft)} left`),
+    ...drains.map(({ serverId, chunksLeft, away }) => {
+      return `${serverId} is being emptied, ${away === true ? 'but not connected' : `${count(chunksLeft)} left`}`;
+    }),
   ];
   return parts.length === 0 ? [] : [['healing', parts.join('; ')]];
 }

@@ -437,8 +437,11 @@ const replicationStatus = struct({
   queued: u32,
   /** Chunks whose clones keep failing. */
   alarms: u32,
-  /** Servers that are being emptied, and how many replicas they have left. */
-  drains: list(struct({ serverId: text(64), chunksLeft: u53 }), 4096),
+  /**
+   * Servers that are being emptied, and how many replicas they have left, with those that are being made there;
+   * `away`: nobody knows, as it is not connected, or has not told all that it has.
+   */
+  drains: list(struct({ serverId: text(64), chunksLeft: u53, away: optional(bool) }), 4096),
   /** Replicas that are ahead of the log by more than one version: neither used nor deleted. */
   quarantined: optional(u53),
 });

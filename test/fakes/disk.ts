@@ -82,7 +82,7 @@ export class FakeDisk {
   slowness = 1;
   readonly #scheduler: Scheduler;
   readonly #random: FakeRandom;
-  readonly #root = new Directory();
+  #root = new Directory();
   readonly #locks = new Map<string, FakeProcess>();
   readonly #pending = new Map<FakeProcess, Set<Pending>>();
   #boot = 0;
@@ -129,6 +129,12 @@ export class FakeDisk {
   /** Changes one bit of a file, as a failing disk does. */
   flipBit(path: string, position: number): void {
     this.file(path).flipBit(position);
+  }
+
+  /** Somebody makes a new file system on it. No process that uses it may run. */
+  wipe(): void {
+    this.#boot++;
+    this.#root = new Directory();
   }
 
   usedBytes(): number {

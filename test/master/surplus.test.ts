@@ -110,8 +110,11 @@ t.test(
   'drain: a copy on write that was begun before is made on the server, and leaves it by no census',
   async (t) => {
     const { world, client, byId, having, readable, file } = await cluster(4);
+    const drains = async () => (await client.call(m.GetStatus, {})).replication?.drains;
     const { id, lease } = await file('f');
     await client.mutate(m.Snapshot, { id, parent: m.ROOT_ID, name: 'copy' });
+    // What was made ahead is given up.
+    await world.runFor(3_000);
     const [drained, slow] = lease.secondaries.map(({ serverId }) => byId(serverId)) as [
       TestChunkserver,
       TestChunkserver,
@@ -120,12 +123,42 @@ t.test(
     const granted = client.send(m.GetLease, { id, index: 0, version: 0, failed: [] });
     await world.runFor(10);
     await client.call(m.SetDrain, { serverId: drained.serverId, on: true });
+    await world.runFor(600);
+    t.same(
+      await drains(),
+      [{ serverId: drained.serverId, chunksLeft: 1 }],
+      'what is being made there is not',
+    );
     const { handle } = (await world.until(granted)).lease;
     t.notOk(having(lease.handle).includes(drained), 'what it had is gone');
     t.ok(having(handle).includes(drained), 'and there is more');
     await world.runFor(10_000);
     t.equal(drained.chunks.size, 0);
     t.equal((await readable(id)).length, 3);
+  },
+);
+
+t.test(
+  'drain: of a server that is not connected, or has not told all, nobody says that it is empty',
+  async (t) => {
+    const { world, client, byId, file } = await cluster(4);
+    const { lease } = await file('f');
+    const { serverId } = lease.secondaries[0] as m.Server;
+    const drains = async () => (await client.call(m.GetStatus, {})).replication?.drains;
+    await world.runFor(3_000);
+    // So that it keeps what it has.
+    for (const id of ['cs0', 'cs1', 'cs2', 'cs3']) byId(id).failing.set('clone', new GfsError('NOT_READY'));
+    await client.call(m.SetDrain, { serverId, on: true });
+    t.same(await drains(), [{ serverId, chunksLeft: 1 }]);
+    byId(serverId).crash();
+    await world.runFor(100);
+    t.same(await drains(), [{ serverId, chunksLeft: 0, away: true }]);
+    byId(serverId).reportMs = 1_000;
+    const restarted = byId(serverId).restart();
+    await world.runFor(500);
+    t.same(await drains(), [{ serverId, chunksLeft: 0, away: true }]);
+    await restarted;
+    t.same(await drains(), [{ serverId, chunksLeft: 1 }]);
   },
 );
 

@@ -4,7 +4,7 @@ import type { ClusterStatus } from '../../protocol/messages/index.js';
 import type { SimulatedCluster } from './cluster.js';
 import { Violation } from './ledger.js';
 import type { LogMember } from './log-member.js';
-import type { Operator } from './operator.js';
+import { aliveOf, type Operator } from './operator.js';
 
 const POLL_MS = 500;
 
@@ -22,11 +22,21 @@ export interface FinaleParts {
 export async function untilHealed(parts: FinaleParts): Promise<void> {
   const { cluster, operator, drained, mayBeLost, endMs } = parts;
   for (;;) {
-    const wrong = oddLogs(cluster.logs) ?? oddChunks(await operator.status(), drained, mayBeLost());
+    const status = await operator.status();
+    const wrong =
+      oddLogs(cluster.logs) ??
+      oddServers(status, cluster.chunkservers.length) ??
+      oddChunks(status, drained, mayBeLost());
     if (wrong === undefined) return;
     if (cluster.world.scheduler.nowMs > endMs) throw new Violation(`a minute after the repair, ${wrong}`);
     await new Promise<void>((resolve) => void cluster.world.scheduler.after(POLL_MS, resolve));
   }
+}
+
+function oddServers(status: ClusterStatus | undefined, expected: number): string | undefined {
+  if (status === undefined) return 'no master answers';
+  const { length } = aliveOf(status);
+  return length === expected ? undefined : `${length} chunkservers of ${expected} are there`;
 }
 
 function oddChunks(
@@ -40,9 +50,10 @@ function oddChunks(
   if (chunksBelowGoal > 0) return `${chunksBelowGoal} chunks are below their goal`;
   if (chunksUnavailable > lost) return `${chunksUnavailable} chunks are unavailable`;
   for (const serverId of drained) {
-    const left = replication?.drains.find((each) => each.serverId === serverId)?.chunksLeft;
+    const drain = replication?.drains.find((each) => each.serverId === serverId);
     // The last of what is lost stays where it is.
-    if (left === undefined || left > lost) return `${serverId}, which is drained, has ${left} replicas left`;
+    if (drain === undefined || drain.away === true || drain.chunksLeft > lost)
+      return `${serverId}, which is drained, has ${drain?.chunksLeft} replicas left`;
   }
   return undefined;
 }

@@ -218,6 +218,16 @@ export const mutants: readonly Mutant[] = [
     apply: () => replace(Drains.prototype, 'isLeaving', () => false),
   },
   {
+    name: 'a server that is drained is said to be empty before it is',
+    options: { faults: ['drain'], meanIntervalMs: 80, chunkservers: 4, durationMs: 2_000, diskBytes: 0 },
+    apply: () => {
+      const { status } = Drains.prototype;
+      return replace(Drains.prototype, 'status', function (this: Drains) {
+        return status.call(this).map((drain) => ({ ...drain, chunksLeft: 0 }));
+      });
+    },
+  },
+  {
     name: 'replicas beyond a goal are never dropped',
     options: { faults: [], chunkservers: 3 },
     apply: () => replace(Dropper.prototype, 'drop', async () => 0),

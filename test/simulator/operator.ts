@@ -2,7 +2,13 @@
 import type { GfsClient } from '../../client/index.js';
 import { ask } from '../../master/dialing.js';
 import { toGfsError } from '../../protocol/errors.js';
-import { type ClusterStatus, GetStatus, Promote, SetDrain } from '../../protocol/messages/index.js';
+import {
+  type ClusterStatus,
+  GetStatus,
+  Promote,
+  type Server,
+  SetDrain,
+} from '../../protocol/messages/index.js';
 import type { FakeProcess, FakeRandom } from '../fakes/index.js';
 import type { SimulatedCluster } from './cluster.js';
 import type { LogMember } from './log-member.js';
@@ -10,6 +16,8 @@ import { connectClient } from './members.js';
 import { DEFAULT_GOAL } from './shape.js';
 
 const RETRY_MS = 500;
+/** For so long a server that is drained is waited for to be empty. */
+const MAX_LOOKS = 20;
 const ASKER = { role: 'client', id: 'operator', clusterId: '', term: 0 } as const;
 
 export class Operator {
@@ -19,8 +27,12 @@ export class Operator {
   #client: Promise<GfsClient> | undefined;
   /** One thing after another. */
   #busy: Promise<void> = Promise.resolve();
+  /** The last fault is over. */
+  #isSettling = false;
   /** Promotions that shadows agreed to. */
   promotions = 0;
+  /** Servers that were drained, taken away, and replaced at the same address. */
+  replacements = 0;
 
   constructor(cluster: SimulatedCluster) {
     this.#cluster = cluster;
@@ -43,15 +55,52 @@ export class Operator {
     });
   }
 
-  /** `gfs drain` of a server, or with `--cancel`. */
+  /** `gfs drain` of a server, or with `--cancel`. Some are replaced when they are empty. */
   drain(): void {
     this.#do(async () => {
       const client = await this.#connected();
-      const { servers } = await client.master.query(GetStatus, {});
+      const servers = aliveOf(await client.master.query(GetStatus, {}));
       if (servers.length === 0) return;
-      const { serverId } = this.#random.pick(servers).server;
-      await client.master.query(SetDrain, { serverId, on: this.#random.chance(0.5) });
+      const { serverId } = this.#random.pick(servers);
+      const on = this.#random.chance(0.5);
+      await client.master.query(SetDrain, { serverId, on });
+      if (on && this.#random.chance(0.5)) this.#replaceLater(serverId);
     });
+  }
+
+  #replaceLater(serverId: string): void {
+    const look = async () => {
+      for (let looks = 0; looks < MAX_LOOKS && !this.#isSettling; looks++) {
+        await this.#pause();
+        if (await this.#replace(serverId)) return;
+      }
+    };
+    look().catch((thrown) => this.#process.fail(thrown));
+  }
+
+  /**
+   * Has a server that is drained, and empty as the master says, taken away and another put at its address.
+   * @returns whether that was done
+   */
+  async #replace(serverId: string): Promise<boolean> {
+    let isDone = false;
+    this.#do(async () => {
+      const client = await this.#connected();
+      const status = await client.master.query(GetStatus, {});
+      const drain = status.replication?.drains.find((each) => each.serverId === serverId);
+      if (drain === undefined || drain.chunksLeft > 0 || drain.away === true) return;
+      const at = aliveOf(status).find((server) => server.serverId === serverId)?.host;
+      const member = this.#cluster.chunkservers.find(({ host }) => host.name === at);
+      if (member === undefined || !member.host.up) return;
+      member.process?.crash();
+      member.host.disk.wipe();
+      member.start();
+      this.replacements++;
+      isDone = true;
+      if (this.#random.chance(0.5)) await client.master.query(SetDrain, { serverId, on: false });
+    });
+    await this.#busy;
+    return isDone;
   }
 
   /**
@@ -59,18 +108,27 @@ export class Operator {
    * @returns those that are drained still
    */
   async settle(): Promise<readonly string[]> {
+    this.#isSettling = true;
     await this.#busy;
     await this.#untilMaster();
     const { chunkservers } = this.#cluster;
     for (;;) {
       const status = await this.status();
-      if (status?.ready === true && status.servers.length === chunkservers.length) {
-        const serverIds = status.servers.map(({ server }) => server.serverId).sort();
+      const alive = status === undefined ? [] : aliveOf(status);
+      if (status?.ready === true && alive.length === chunkservers.length) {
+        const serverIds = alive.map(({ serverId }) => serverId).sort();
         const kept = chunkservers.length > DEFAULT_GOAL ? [this.#random.pick(serverIds)] : [];
         if (await this.#drainOnly(kept, serverIds)) return kept;
       }
       await this.#pause();
     }
+  }
+
+  /** At the end, when all is healed. @returns whether one of those that are drained was replaced */
+  async replaceOneOf(drained: readonly string[]): Promise<boolean> {
+    for (const serverId of drained)
+      if (this.#random.chance(0.5) && (await this.#replace(serverId))) return true;
+    return false;
   }
 
   /** @returns whether all of it was done */
@@ -132,4 +190,9 @@ export class Operator {
     this.#client ??= connectClient(this.#process, { shadows });
     return this.#client;
   }
+}
+
+/** Those that are there: of one that was replaced the former life is told of too. */
+export function aliveOf({ servers }: ClusterStatus): Server[] {
+  return servers.flatMap(({ server, state }) => (state === 'alive' ? [server] : []));
 }

@@ -35,6 +35,8 @@ export interface SimulationResult {
   readonly faults: Readonly<Record<string, number>>;
   /** Shadows that became the master. */
   readonly promotions: number;
+  /** Chunkservers that were drained, taken away, and replaced at the same address. */
+  readonly replacements: number;
   /** What was broken; absent when all is well. */
   readonly violation?: string;
   /** The last that was logged before. */

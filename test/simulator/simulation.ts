@@ -116,6 +116,7 @@ class Simulation {
       undecided: this.#shared.undecided,
       faults: Object.fromEntries(this.#faults?.counts ?? []),
       promotions: this.#operator?.promotions ?? 0,
+      replacements: this.#operator?.replacements ?? 0,
       ...(violation === undefined ? {} : { violation, lastLines: log.lines.slice(-60).map(formatLine) }),
     };
   }
@@ -152,19 +153,19 @@ class Simulation {
     await this.#runFor(this.#options.settleMs ?? SETTLE_MS);
     this.#ledger.stopping = true;
     await this.#finish(repairedAtMs + LIVENESS_MS);
-    await this.#untilDone(
-      untilHealed({
-        cluster: this.#cluster,
-        operator,
-        drained: await this.#untilDone(settled, LIVENESS_MS),
-        mayBeLost: () => this.#damage.lostCount,
-        endMs: repairedAtMs + LIVENESS_MS,
-      }),
-      2 * LIVENESS_MS,
-    );
+    const drained = await this.#untilDone(settled, LIVENESS_MS);
+    await this.#untilHealed(operator, drained, repairedAtMs);
+    if (await this.#untilDone(operator.replaceOneOf(drained), LIVENESS_MS))
+      await this.#untilHealed(operator, [], this.#world.scheduler.nowMs);
     await this.#untilDone(this.#audit(), AUDIT_MS);
     this.#shared.check();
     await checkLogs(this.#cluster.logs);
+  }
+
+  async #untilHealed(operator: Operator, drained: readonly string[], sinceMs: number): Promise<void> {
+    const parts = { cluster: this.#cluster, operator, drained, endMs: sinceMs + LIVENESS_MS };
+    const healed = untilHealed({ ...parts, mayBeLost: () => this.#damage.lostCount });
+    await this.#untilDone(healed, 2 * LIVENESS_MS);
   }
 
   async #makeCommonFiles(): Promise<void> {
