@@ -257,7 +257,6 @@ export class Replicas {
         return await attempt(lease, failing);
       } catch (thrown) {
         const error = toGfsError(thrown);
-        if (error.code === 'CHUNK_FULL') throw new ChunkFull();
         if (error.code === 'DEADLINE_EXCEEDED' || error.code === 'UNREACHABLE') failing.add(lease.primary);
         if (error.code === 'REPLICA_FAILED') addNamed(lease, error, failing);
         if (error.reaction !== 'never' || failing.size > 0) {
@@ -272,9 +271,6 @@ export class Replicas {
         }
         throw error;
       }
-    }).catch((error) => {
-      if (error instanceof ChunkFull) throw new GfsError('CHUNK_FULL');
-      throw error;
     });
   }
 
@@ -292,13 +288,6 @@ export class Replicas {
 function addNamed({ primary, secondaries }: Lease, { message }: GfsError, failing: Set<Server>): void {
   const named = [primary, ...secondaries].find(({ serverId }) => message.startsWith(`${serverId}:`));
   if (named !== undefined) failing.add(named);
-}
-
-/** Ends the retrying of an append: not a failure, but the answer. */
-class ChunkFull extends GfsError {
-  constructor() {
-    super('INTERNAL');
-  }
 }
 
 /** Who gets pushed data from whom (paper §3.2). @throws MALFORMED when the master's order is none */

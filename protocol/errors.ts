@@ -5,7 +5,7 @@
 import { ERRNO, type Errno } from './errno.js';
 
 export type Reaction =
-  /** Hand it to the user. */
+  /** Hand it to whoever asked: the same request would be answered so again. */
   | 'never'
   /** Drop the cached location, ask the master again, then retry. */
   | 'relocate'
@@ -87,8 +87,8 @@ const table = {
   CHUNK_CORRUPT: { number: 73, errno: 'EIO', reaction: 'relocate' },
   /** A replica did not acknowledge the mutation: its region is inconsistent until it is repeated. */
   REPLICA_FAILED: { number: 74, errno: 'EIO', reaction: 'relocate' },
-  /** The record does not fit: this chunk is padded, append to the next one. */
-  CHUNK_FULL: { number: 75, errno: 'EIO', reaction: 'relocate' },
+  /** The append does not fit: it goes to the file's next chunk, which the appender knows. */
+  CHUNK_FULL: { number: 75, errno: 'EIO', reaction: 'never' },
   /** Pushed data has left the buffer: push again. */
   DATA_NOT_BUFFERED: { number: 76, errno: 'EIO', reaction: 'resend' },
   /** No replica of the chunk is on a live chunkserver. */
