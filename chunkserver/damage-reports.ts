@@ -10,6 +10,8 @@ export class DamageReports {
   readonly #deadlineMs: number;
   /** The master has not been told of them. */
   readonly #damaged = new Set<number>();
+  /** It is being told of them. */
+  readonly #sending = new Set<number>();
   /** Unreadable ones that the master was told of in this session. */
   readonly #told = new Set<number>();
 
@@ -37,13 +39,14 @@ export class DamageReports {
     for (const handle of this.#damaged) await this.#send(master, handle);
   }
 
-  /** Tells of those that were given up since. */
+  /** Tells of those that were given up since, and of those that could not be told when they were found. */
   sendNew(master: Peer): void {
     for (const handle of this.#unreadable()) {
       if (this.#told.has(handle)) continue;
       this.#told.add(handle);
-      void this.#send(master, handle);
+      this.#damaged.add(handle);
     }
+    for (const handle of this.#damaged) void this.#send(master, handle);
   }
 
   *#unreadable(): Generator<number> {
@@ -51,12 +54,16 @@ export class DamageReports {
   }
 
   async #send(master: Peer, handle: number): Promise<void> {
+    if (this.#sending.has(handle)) return;
+    this.#sending.add(handle);
     const version = this.#store.find(handle)?.state.version ?? 0;
     try {
       await master.call(ReportDamage, { handle, version }, { deadlineMs: this.#deadlineMs });
       this.#damaged.delete(handle);
     } catch (error) {
       this.#logger.warn({ handle, err: error }, 'the master has not heard of a damaged replica');
+    } finally {
+      this.#sending.delete(handle);
     }
   }
 }

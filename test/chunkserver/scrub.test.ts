@@ -2,9 +2,12 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import t from 'tap';
 import { Activity } from '../../chunkserver/activity.js';
+import { DamageReports } from '../../chunkserver/damage-reports.js';
 import { Scrubber } from '../../chunkserver/scrubber.js';
 import type { Store } from '../../chunkserver/store/store.js';
+import { GfsError } from '../../protocol/errors.js';
 import { ReadChunk, Scrub, WriteChunk } from '../../protocol/messages/index.js';
+import type { Peer } from '../../protocol/peer.js';
 import { type FakeHost, type FakeProcess, SimulatedWorld } from '../fakes/index.js';
 import { openStore, ROOT } from './store-model.js';
 import { pattern, startCluster, temporaryDirectory, until, withPayload } from './support.js';
@@ -213,4 +216,29 @@ t.test('scrub: the master hears of what was found, and how far it is', async (t)
   t.match(master.heartbeats.at(-1)?.health, { disks: 1, failedDisks: 0, scrub: { damaged: 1, total: 1 } });
   const damaged = { handle: 1, version: 1, offset: 0, length: 200_000 };
   await t.rejects(cluster.clients[0]!.call(ReadChunk, damaged), { code: 'CHUNK_CORRUPT' });
+});
+
+t.test('damage: what the master could not be told when it was found is told with a heartbeat', async (t) => {
+  const told: number[] = [];
+  let isReachable = false;
+  const master = {
+    call: async (_method: unknown, { handle }: { handle: number }) => {
+      if (!isReachable) throw new GfsError('DEADLINE_EXCEEDED');
+      told.push(handle);
+      return { body: {} };
+    },
+  } as unknown as Peer;
+  const store = { find: () => undefined, directories: [] } as unknown as Store;
+  const { logger } = new SimulatedWorld(1).process('server').environment;
+  const reports = new DamageReports(store, logger, 1_000);
+  const settle = () => new Promise((resolve) => setImmediate(resolve));
+  reports.found(1, undefined);
+  reports.found(2, master);
+  await settle();
+  isReachable = true;
+  reports.sendNew(master);
+  reports.sendNew(master);
+  await settle();
+  reports.sendNew(master);
+  t.strictSame(told, [1, 2], 'once each');
 });
