@@ -196,8 +196,9 @@ export class Primary {
   }
 
   /**
-   * Runs a mutation unless it was done or is under way: then its first result counts. `run` must take
-   * its place in the order before it waits for anything.
+   * Runs a mutation unless it was done or is under way: then its first result counts. `run` takes its place in
+   * the order at once, or checks the lease again after whatever it has waited for: a retry may have come under
+   * the next one.
    */
   #once(
     lease: Lease,

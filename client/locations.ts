@@ -1,7 +1,8 @@
 /**
  * What the client knows of where chunks are, for a while (paper §2.3, §2.4): locations for reading,
  * leases for writing. An entry goes when its time is over, when the file is reopened, when a server
- * answers NOT_PRIMARY or STALE_CHUNK_VERSION, and when this client changes the file's length.
+ * answers NOT_PRIMARY or STALE_CHUNK_VERSION or does not answer, when the master says that the file was
+ * changed elsewhere, and when this client has changed which chunks it has.
  */
 import { LRUCache } from 'lru-cache';
 import type { Clock } from '../environment/ports/index.js';
