@@ -38,6 +38,8 @@ async function setUp(t: Test, count = 2) {
   const cluster = await startCluster(
     count,
     temporaryDirectory((end) => t.teardown(end)),
+    // Damage is to be found by whoever clones.
+    { scrubIntervalMs: 0 },
   );
   t.teardown(() => cluster.stop());
   const destination = cluster.ids.at(-1) as string;
@@ -239,8 +241,7 @@ class CloningWorld {
     return this.#world.until(store.describe(store.get(handle)));
   }
 
-  /** As the master orders it. */
-  async order({ handle, from, to }: Ordered, rates: Rates) {
+  async #masterOf(to: string): Promise<Peer> {
     const { environment } = this.#world.process('master');
     const options: PeerOptions = {
       ...{ ...environment, role: 'master', id: 'master', pool: new BufferPool(), service: new Service() },
@@ -248,9 +249,29 @@ class CloningWorld {
     };
     const peer = new Peer(await environment.network.connect(to, CLONE_PORT, 1_000), options);
     await peer.ready();
+    return peer;
+  }
+
+  /** As the master orders it. */
+  async order({ handle, from, to }: Ordered, rates: Rates) {
+    const peer = await this.#masterOf(to);
     const source = { serverId: from, host: from, port: CLONE_PORT };
     const body = { handle, version: 1, source, ...rates };
     return (await peer.call(CloneChunk, body, { deadlineMs: 60_000 })).body;
+  }
+
+  async adopt(to: string, handle: number, appliedSerial: number): Promise<void> {
+    const peer = await this.#masterOf(to);
+    await peer.call(AdoptClone, { handle, version: 1, appliedSerial });
+  }
+
+  /** The power of its host fails. @returns its store as it is afterwards */
+  async powerCut(name: string): Promise<Store> {
+    const { host } = this.#processes.get(name) as FakeProcess;
+    host.disk.losesAll = true;
+    host.crash();
+    host.boot();
+    return this.#world.until(Store.open(contextOf(host.start('again'), 'memory'), [ROOT], name));
   }
 
   /** @returns how many seconds it takes until all of them are there */
@@ -310,6 +331,17 @@ t.test('clone: of a source that is written meanwhile it is as of one moment, whi
   await world.change('a', 1, CLONED_BYTES - 1_000);
   const { digest, lengthBytes, appliedSerial } = await world.until(cloned);
   t.match(await world.describe('a', 1), { digest, lengthBytes, appliedSerial });
+});
+
+t.test('clone: one that was adopted survives the host', async (t) => {
+  const world = new CloningWorld();
+  for (const name of ['a', 'b']) await world.start(name);
+  await world.fill('a', 1);
+  const cloned = world.order({ handle: 1, from: 'a', to: 'b' }, { rateBps: 0, serverRateBps: 0 });
+  const { digest, lengthBytes, appliedSerial } = await world.until(cloned);
+  await world.until(world.adopt('b', 1, appliedSerial));
+  const store = await world.powerCut('b');
+  t.match(await world.until(store.describe(store.get(1))), { digest, lengthBytes, appliedSerial });
 });
 
 t.test('clone: bytes per second are limited, per clone and per server', async (t) => {

@@ -1,15 +1,17 @@
 import { cpSync } from 'node:fs';
 import t, { type Test } from 'tap';
 import { Cloner } from '../../chunkserver/clone.js';
-import { LeaseTable } from '../../chunkserver/leases.js';
+import { Lease, LeaseTable } from '../../chunkserver/leases.js';
 import { MasterService } from '../../chunkserver/master-service.js';
 import { Peers } from '../../chunkserver/peers.js';
 import { PushBuffer } from '../../chunkserver/push-buffer.js';
 import { Secondary } from '../../chunkserver/secondary.js';
+import { SharedPayload } from '../../chunkserver/shared-payload.js';
 import { serialBase } from '../../chunkserver/store/serial.js';
 import type { Store } from '../../chunkserver/store/store.js';
 import type { Disk, Environment } from '../../environment/ports/index.js';
 import { GfsError } from '../../protocol/errors.js';
+import { MAX_WRITE_PARTS } from '../../protocol/limits.js';
 import {
   AppendChunk,
   ApplyMutation,
@@ -367,6 +369,33 @@ t.test('serial order: none is applied after one that failed', async (t) => {
   await world.until(chunk.raise(2, undefined));
   await world.until(pad(1, 2));
   t.equal(chunk.state.length, 1_000, 'the next version begins anew');
+});
+
+t.test('serial order: a lease ends before its version has no serials left', async (t) => {
+  const { chunk } = await secondaryAlone();
+  const lease = new Lease(chunk, 1, { secondaries: [], durationMs: 60_000 }, 0);
+  chunk.state.serial = serialBase(2) - MAX_WRITE_PARTS - 2;
+  t.equal(lease.ended, undefined);
+  const last = new Lease(chunk, 1, { secondaries: [], durationMs: 60_000 }, 0);
+  last.begin(0);
+  t.equal(last.ended, undefined);
+  const serial = last.begin(0, MAX_WRITE_PARTS);
+  t.ok(serial + MAX_WRITE_PARTS <= serialBase(2), 'the last one fits, whatever its parts');
+  t.equal(last.ended?.code, 'NOT_PRIMARY');
+});
+
+t.test('push: what waits for its mutation is bounded, the longest there goes first', async (t) => {
+  const pool = new BufferPool();
+  const pushed = new PushBuffer(250_000);
+  const put = (number: number) =>
+    pushed.put({ session: 1, number }, new SharedPayload(pool.take(100_000), 0));
+  for (const number of [1, 2, 3]) put(number);
+  t.equal(pushed.sizeBytes, 200_000);
+  const isThere = (number: number) => pushed.take({ session: 1, number }) !== undefined;
+  t.strictSame([1, 2, 3].map(isThere), [false, true, true]);
+  t.equal(pushed.sizeBytes, 0);
+  pushed.put({ session: 1, number: 4 }, new SharedPayload(pool.take(300_000), 0));
+  t.ok(isThere(4), 'one alone always has room');
 });
 
 t.test('once: a retry gets the first result, a delayed duplicate changes nothing', async (t) => {

@@ -49,6 +49,8 @@ t.test('damage: a flipped bit is never given away, and the master is told', asyn
   const cluster = await startCluster(
     1,
     temporaryDirectory((end) => t.teardown(end)),
+    // By whoever reads, not by scrubbing.
+    { scrubIntervalMs: 0 },
   );
   t.teardown(() => cluster.stop());
   const { master, ids, directories } = cluster;
