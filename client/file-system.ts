@@ -48,11 +48,23 @@ export class FileSystem {
   readonly #caller: CallContext;
   readonly #watches: Watches;
 
-  /** @param caller on whose behalf; new files belong to its uid and first gid */
-  constructor(client: GfsClient, caller: CallContext = {}) {
+  /**
+   * @param caller on whose behalf; new files belong to its uid and first gid
+   * @param watches of the client, which has one of them
+   */
+  constructor(client: GfsClient, caller: CallContext = {}, watches: Watches = new Watches(client.master)) {
     this.#client = client;
     this.#caller = caller;
-    this.#watches = new Watches(client.master);
+    this.#watches = watches;
+  }
+
+  /**
+   * The same cluster for calls that somebody may give up: they, and reads of files opened this way, fail with
+   * CANCELLED once the signal aborts. A change that was under way then may have happened. What goes into files is
+   * not given up half-way.
+   */
+  with(signal: AbortSignal): FileSystem {
+    return new FileSystem(this.#client, { ...this.#caller, signal }, this.#watches);
   }
 
   /** @throws NOT_FOUND, IS_DIRECTORY, EXISTS */
@@ -61,8 +73,14 @@ export class FileSystem {
     if ((attributes.mode & S_IFMT) === S_IFDIR) throw new GfsError('IS_DIRECTORY', path);
     if ((attributes.mode & S_IFMT) !== S_IFREG) throw new GfsError('INVALID', `${path} is not a file`);
     const open = await this.#client.open(attributes.id, this.#caller, isNew);
-    if (flags.truncate === true && !isNew) await open.setAttributes({ size: 0 }, this.#caller);
-    return new GfsFile(this.#client, open, this.#caller);
+    const file = new GfsFile(this.#client, open, this.#caller);
+    try {
+      if (flags.truncate === true && !isNew) await file.truncate(0);
+    } catch (error) {
+      await file.close().catch(() => undefined);
+      throw error;
+    }
+    return file;
   }
 
   /** @throws NOT_FOUND, NOT_DIRECTORY */
@@ -136,7 +154,7 @@ export class FileSystem {
    */
   async *watch(path: string, signal?: AbortSignal): AsyncGenerator<Watched> {
     const { id } = await this.#lookup(path);
-    yield* this.#watches.watch(id, { ...this.#caller, signal });
+    yield* this.#watches.watch(id, { ...this.#caller, ...(signal === undefined ? {} : { signal }) });
   }
 
   /** Sends what is on its way and ends the session. */

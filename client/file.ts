@@ -13,6 +13,8 @@ export class GfsFile {
   readonly #client: GfsClient;
   readonly #file: OpenFile;
   readonly #caller: CallContext;
+  /** For what is not given up half-way. */
+  readonly #uninterrupted: CallContext;
   #closed = false;
 
   /** @internal use FileSystem.open */
@@ -20,6 +22,7 @@ export class GfsFile {
     this.#client = client;
     this.#file = file;
     this.#caller = caller;
+    this.#uninterrupted = { ...caller, signal: undefined };
   }
 
   /** Bytes, as far as this client knows: what it wrote is counted. */
@@ -30,6 +33,7 @@ export class GfsFile {
   /** Up to `length` bytes from `offset`, fewer only at the end of the file. */
   async read(offset: number, length: number): Promise<Buffer> {
     this.#check();
+    checkNumbers(offset, length);
     const { buffers, release } = await this.#file.read(offset, length, this.#caller);
     try {
       return Buffer.concat(buffers);
@@ -44,6 +48,7 @@ export class GfsFile {
    * @param end where to stop; the end of the file as it is now when it is left out
    */
   async *readStream(start = 0, end: number = this.sizeBytes): AsyncGenerator<Buffer> {
+    checkNumbers(start, end);
     const underWay: Promise<Buffer>[] = [];
     let next = start;
     let ahead = 1;
@@ -66,38 +71,43 @@ export class GfsFile {
   }
 
   /** Takes a copy. The bytes are on their way; {@link flush} or {@link sync} tell that they have arrived. */
-  write(offset: number, data: Uint8Array): Promise<void> {
+  async write(offset: number, data: Uint8Array): Promise<void> {
     this.#check();
-    return this.#file.write(offset, data);
+    checkNumbers(offset);
+    checkBytes(data);
+    await this.#file.write(offset, data);
   }
 
   /** Appends at the exact end, whole up to 1 MiB − 4 KiB, among whatever others append. @returns the offset */
-  append(data: Uint8Array): Promise<number> {
+  async append(data: Uint8Array): Promise<number> {
     this.#check();
+    checkBytes(data);
     return this.#file.append(data);
   }
 
   /** Record append (paper §3.3): whole, at one offset, which is returned. @throws TOO_BIG over a quarter of a chunk */
-  recordAppend(record: Uint8Array): Promise<number> {
+  async recordAppend(record: Uint8Array): Promise<number> {
     this.#check();
-    return this.#file.appendRecord(record, this.#caller);
+    checkBytes(record);
+    return this.#file.appendRecord(record, this.#uninterrupted);
   }
 
   async truncate(sizeBytes: number): Promise<void> {
     this.#check();
-    await this.#file.setAttributes({ size: sizeBytes }, this.#caller);
+    checkNumbers(sizeBytes);
+    await this.#file.setAttributes({ size: sizeBytes }, this.#uninterrupted);
   }
 
   /** Until what was written is on every replica. @throws what an earlier write met */
-  flush(): Promise<void> {
+  async flush(): Promise<void> {
     this.#check();
-    return this.#file.flush(this.#caller);
+    await this.#file.flush(this.#uninterrupted);
   }
 
   /** {@link flush}, and on every replica's disk. */
-  sync(): Promise<void> {
+  async sync(): Promise<void> {
     this.#check();
-    return this.#file.sync(this.#caller);
+    await this.#file.sync(this.#uninterrupted);
   }
 
   /** Flushes and closes. @throws what an earlier write met; it is closed then, too */
@@ -105,7 +115,7 @@ export class GfsFile {
     if (this.#closed) return;
     this.#closed = true;
     try {
-      await this.#file.flush(this.#caller);
+      await this.#file.flush(this.#uninterrupted);
     } finally {
       await this.#client.close(this.#file);
     }
@@ -114,4 +124,16 @@ export class GfsFile {
   #check(): void {
     if (this.#closed) throw new GfsError('INVALID', 'the file is closed');
   }
+}
+
+/** Offsets and lengths, which no type keeps from being none. @throws INVALID */
+function checkNumbers(...numbers: readonly number[]): void {
+  for (const number of numbers)
+    if (!Number.isSafeInteger(number) || number < 0)
+      throw new GfsError('INVALID', `${number} is no offset or length in a file`);
+}
+
+/** @throws INVALID */
+function checkBytes(data: Uint8Array): void {
+  if (!(data instanceof Uint8Array)) throw new GfsError('INVALID', 'data is bytes: a Uint8Array');
 }

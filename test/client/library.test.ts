@@ -1,0 +1,69 @@
+/** The client library as another program has it, over a simulated cluster. */
+import t from 'tap';
+import { OpenFile } from '../../client/index.js';
+import { FileSystem, GfsError } from '../../client/main.js';
+import { startTwoClients } from './two-clients.js';
+
+t.test('library: what is no offset, length or data is refused at once, and changes nothing', async (t) => {
+  const { world, a } = await startTwoClients(1);
+  const gfs = new FileSystem(a);
+  const file = await world.until(gfs.open('/file', { create: true }));
+  await world.until(file.write(0, Buffer.from('content')));
+  const some = Buffer.from('x');
+  for (const wrong of [-5, 0.5, Number.NaN, 2 ** 60]) {
+    await t.rejects(file.write(wrong, some), { code: 'INVALID' }, `write at ${wrong}`);
+    await t.rejects(file.read(wrong, 1), { code: 'INVALID' }, `read at ${wrong}`);
+    await t.rejects(file.read(0, wrong), { code: 'INVALID' }, `read ${wrong}`);
+    await t.rejects(file.truncate(wrong), { code: 'INVALID' }, `truncate to ${wrong}`);
+    await t.rejects(file.readStream(wrong).next(), { code: 'INVALID' }, `stream from ${wrong}`);
+  }
+  const text = 'no bytes' as unknown as Uint8Array;
+  await t.rejects(file.write(0, text), { code: 'INVALID' });
+  await t.rejects(file.append(text), { code: 'INVALID' });
+  await t.rejects(file.recordAppend(text), { code: 'INVALID' });
+  await world.until(file.sync());
+  t.equal((await world.until(file.read(0, 100))).toString(), 'content');
+  await world.until(file.close());
+  const closed = { code: 'INVALID' };
+  await t.rejects(file.write(0, some), closed, 'told by a promise');
+  await t.rejects(file.append(some), closed);
+  await t.rejects(file.flush(), closed);
+  await t.rejects(gfs.open('relative'), { code: 'INVALID' });
+});
+
+t.test('library: a file that cannot be cut is not left open', async (t) => {
+  const { world, cluster, a } = await startTwoClients(2);
+  const gfs = new FileSystem(a);
+  const file = await world.until(gfs.open('/file', { create: true }));
+  await world.until(file.write(0, Buffer.from('content')));
+  await world.until(file.close());
+  const { setAttributes } = OpenFile.prototype;
+  t.teardown(() => {
+    OpenFile.prototype.setAttributes = setAttributes;
+  });
+  OpenFile.prototype.setAttributes = () => Promise.reject(new GfsError('READ_ONLY'));
+  await t.rejects(world.until(gfs.open('/file', { truncate: true })), { code: 'READ_ONLY' });
+  t.equal(a.usage.openFiles, 0);
+  t.ok(cluster.master.process?.alive);
+});
+
+t.test('library: a reader can give up', async (t) => {
+  const { world, cluster, a } = await startTwoClients(3);
+  const gfs = new FileSystem(a);
+  const stop = new AbortController();
+  const file = await world.until(gfs.open('/file', { create: true }));
+  await world.until(file.write(0, Buffer.from('content')));
+  await world.until(file.sync());
+  const given = gfs.with(stop.signal);
+  const reading = await world.until(given.open('/file'));
+  for (const { host } of cluster.chunkservers) world.network.cut('a', host.name);
+  const read = t.rejects(world.until(reading.read(0, 7)), { code: 'CANCELLED' });
+  await world.runFor(200);
+  stop.abort();
+  await read;
+  await t.rejects(world.until(given.stat('/file')), { code: 'CANCELLED' });
+  for (const { host } of cluster.chunkservers) world.network.heal('a', host.name);
+  await world.until(reading.write(0, Buffer.from('C')));
+  await world.until(reading.close());
+  t.equal((await world.until(file.read(0, 7))).toString(), 'Content', 'what was written is not given up');
+});
