@@ -2,7 +2,8 @@
  * Whether calls of the disk are worth doing at once: what is in the page cache is copied in a few microseconds,
  * and a quick device flushes in a hundred, while a thread that does it costs fifty and two wake-ups. A call that
  * has to wait for a slow device would hold up everything else, so after one that took long the next are left to
- * threads, more of them each time.
+ * threads, more of them each time. One that does not end holds up the whole process: others take it for one that hangs,
+ * and do without it (docs/replication.md, "A disk that hangs").
  */
 const FEWEST = 16;
 const MOST = 1024;
