@@ -18,6 +18,8 @@ const IDLE_READ_BYTES = 16 * MIB;
 interface Connection {
   readonly peer: Promise<Peer>;
   usedAtMs: number;
+  /** It is not among the connections any more. */
+  isGone: boolean;
 }
 
 export class ChunkserverConnections {
@@ -27,6 +29,8 @@ export class ChunkserverConnections {
   readonly #pool = new BufferPool(IDLE_READ_BYTES);
   readonly #service = new Service();
   readonly #connections = new Map<string, Connection>();
+  /** The same, by what the master said of the server: nearly every request has it from the one before. */
+  readonly #found = new WeakMap<Server, Connection>();
   readonly #avoidUntilMs = new Map<string, number>();
   readonly #idleCheck: Timer;
 
@@ -39,18 +43,24 @@ export class ChunkserverConnections {
 
   /** @throws UNREACHABLE */
   to(server: Server): Promise<Peer> {
-    const key = `${server.host}:${server.port}`;
     const nowMs = this.#environment.clock.monotonicMs();
+    const found = this.#found.get(server);
+    if (found !== undefined && !found.isGone) {
+      found.usedAtMs = nowMs;
+      return found.peer;
+    }
+    const key = `${server.host}:${server.port}`;
     const existing = this.#connections.get(key);
     if (existing !== undefined) {
       existing.usedAtMs = nowMs;
+      this.#found.set(server, existing);
       return existing.peer;
     }
     const avoidUntilMs = this.#avoidUntilMs.get(key);
     if (avoidUntilMs !== undefined && nowMs < avoidUntilMs) {
       return Promise.reject(new GfsError('UNREACHABLE', `${key} did not answer a moment ago`));
     }
-    const connection: Connection = { peer: this.#connect(server), usedAtMs: nowMs };
+    const connection: Connection = { peer: this.#connect(server), usedAtMs: nowMs, isGone: false };
     this.#connections.set(key, connection);
     connection.peer.then(
       (peer) => peer.onceClosed(() => this.#forget(key, connection)),
@@ -83,9 +93,10 @@ export class ChunkserverConnections {
 
   close(): void {
     this.#idleCheck.cancel();
-    for (const { peer } of this.#connections.values())
-      peer.then((open) => open.close()).catch(() => undefined);
-    this.#connections.clear();
+    for (const [key, connection] of this.#connections) {
+      this.#forget(key, connection);
+      connection.peer.then((peer) => peer.close()).catch(() => undefined);
+    }
   }
 
   async #connect(server: Server): Promise<Peer> {
@@ -122,6 +133,7 @@ export class ChunkserverConnections {
   }
 
   #forget(key: string, connection: Connection): void {
+    connection.isGone = true;
     if (this.#connections.get(key) === connection) this.#connections.delete(key);
   }
 
@@ -130,7 +142,7 @@ export class ChunkserverConnections {
     for (const [key, untilMs] of this.#avoidUntilMs) if (untilMs <= nowMs) this.#avoidUntilMs.delete(key);
     for (const [key, connection] of this.#connections) {
       if (nowMs - connection.usedAtMs < IDLE_CLOSE_MS) continue;
-      this.#connections.delete(key);
+      this.#forget(key, connection);
       connection.peer.then((peer) => peer.close()).catch(() => undefined);
     }
   }

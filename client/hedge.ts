@@ -37,6 +37,12 @@ class Abort implements Cancellation {
   }
 }
 
+/** One whose candidate is waited for alone. */
+interface Waiting {
+  readonly dueMs: number;
+  readonly onDelay: () => void;
+}
+
 interface Ports {
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly timers: Timers;
@@ -47,6 +53,11 @@ export class Hedge<Result> {
   readonly #discard: (late: Result) => void;
   #usualMs = LEAST_DELAY_MS;
   #savedHedges = MAX_SAVED_HEDGES;
+  /** As many as there are requests under way. */
+  readonly #waiting = new Set<Waiting>();
+  /** One for all: hardly any is slow, and to set and cancel a timer takes 2 us of each request. */
+  #timer: Timer | undefined;
+  #timerDueMs = Number.POSITIVE_INFINITY;
 
   /** @param discard gets the answers that came second */
   constructor(ports: Ports, discard: (late: Result) => void) {
@@ -75,12 +86,12 @@ export class Hedge<Result> {
     return new Promise((resolve, reject) => {
       const aborts = new Set<Abort>();
       let next = 0;
-      let timer: Timer | undefined;
+      let waiting: Waiting | undefined;
       let isOver = false;
       const end = (settle: () => void) => {
         if (isOver) return;
         isOver = true;
-        timer?.cancel();
+        if (waiting !== undefined) this.#waiting.delete(waiting);
         signal?.removeEventListener('abort', onAbort);
         for (const abort of aborts) abort.abort();
         settle();
@@ -91,8 +102,8 @@ export class Hedge<Result> {
         const abort = new Abort();
         aborts.add(abort);
         const startedMs = this.#ports.clock.monotonicMs();
-        timer?.cancel();
-        if (next < candidates.length) timer = this.#ports.timers.after(this.delayMs, onDelay);
+        if (waiting !== undefined) this.#waiting.delete(waiting);
+        if (next < candidates.length) waiting = this.#wait(startedMs + this.delayMs, onDelay);
         ask(candidate, abort).then(
           (result) => {
             aborts.delete(abort);
@@ -118,6 +129,35 @@ export class Hedge<Result> {
       signal?.addEventListener('abort', onAbort, { once: true });
       start();
     });
+  }
+
+  #wait(dueMs: number, onDelay: () => void): Waiting {
+    const waiting = { dueMs, onDelay };
+    this.#waiting.add(waiting);
+    if (dueMs < this.#timerDueMs) this.#arm(dueMs);
+    return waiting;
+  }
+
+  #arm(dueMs: number): void {
+    this.#timer?.cancel();
+    this.#timerDueMs = dueMs;
+    const delayMs = dueMs - this.#ports.clock.monotonicMs();
+    this.#timer = this.#ports.timers.after(Math.max(0, delayMs), () => this.#onTimer());
+  }
+
+  /** Those that were answered meanwhile are gone, so it is set again for the next that is left, if any. */
+  #onTimer(): void {
+    this.#timer = undefined;
+    this.#timerDueMs = Number.POSITIVE_INFINITY;
+    const nowMs = this.#ports.clock.monotonicMs();
+    const due = [...this.#waiting].filter(({ dueMs }) => dueMs <= nowMs);
+    for (const waiting of due) {
+      this.#waiting.delete(waiting);
+      waiting.onDelay();
+    }
+    let nextMs = Number.POSITIVE_INFINITY;
+    for (const { dueMs } of this.#waiting) nextMs = Math.min(nextMs, dueMs);
+    if (nextMs < this.#timerDueMs) this.#arm(nextMs);
   }
 
   #noteTook(tookMs: number): void {

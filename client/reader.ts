@@ -55,11 +55,21 @@ export class Reader {
    * Exactly `length` bytes at `offset` of file `id`: the caller has cut them to the file's size.
    * @throws CHUNK_UNAVAILABLE, CHUNK_LOST, UNREACHABLE, DEADLINE_EXCEEDED, CANCELLED
    */
-  async read(id: number, offset: number, length: number, context: CallContext): Promise<ReadResult> {
-    const deadline = this.#session.deadline();
+  read(id: number, offset: number, length: number, context: CallContext): Promise<ReadResult> {
     const pieces = splitByChunk(offset, length, this.#session.chunkBytes);
     const first = pieces[0];
+    const deadline = this.#session.deadline();
+    // Nearly all are in one chunk. Each function that awaits would cost them promises of its own.
     if (first !== undefined && pieces.length === 1) return this.#readPiece(id, first, context, deadline);
+    return this.#readPieces(id, pieces, context, deadline);
+  }
+
+  async #readPieces(
+    id: number,
+    pieces: readonly Piece[],
+    context: CallContext,
+    deadline: Deadline,
+  ): Promise<ReadResult> {
     const settled = await Promise.allSettled(
       pieces.map((piece) => this.#readPiece(id, piece, context, deadline)),
     );
@@ -111,17 +121,8 @@ export class Reader {
       const error = new GfsError('CHUNK_UNAVAILABLE', `no replica of chunk ${chunk.handle} is known now`);
       return Promise.reject(error);
     }
-    const ask = async (server: Server, signal: Cancellation): Promise<ReadResult> => {
-      try {
-        return await this.#readFrom(server, chunk, piece, wanted, { ...context, signal }, deadline);
-      } catch (thrown) {
-        const error = toGfsError(thrown);
-        if (error.code === 'DEADLINE_EXCEEDED' || error.code === 'UNREACHABLE')
-          this.#connections.avoid(server);
-        if (error.code === 'CHUNK_CORRUPT') this.#report(chunk, server);
-        throw error;
-      }
-    };
+    const ask = (server: Server, signal: Cancellation) =>
+      this.#readFrom(server, chunk, piece, wanted, signal, deadline);
     return this.#hedge.run(servers, context.signal, ask, (slow) => this.#connections.avoid(slow));
   }
 
@@ -130,21 +131,28 @@ export class Reader {
     chunk: Chunk,
     piece: Piece,
     wanted: number,
-    context: CallContext,
+    signal: Cancellation,
     deadline: Deadline,
   ): Promise<ReadResult> {
-    const peer = await this.#connections.to(server);
-    const { handle, version } = chunk;
-    const { payload } = await peer.call(
-      ReadChunk,
-      { handle, version, offset: piece.offset, length: wanted },
-      { session: this.#session.id, deadlineMs: deadline.within(REPLICA_TIMEOUT_MS), signal: context.signal },
-    );
-    const bytes = payload?.bytes.subarray(0, wanted);
-    const missing = piece.length - (bytes?.byteLength ?? 0);
-    const buffers = bytes === undefined ? [] : [bytes];
-    if (missing > 0) buffers.push(...zeros(missing));
-    return { buffers, release: () => payload?.release() };
+    try {
+      const peer = await this.#connections.to(server);
+      const { handle, version } = chunk;
+      const { payload } = await peer.call(
+        ReadChunk,
+        { handle, version, offset: piece.offset, length: wanted },
+        { session: this.#session.id, deadlineMs: deadline.within(REPLICA_TIMEOUT_MS), signal },
+      );
+      const bytes = payload?.bytes.subarray(0, wanted);
+      const missing = piece.length - (bytes?.byteLength ?? 0);
+      const buffers = bytes === undefined ? [] : [bytes];
+      if (missing > 0) buffers.push(...zeros(missing));
+      return { buffers, release: () => payload?.release() };
+    } catch (thrown) {
+      const error = toGfsError(thrown);
+      if (error.code === 'DEADLINE_EXCEEDED' || error.code === 'UNREACHABLE') this.#connections.avoid(server);
+      if (error.code === 'CHUNK_CORRUPT') this.#report(chunk, server);
+      throw error;
+    }
   }
 
   #report(chunk: Chunk, server: Server): void {
