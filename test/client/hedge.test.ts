@@ -70,3 +70,24 @@ t.test('hedge: who gives up hears so at once', async (t) => {
   t.same(aborted, ['a']);
   await t.rejects(world.until(run({ a: 1 }, abort.signal)), { code: 'CANCELLED' });
 });
+
+t.test('hedge: each of many under way is overtaken in its own time', async (t) => {
+  const { world, hedge, run } = setUp();
+  const sleep = (ms: number) => new Promise<void>((resolve) => world.scheduler.after(ms, resolve));
+  const reads: Promise<void>[] = [];
+  let overtaken = 0;
+  for (let i = 0; i < 5; i++) {
+    const [startMs, delayMs] = [world.scheduler.nowMs, hedge.delayMs];
+    const read = run({ a: i === 2 ? 1 : 60_000, b: 2 });
+    const noted = read.then((answer) => {
+      if (answer === 'a') return;
+      overtaken++;
+      const tookMs = world.scheduler.nowMs - startMs;
+      t.ok(tookMs >= 0.9 * delayMs && tookMs < 1.1 * delayMs + 5, `${tookMs} ms, of which ${delayMs} waited`);
+    });
+    reads.push(noted);
+    await world.until(sleep(4));
+  }
+  await world.until(Promise.all(reads));
+  t.equal(overtaken, 4);
+});
