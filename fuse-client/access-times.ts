@@ -18,14 +18,12 @@ export type AccessTimePolicy = 'relatime' | 'strictatime' | 'noatime';
 
 interface Access {
   readonly time: WallTime;
-  /** The time of access that was there before, as the master told; undefined where it has not yet. */
-  before: WallTime | undefined;
-  /** The ctime of the node when the master had been told; undefined before that. */
-  readonly ctime: WallTime | undefined;
+  /**
+   * The times that were there before: what the master had until it was told, and what our copy says for longer.
+   * Anything else was set. Undefined where the master has told none yet, empty where it knows of this one.
+   */
+  before: readonly WallTime[] | undefined;
 }
-
-/** In place of a ctime that is not known. */
-const NEVER: WallTime = { sec: 0, nsec: -1 };
 
 export class AccessTimes {
   readonly #environment: Environment;
@@ -57,8 +55,7 @@ export class AccessTimes {
     const time = this.#client.master.time.now();
     const known = this.#client.metadata.known(id);
     if (this.#policy === 'relatime' && !this.#isDue(id, known, time)) return false;
-    const before = known === undefined ? undefined : accessTimeOf(known);
-    this.#shown.set(id, { time, before, ctime: undefined });
+    this.#shown.set(id, { time, before: this.#before(id, known) });
     this.#pending.set(id, time);
     this.#timer ??= this.#environment.timers.after(TELL_DELAY_MS, () => {
       this.#timer = undefined;
@@ -66,6 +63,11 @@ export class AccessTimes {
     });
     if (this.#pending.size >= MAX_ACCESSES) void this.tell();
     return true;
+  }
+
+  #before(id: number, known: Attributes | undefined): Access['before'] {
+    if (this.#pending.has(id)) return this.#shown.get(id)?.before;
+    return known === undefined ? undefined : [accessTimeOf(known), accessTimeOf(this.correct(known))];
   }
 
   /** Without attributes at hand the master decides; it is asked once, and then again only after a change. */
@@ -93,17 +95,14 @@ export class AccessTimes {
   correct(attributes: Attributes): Attributes {
     const access = this.#shown.size === 0 ? undefined : this.#shown.get(attributes.id);
     if (access === undefined) return attributes;
-    const { time, ctime } = access;
-    const isOlder = isAfter(time.sec, time.nsec, attributes.atimeSec, attributes.atimeNsec);
-    access.before ??= accessTimeOf(attributes);
-    // Neither what was there before nor a later read: it was set, from another mount.
-    if (isOlder && isOther(access.before, attributes.atimeSec, attributes.atimeNsec)) {
-      void this.forget(attributes.id);
+    const { time } = access;
+    if (!isAfter(time.sec, time.nsec, attributes.atimeSec, attributes.atimeNsec)) return attributes;
+    access.before ??= [accessTimeOf(attributes)];
+    if (access.before.every((one) => isOther(one, attributes.atimeSec, attributes.atimeNsec))) {
+      // Neither what was there before nor a later read: it was set, from another mount.
+      if (access.before.length > 0) void this.forget(attributes.id);
       return attributes;
     }
-    // Since the master knows, a change may have set an earlier time.
-    const isChanged = ctime !== undefined && isOther(ctime, attributes.ctimeSec, attributes.ctimeNsec);
-    if (!isOlder || isChanged) return attributes;
     return { ...attributes, atimeSec: time.sec, atimeNsec: time.nsec };
   }
 
@@ -119,9 +118,7 @@ export class AccessTimes {
       if (this.#underWay.get(id) === telling) this.#underWay.delete(id);
       const shown = this.#shown.get(id);
       if (shown?.time !== time) continue;
-      const known = this.#client.metadata.known(id);
-      const ctime = known === undefined ? NEVER : { sec: known.ctimeSec, nsec: known.ctimeNsec };
-      this.#shown.set(id, { ...shown, ctime });
+      if (this.#client.metadata.known(id) === undefined) this.#shown.set(id, { time, before: [] });
     }
   }
 

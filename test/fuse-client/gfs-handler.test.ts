@@ -218,6 +218,40 @@ t.test('locks: F_OFD_GETLK with F_UNLCK finds a lock of its own', async (t) => {
   t.equal(await ask(6n, 0n), 'unlock', 'not of others');
 });
 
+t.test(
+  'times: a time of access outlives what is written after it, and not what another mount sets',
+  async (t) => {
+    const { world, here, there, id, handle, write, seenBy, sleep } = await setUp();
+    const old = { sec: 1_000_000_000, nsec: 5 };
+    const setTimes = (on: GfsHandler) => world.until(on.setattr(context, id, { atime: old, mtime: old }));
+    const read = () => world.until(here.read(context, id, handle, 0, 10));
+    await write('read me');
+    for (const round of ['flushed at once', 'flushed later']) {
+      await setTimes(here);
+      await seenBy(here);
+      await read();
+      const { atime } = await seenBy(here);
+      t.ok(atime > 1_000_000_000_000_000_005n, `${round}: it is read`);
+      await sleep(10);
+      await write('changed');
+      if (round === 'flushed at once') await world.until(here.fsync(context, id, handle, false));
+      t.equal((await seenBy(here)).atime, atime);
+      await sleep(2_000);
+      for (const mount of [here, there]) t.equal((await seenBy(mount)).atime, atime, `${round}: it stays`);
+      await read();
+      await sleep(10);
+      await setTimes(there);
+      await seenBy(here);
+      await read();
+      const other = { sec: 1_000_000_001, nsec: 5 };
+      await world.until(there.setattr(context, id, { atime: other }));
+      await sleep(2_000);
+      for (const mount of [here, there])
+        t.equal((await seenBy(mount)).atime, 1_000_000_001_000_000_005n, `${round}: what was set stays`);
+    }
+  },
+);
+
 t.test('open: with O_TRUNC that fails no handle stays open', async (t) => {
   const { world, a, here, id, handle } = await setUp();
   here.release(context, id, handle, 0n, false);
