@@ -1,5 +1,5 @@
 /** The mount as a program: its supervisor, its options, mount(8)'s helper, ordinary users. */
-import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, open, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
@@ -94,8 +94,12 @@ t.test('mount program', { skip }, async (t) => {
     const program = [...workspace.gfs, 'mount', '-f', '--supervise', cluster.address, foreground];
     const running = workspace.spawnProgram('supervisor', program);
     await readAgain(() => readFile(join(foreground, 'f'), 'utf8'));
+    const held = await open(join(foreground, 'held'), 'w');
+    await held.write('written and not flushed');
     t.match(await running.stop(), { code: 0 });
     t.equal(mountAt(foreground), undefined);
+    await held.close().catch(() => undefined);
+    t.equal(await readFile(join(cluster.mountPoint, 'held'), 'utf8'), 'written and not flushed');
   });
 
   t.test('options: as of mount(8), each does what it says', async (t) => {
