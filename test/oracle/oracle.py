@@ -40,8 +40,10 @@ def check(result):
 class Side:
     """One of the two directories, and what is open in it."""
 
-    def __init__(self, root, second=None):
+    def __init__(self, root, second=None, is_second=False):
         self.roots = [os.fsencode(one) for one in (root, second) if one]
+        # The tested side has two mounts.
+        self.is_second = is_second
         self.turn = 0
         self.files = {}
 
@@ -57,6 +59,11 @@ class Side:
             raise KeyError(slot)
         return self.files[slot]
 
+    def put(self, slot, fd):
+        if slot in self.files:
+            os.close(self.files[slot])
+        self.files[slot] = fd
+
     def close(self):
         for fd in self.files.values():
             os.close(fd)
@@ -69,15 +76,11 @@ def content(length, salt):
 
 # What can be done: a function of the side and the operation's arguments. What it returns is compared.
 def op_open(side, slot, name, flags, mode):
-    if slot in side.files:
-        os.close(side.files.pop(slot))
-    side.files[slot] = os.open(side.path(name), flags, mode)
+    side.put(slot, os.open(side.path(name), flags, mode))
 
 
 def op_tmpfile(side, slot, name, flags, mode):
-    if slot in side.files:
-        os.close(side.files.pop(slot))
-    side.files[slot] = os.open(side.path(name), os.O_TMPFILE | flags, mode)
+    side.put(slot, os.open(side.path(name), os.O_TMPFILE | flags, mode))
     info = os.fstat(side.files[slot])
     return [oct(info.st_mode), info.st_nlink, info.st_uid, info.st_gid, info.st_size]
 
@@ -174,10 +177,16 @@ def op_copy_range(side, source, target, offset, to_offset, length):
     return done
 
 
+def file_size(fd):
+    """0 of a directory: how long one is, each file system says in its own way."""
+    info = os.fstat(fd)
+    return 0 if stat.S_ISDIR(info.st_mode) else info.st_size
+
+
 def op_map(side, slot, offset, length, salt):
     """Stores into a shared map, within the file."""
     fd = side.fd(slot)
-    size = os.fstat(fd).st_size
+    size = file_size(fd)
     if size == 0:
         return None
     start = offset % size
@@ -191,7 +200,7 @@ def op_map(side, slot, offset, length, salt):
 def op_map_private(side, slot, offset, length, salt):
     """What is stored into a private map is in no file."""
     fd = side.fd(slot)
-    size = os.fstat(fd).st_size
+    size = file_size(fd)
     if size == 0:
         return None
     start = offset % size
@@ -203,7 +212,7 @@ def op_map_private(side, slot, offset, length, salt):
 
 def is_lockable(side, slot):
     """Of what is not a file a file system hears nothing: those are locks of each mount."""
-    return len(side.roots) == 1 or stat.S_ISREG(os.fstat(side.fd(slot)).st_mode)
+    return not side.is_second or stat.S_ISREG(os.fstat(side.fd(slot)).st_mode)
 
 
 def op_flock(side, slot, how):
@@ -222,7 +231,7 @@ def op_lock(side, slot, command, kind, start, length):
 def op_data_is_there(side, slot):
     """SEEK_DATA and SEEK_HOLE agree with the content: what they call a hole is zeros."""
     fd = side.fd(slot)
-    size, at, position = os.fstat(fd).st_size, 0, os.lseek(fd, 0, os.SEEK_CUR)
+    size, at, position = file_size(fd), 0, os.lseek(fd, 0, os.SEEK_CUR)
     try:
         while at < size:
             try:
@@ -408,7 +417,10 @@ def hash_of(data):
 
 
 class Generator:
-    """Histories by seed: operations with all their arguments, whatever comes of them."""
+    """
+    Histories by seed: operations with all their arguments, whatever comes of them. It remembers what would be there
+    and open if each had gone well, so that most find something.
+    """
 
     def __init__(self, seed, without, is_second):
         self.random = random.Random(seed)
@@ -419,12 +431,40 @@ class Generator:
         # Names are bytes; and there are too long ones.
         self.names += ['\xff \n\xc3', 'd0/\x01\\"*', 'd1/' + 255 * '\xe4', 'd0/' + 256 * 'l']
         self.directories = directories
+        self.there, self.made, self.opened, self.last = [], [''], [], 'f0'
 
     def name(self):
-        return self.random.choice(self.names)
+        r = self.random
+        return r.choice(self.there) if self.there and r.random() < 0.85 else r.choice(self.names)
+
+    def new_name(self):
+        r = self.random
+        inside = [one for one in self.names if os.path.dirname(one) in self.made]
+        return r.choice(inside) if r.random() < 0.8 else self.name()
 
     def place(self):
-        return self.random.choice(self.names + self.directories)
+        return self.random.choice(self.directories) if self.random.random() < 0.15 else self.name()
+
+    def directory(self):
+        return self.random.choice(self.made if self.random.random() < 0.8 else self.directories)
+
+    def expect(self, kind, arguments):
+        if kind in ('open', 'tmpfile'):
+            self.opened.append(arguments[0])
+        if kind == 'close' and arguments[0] in self.opened:
+            self.opened = [one for one in self.opened if one != arguments[0]]
+        if kind in ('unlink', 'rmdir', 'rename') and arguments[0] in self.there:
+            self.forget(arguments[0])
+        if kind in ('mkdir', 'mknod', 'symlink', 'link', 'link_open', 'rename') or kind == 'open' and arguments[2] & os.O_CREAT:
+            name = next(one for one in reversed(arguments) if isinstance(one, str))
+            if name and os.path.dirname(name) in self.made and name not in self.there:
+                self.there.append(name)
+                if kind == 'mkdir' and name in self.directories:
+                    self.made.append(name)
+
+    def forget(self, name):
+        for known in (self.there, self.made):
+            known[:] = [one for one in known if one != name and not one.startswith(f'{name}/')]
 
     def offset(self):
         r = self.random
@@ -436,7 +476,8 @@ class Generator:
         return r.choice([1, r.randrange(1, 5000), r.randrange(1, 200_000), 4096, 1 << 20, (1 << 20) + 5])
 
     def slot(self):
-        return self.random.randrange(SLOTS)
+        r = self.random
+        return r.choice(self.opened) if self.opened and r.random() < 0.9 else r.randrange(SLOTS)
 
     def mode(self):
         r = self.random
@@ -450,6 +491,7 @@ class Generator:
             as_other = r.random() < 0.2
             umask = r.choice([0o022, 0o022, 0o000, 0o077, 0o027])
             if kind not in self.without:
+                self.expect(kind, arguments)
                 return [kind, arguments, as_other, umask]
 
     def make_open(self):
@@ -465,14 +507,17 @@ class Generator:
             flags &= ~os.O_CREAT
         if not flags & os.O_CREAT:
             flags &= ~os.O_EXCL
-        return [self.slot(), self.place(), flags, self.mode()]
+        name = self.new_name() if flags & os.O_CREAT and r.random() < 0.5 else self.place()
+        # Often another descriptor of the same file.
+        name = self.last = self.last if r.random() < 0.4 else name
+        return [r.randrange(SLOTS), name, flags, self.mode()]
 
     def make_tmpfile(self):
         r = self.random
         flags = r.choice([os.O_WRONLY, os.O_RDWR, os.O_RDWR, os.O_RDWR | os.O_EXCL, os.O_RDONLY])
-        return [self.slot(), r.choice(self.directories + [self.place()]), flags, self.mode()]
+        return [r.randrange(SLOTS), self.directory() if r.random() < 0.9 else self.place(), flags, self.mode()]
 
-    def make_link_open(self): return [self.slot(), self.name()]
+    def make_link_open(self): return [self.slot(), self.new_name()]
     def make_close(self): return [self.slot()]
     def make_pread(self): return [self.slot(), self.offset(), self.length()]
     def make_read(self): return [self.slot(), self.length()]
@@ -490,7 +535,7 @@ class Generator:
         # A process has none that its own would wait for: another mount takes it for another process.
         commands = [F_OFD_SETLK, F_OFD_SETLK, F_OFD_GETLK] + [fcntl.F_SETLK, fcntl.F_GETLK] * (not self.is_second)
         kind = r.choice([fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK])
-        return [self.slot(), r.choice(commands), kind, r.choice([0, 0, r.randrange(100)]), r.choice([0, 1, r.randrange(100)])]
+        return [self.slot(), r.choice(commands), kind, r.choice([0, 0, r.randrange(20)]), r.choice([0, 0, 1, r.randrange(20)])]
 
     def make_pwrite(self): return [self.slot(), self.offset(), self.length(), self.random.randrange(1 << 30)]
     def make_write(self): return [self.slot(), self.length(), self.random.randrange(1 << 30)]
@@ -503,18 +548,18 @@ class Generator:
     def make_copy_range(self): return [self.slot(), self.slot(), self.offset(), self.offset(), self.length() + self.offset()]
     def make_map(self): return [self.slot(), self.offset(), self.length(), self.random.randrange(1 << 30)]
     def make_data_is_there(self): return [self.slot()]
-    def make_mkdir(self): return [self.name(), self.mode()]
+    def make_mkdir(self): return [self.new_name(), self.mode()]
     def make_rmdir(self): return [self.name()]
     def make_unlink(self): return [self.name()]
 
     def make_mknod(self):
         kind = self.random.choice([stat.S_IFIFO, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFCHR])
-        return [self.name(), kind | self.mode() & 0o777, os.makedev(1, 3) if kind == stat.S_IFCHR else 0]
+        return [self.new_name(), kind | self.mode() & 0o777, os.makedev(1, 3) if kind == stat.S_IFCHR else 0]
 
-    def make_symlink(self): return [self.random.choice(['f0', 'd0/../f1', 'd0', 'nowhere', '.', 'x' * 300]), self.name()]
+    def make_symlink(self): return [self.random.choice(['f0', 'd0/../f1', 'd0', 'nowhere', '.', 'x' * 300]), self.new_name()]
     def make_readlink(self): return [self.place()]
-    def make_link(self): return [self.place(), self.name()]
-    def make_rename(self): return [self.place(), self.place(), self.random.choice([0, 0, 0, 1, 2, 3])]
+    def make_link(self): return [self.place(), self.new_name()]
+    def make_rename(self): return [self.place(), self.random.choice([self.place, self.new_name])(), self.random.choice([0, 0, 0, 1, 2, 3])]
     def make_chmod(self): return [self.place(), self.mode()]
 
     def make_chown(self):
@@ -535,8 +580,8 @@ class Generator:
     def make_futime(self): return [self.slot(), *self.make_utime()[1:]]
     def make_fsetxattr(self): return [self.slot(), *self.make_setxattr()[1:]]
     def make_xattr_into(self): return [self.place(), self.key(), self.random.choice([0, 1, 9, 10, 11, 500])]
-    def make_list_changing(self): return [self.random.choice(self.directories), self.random.randrange(1 << 30)]
-    def make_list(self): return [self.random.choice(self.directories)]
+    def make_list_changing(self): return [self.directory(), self.random.randrange(1 << 30)]
+    def make_list(self): return [self.directory()]
     def make_setxattr(self): return [self.place(), self.key(), self.random.choice([0, 1, 10, 200]), self.random.choice([0, 0, 1, 2])]
     def make_getxattr(self): return [self.place(), self.key()]
     def make_removexattr(self): return [self.place(), self.key()]
@@ -764,12 +809,13 @@ def main():
         sys.exit(f'{kinds[0]} beside {kinds[1]} says nothing: the oracle has to be on a local disk (TMPDIR)')
     note = '' if kinds[0] == 'ext4' else ', which is not the ext4 that it is meant for: what differs may be its own'
     print(f'{kinds[1]} beside {kinds[0]}{note}', flush=True)
-    left, right = Side(options.oracle), Side(options.tested, options.second)
+    is_second = options.second is not None
+    left, right = Side(options.oracle, None, is_second), Side(options.tested, options.second, is_second)
     total = 0
     for seed in range(options.seed, options.seed + options.histories):
         if time.monotonic() - started > options.seconds:
             break
-        generator = Generator(seed, without, options.second is not None)
+        generator = Generator(seed, without, is_second)
         operations = [generator.next() for _ in range(options.count)]
         found = difference(left, right, operations)
         if found is None:
