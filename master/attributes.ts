@@ -77,13 +77,16 @@ export class NodeMutations {
       validate: () => {
         const node = findNode(this.#state, body.id);
         const { xattrs } = node;
-        const has = xattrs?.has(body.name) ?? false;
+        const present = xattrs?.get(body.name);
+        const has = present !== undefined;
         if (body.name === '' || body.name.includes('\0')) throw new GfsError('RANGE', 'not a name');
         if (body.mode === 'create' && has) throw new GfsError('EXISTS');
         if (body.mode === 'replace' && !has) throw new GfsError('NO_ATTRIBUTE');
         if (isAclName(body.name)) return decideAcl(node, body.name, body.value, body.dropSetgid ?? false);
         if (!has && (xattrs?.size ?? 0) >= MAX_XATTRS_PER_NODE)
           throw new GfsError('NO_SPACE', 'too many attributes');
+        // As ext4 does: nothing has changed, not even the ctime.
+        if (has && isSame(present, body.value)) return { reply: {} };
         return { event: { type: 'xattrSet', id: body.id, name: body.name, value: body.value } };
       },
     };
@@ -112,6 +115,10 @@ export class NodeMutations {
 export function checkRegular(node: Node): void {
   if (node.isDirectory) throw new GfsError('IS_DIRECTORY');
   if (!node.isRegular) throw new GfsError('INVALID', `node ${node.id} is not a file`);
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return a.byteLength === b.byteLength && a.every((byte, at) => byte === b[at]);
 }
 
 function checkTime(nsec: number | undefined): void {

@@ -221,7 +221,15 @@ t.test('xattrs: set, get, list, remove, with their errors', async (t) => {
   t.equal(await codeOf(set('replace')), 'NO_ATTRIBUTE');
   await set('create');
   t.equal(await codeOf(set('create')), 'EXISTS');
+  const told = async () => (await client.call(m.GetAttributes, { id })).attributes;
+  const before = await told();
   await set('replace');
+  await set('either');
+  t.same(await told(), before, 'with the value that it has, nothing changes');
+  await client.mutate(m.SetXattr, { id, name: 'user.a', value: Buffer.from([0, 255, 2]), mode: 'either' });
+  const { ctimeSec, ctimeNsec } = await told();
+  t.ok(ctimeSec > before.ctimeSec || ctimeNsec > before.ctimeNsec, 'with another, the ctime');
+  value[2] = 2;
   t.strictSame(Buffer.from((await client.call(m.GetXattr, { id, name: 'user.a' })).value), value);
   t.strictSame((await client.call(m.ListXattrs, { id })).names, ['user.a']);
   await client.mutate(m.RemoveXattr, { id, name: 'user.a' });
