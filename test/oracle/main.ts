@@ -11,13 +11,17 @@ try {
   const cluster = await RealCluster.start({ teardown: (run) => removals.push(run) }, { mount });
   const words = process.argv.slice(2);
   const isSecond = words.includes('--second');
-  if (isSecond) await cluster.addMount('second', mount);
+  const second = isSecond ? await cluster.addMount('second', mount) : undefined;
   const { code, output } = await compareWithLocalDisk(
     cluster,
     words.filter((word) => word !== '--second'),
     isSecond ? cluster.workspace.path('second') : undefined,
   );
   process.stdout.write(output);
+  // Whether a mount was cut off from the master in between is said there.
+  if (code !== 0)
+    for (const { name, log } of second === undefined ? [cluster.mount] : [cluster.mount, second])
+      process.stdout.write(`${name}:\n${log}`);
   process.exitCode = code;
 } finally {
   for (const remove of removals) await remove();
