@@ -190,26 +190,32 @@ export class Node {
     return isRegular(this.mode);
   }
 
+  /** All at once, as every answer needs them: the row is looked at once, and the object has one shape. */
   attributes(): Attributes {
-    return {
+    const row = this.#at;
+    const table = this.#table;
+    const { rows } = table;
+    const modeWord = rows.u32(row, NodeWord.MODE);
+    const mode = modeWord & 0xffff;
+    const attributes: Attributes = {
       id: this.id,
-      mode: this.mode,
-      nlink: this.nlink,
-      uid: this.uid,
-      gid: this.gid,
-      rdev: this.rdev,
-      size: this.isDirectory ? DIRECTORY_SIZE : this.size,
-      atimeSec: this.atimeSec,
-      atimeNsec: this.atimeNsec,
-      mtimeSec: this.mtimeSec,
-      mtimeNsec: this.mtimeNsec,
-      ctimeSec: this.ctimeSec,
-      ctimeNsec: this.ctimeNsec,
-      dataVersion: this.dataVersion,
-      ...(this.xattrs === undefined
-        ? {}
-        : { hasXattrs: true, ...(hasAcl(this.xattrs) ? { hasAcl: true } : {}) }),
+      mode,
+      nlink: rows.u32(row, NodeWord.NLINK),
+      uid: rows.u32(row, NodeWord.UID),
+      gid: rows.u32(row, NodeWord.GID),
+      rdev: table.rdevs.get(row) ?? 0,
+      size: isDirectory(mode) ? DIRECTORY_SIZE : rows.f64(row, NodeWord.SIZE),
+      atimeSec: table.seconds(row, NodeWord.ATIME),
+      atimeNsec: table.nanoseconds(row, NodeWord.ATIME),
+      mtimeSec: table.seconds(row, NodeWord.MTIME),
+      mtimeNsec: table.nanoseconds(row, NodeWord.MTIME),
+      ctimeSec: table.seconds(row, NodeWord.CTIME),
+      ctimeNsec: table.nanoseconds(row, NodeWord.CTIME),
+      dataVersion: (modeWord >>> 16) * HIGH_16 + rows.u32(row, NodeWord.DATA_VERSION),
     };
+    const xattrs = table.xattrs.get(row);
+    if (xattrs === undefined) return attributes;
+    return { ...attributes, hasXattrs: true, ...(hasAcl(xattrs) ? { hasAcl: true } : {}) };
   }
 
   /** The row, which is still this node's. */
