@@ -8,6 +8,8 @@ import type { CallContext } from './retry.js';
 /** What {@link GfsFile.readStream} asks for at once, and how many such questions it has under way at most. */
 const READ_BYTES = 1 * MIB;
 const MAX_READAHEAD = 8;
+/** What is taken before room for it is waited for. */
+const MAX_TAKEN_BYTES = 4 * MIB;
 
 export class GfsFile {
   readonly #client: GfsClient;
@@ -70,12 +72,16 @@ export class GfsFile {
     }
   }
 
-  /** Takes a copy. The bytes are on their way; {@link flush} or {@link sync} tell that they have arrived. */
+  /**
+   * The bytes are on their way when it resolves; {@link flush} or {@link sync} tell that they have arrived.
+   * @param data a copy of up to 4 MiB is taken at once; more than that must not change until it resolves
+   */
   async write(offset: number, data: Uint8Array): Promise<void> {
     this.#check();
     checkNumbers(offset);
     checkBytes(data);
-    await this.#file.write(offset, data);
+    for (let at = 0; at < data.byteLength; at += MAX_TAKEN_BYTES)
+      await this.#file.write(offset + at, data.subarray(at, at + MAX_TAKEN_BYTES));
   }
 
   /** Appends at the exact end, whole up to 1 MiB − 4 KiB, among whatever others append. @returns the offset */

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { OpenFile } from '../../client/index.js';
 import { FileSystem, GfsError } from '../../client/main.js';
+import { MIB } from '../../protocol/limits.js';
 import { startTwoClients } from './two-clients.js';
 
 t.test('library: what is no offset, length or data is refused at once, and changes nothing', async (t) => {
@@ -66,4 +67,16 @@ t.test('library: a reader can give up', async (t) => {
   await world.until(reading.write(0, Buffer.from('C')));
   await world.until(reading.close());
   t.equal((await world.until(file.read(0, 7))).toString(), 'Content', 'what was written is not given up');
+});
+
+t.test('library: of a large write no more is taken than there is room for', async (t) => {
+  const { world, a } = await startTwoClients(4);
+  const gfs = new FileSystem(a);
+  const file = await world.until(gfs.open('/file', { create: true }));
+  const content = Buffer.alloc(5 * MIB + 1, 'much ');
+  const written = file.write(0, content);
+  t.equal(a.usage.writeBehindBytes, 4 * MIB);
+  await world.until(written);
+  await world.until(file.sync());
+  t.ok((await world.until(file.read(0, content.byteLength + 1))).equals(content));
 });
