@@ -1,8 +1,10 @@
 /** The client library as another program has it, over a simulated cluster. */
 import t from 'tap';
+import { Layout } from '../../chunkserver/store/layout.js';
 import { OpenFile } from '../../client/index.js';
 import { FileSystem, GfsError } from '../../client/main.js';
 import { MIB } from '../../protocol/limits.js';
+import { ReportCorrupt } from '../../protocol/messages/index.js';
 import { startTwoClients } from './two-clients.js';
 
 t.test('library: what is no offset, length or data is refused at once, and changes nothing', async (t) => {
@@ -79,4 +81,50 @@ t.test('library: of a large write no more is taken than there is room for', asyn
   await world.until(written);
   await world.until(file.sync());
   t.ok((await world.until(file.read(0, content.byteLength + 1))).equals(content));
+});
+
+t.test('library: a damaged replica is told to the master, and the bytes come from another', async (t) => {
+  const { world, cluster, a, b } = await startTwoClients(5);
+  const writer = await world.until(new FileSystem(a).open('/file', { create: true }));
+  const content = Buffer.alloc(200_000, 'good ');
+  await world.until(writer.write(0, content));
+  await world.until(writer.sync());
+  const gfs = new FileSystem(b);
+  const file = await world.until(gfs.open('/file'));
+  const { id } = await world.until(gfs.stat('/file'));
+  const { handle, replicas } = await world.until(b.locations.chunk(id, 0, {}, b.master.deadline()));
+  const layout = new Layout('/data');
+  // The last one that it asks is well.
+  const damaged = replicas.slice(0, -1);
+  for (const { host } of damaged)
+    cluster.chunkservers
+      .find((server) => server.host.name === host)
+      ?.host.disk.flipBit(layout.chunkFile(handle), 70_000);
+  const told: string[] = [];
+  const query = b.master.query.bind(b.master);
+  b.master.query = (method, body, ...rest) => {
+    if (method.number === ReportCorrupt.number) told.push((body as { serverId: string }).serverId);
+    return query(method, body, ...rest);
+  };
+  t.ok((await world.until(file.read(0, content.byteLength))).equals(content));
+  t.strictSame(
+    told,
+    damaged.map(({ serverId }) => serverId),
+  );
+});
+
+t.test('library: a location that proves wrong is asked for again', async (t) => {
+  const { world, a } = await startTwoClients(6);
+  const gfs = new FileSystem(a);
+  const file = await world.until(gfs.open('/file', { create: true }));
+  await world.until(file.write(0, Buffer.from('content')));
+  await world.until(file.sync());
+  const { id } = await world.until(gfs.stat('/file'));
+  const known = () => world.until(a.locations.chunk(id, 0, {}, a.master.deadline()));
+  const { version } = await known();
+  // As if the chunk had gone on elsewhere, and come back.
+  Object.assign(await known(), { version: version + 1 });
+  t.equal((await known()).version, version + 1);
+  t.equal((await world.until(file.read(0, 7))).toString(), 'content');
+  t.equal((await known()).version, version);
 });
