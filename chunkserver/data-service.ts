@@ -260,9 +260,11 @@ export class DataService {
     try {
       return await this.#c.activity.during(work);
     } catch (error) {
-      if (error instanceof GfsError && error.code === 'CHUNK_CORRUPT') this.#c.onDamage(handle);
+      if (error instanceof GfsError) {
+        if (error.code === 'CHUNK_CORRUPT') this.#c.onDamage(handle);
+        throw error;
+      }
       if (!isDeviceError(error) && !isDeviceError((error as Error).cause)) throw error;
-      if (error instanceof GfsError) throw error;
       // The disk is given up, and the chunk with it: others have it.
       throw new GfsError('NO_SUCH_CHUNK', `chunk ${handle}: its disk failed`, { cause: error });
     }

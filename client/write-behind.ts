@@ -131,10 +131,14 @@ export class WriteBehind {
   /** {@link drain} for an fsync. What is all that waits goes out as a write and flush in one. */
   drainForSync(): Promise<void> {
     const waiting = [...this.#growing.values()];
-    const first = waiting[0] as Segment;
-    const sizeBytes = waiting.reduce((sum, { length }) => sum + length, 0);
-    const areOne = waiting.every((one) => one === first || goTogether(first, one, waiting.length, sizeBytes));
-    if (areOne && this.#unfinished.size === 0) for (const segment of waiting) segment.sync = true;
+    const [first] = waiting;
+    if (first !== undefined && this.#unfinished.size === 0) {
+      const sizeBytes = waiting.reduce((sum, { length }) => sum + length, 0);
+      const areOne = waiting.every(
+        (one) => one === first || goTogether(first, one, waiting.length, sizeBytes),
+      );
+      if (areOne) for (const segment of waiting) segment.sync = true;
+    }
     return this.drain();
   }
 
