@@ -14,10 +14,7 @@ import type { CallContext } from './retry.js';
 import type { MasterSession } from './session.js';
 import type { SharedChunks } from './shared-chunks.js';
 import { Telling } from './telling.js';
-import { coversAll, type Verifiers } from './unsynced.js';
 import { WriteBehind, type WriteBehindParts } from './write-behind.js';
-
-const SYNCS_IN_FLIGHT = 8;
 
 export interface OpenFileParts {
   readonly environment: Environment;
@@ -341,12 +338,11 @@ export class OpenFile {
     ]);
   }
 
-  async #syncChunks(context: CallContext): Promise<void> {
-    const chunks = this.#parts.writeBehind.unsynced.of(this.id);
-    while (chunks.length > 0) {
-      const some = chunks.splice(0, SYNCS_IN_FLIGHT);
-      await Promise.all(some.map(([index, verifiers]) => this.#syncChunk(index, verifiers, context)));
-    }
+  #syncChunks(context: CallContext): Promise<void> {
+    const { replicas, session, writeBehind } = this.#parts;
+    return writeBehind.unsynced.sync(this.id, (index) =>
+      replicas.sync({ id: this.id, index }, context, session.deadline()),
+    );
   }
 
   /** Truncates or extends, and changes other attributes with it. */
@@ -390,21 +386,6 @@ export class OpenFile {
   #noteReplaced(attributes: Attributes): void {
     this.#parts.locations.drop(this.id);
     this.#telling.noteReplaced(attributes);
-  }
-
-  async #syncChunk(index: number, verifiers: Verifiers, context: CallContext): Promise<void> {
-    const { replicas, session, writeBehind } = this.#parts;
-    const now = await replicas.sync({ id: this.id, index }, context, session.deadline());
-    // Once told, a loss is not told again: as on a local disk, the next fsync is about later writes.
-    writeBehind.unsynced.forget(this.id, index, verifiers);
-    // A replica whose host has booted since may have lost what it had not flushed; where one has not, the
-    // others were made equal to it. Where all have, nobody can say that the data is there.
-    if (!coversAll(verifiers, now)) {
-      throw new GfsError(
-        'REPLICA_FAILED',
-        `every replica of chunk ${index} lost its memory before the flush`,
-      );
-    }
   }
 
   /** Its data counts as changed now. */

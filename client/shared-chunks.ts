@@ -10,9 +10,8 @@ import type { ChunkserverConnections } from './connections.js';
 import type { Locations } from './locations.js';
 import { type CallContext, type Deadline, retrying } from './retry.js';
 import type { MasterSession } from './session.js';
-import { coversAll, UnsyncedChunks, type Verifiers } from './unsynced.js';
+import { UnsyncedChunks, type Verifiers } from './unsynced.js';
 
-const SYNCS_IN_FLIGHT = 8;
 const SYNC_TIMEOUT_MS = 9_000;
 
 export class SharedChunks {
@@ -57,23 +56,9 @@ export class SharedChunks {
   }
 
   /** Flushes what the file shares to disk, on every replica. @throws REPLICA_FAILED when something is lost */
-  async sync(id: number, context: CallContext): Promise<void> {
-    const chunks = this.#unsynced.of(id);
+  sync(id: number, context: CallContext): Promise<void> {
     const deadline = this.#session.deadline();
-    while (chunks.length > 0) {
-      const some = chunks.splice(0, SYNCS_IN_FLIGHT);
-      await Promise.all(
-        some.map(async ([index, verifiers]) => {
-          const flushedBy = await this.#flush(id, index, context, deadline);
-          this.#unsynced.forget(id, index, verifiers);
-          if (flushedBy !== undefined && !coversAll(verifiers, flushedBy))
-            throw new GfsError(
-              'REPLICA_FAILED',
-              `every replica of chunk ${index} lost its memory before the flush`,
-            );
-        }),
-      );
-    }
+    return this.#unsynced.sync(id, (index) => this.#flush(id, index, context, deadline));
   }
 
   /** @returns the boot ids of the replicas that did; undefined when the chunk is not there any more */

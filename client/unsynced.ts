@@ -4,7 +4,7 @@
  */
 
 import type { Logger } from '../environment/ports/index.js';
-import { toGfsError } from '../protocol/errors.js';
+import { GfsError, toGfsError } from '../protocol/errors.js';
 
 /**
  * Of the writes the boot ids of the replicas that took each (as NFS write verifiers). A write is safe once a
@@ -17,11 +17,16 @@ export type Verifiers = readonly ReadonlySet<number>[];
 const FLUSHED_PER_CHUNK = 2;
 /** Of those that no longer fit. */
 const FLUSHES_IN_FLIGHT = 64;
+/** Of a file. */
+const SYNCS_IN_FLIGHT = 8;
+
+/** Resolves to the boot ids of the replicas that have flushed a chunk, or undefined when it is not there any more. */
+type Flushed = Promise<readonly number[] | undefined>;
 
 export class UnsyncedChunks {
   readonly #files = new Map<number, Map<number, Verifiers>>();
   readonly #maxCount: number;
-  readonly #flush: (id: number, index: number) => Promise<readonly number[] | undefined>;
+  readonly #flush: (id: number, index: number) => Flushed;
   readonly #logger: Pick<Logger, 'warn'>;
   /** What is being flushed because it no longer fits. */
   readonly #leaving = new Set<Verifiers>();
@@ -31,14 +36,9 @@ export class UnsyncedChunks {
 
   /**
    * @param maxCount chunks that are remembered; more only while the oldest are on their way to disk, or cannot get there
-   * @param flush flushes a chunk that no longer fits. Resolves to the boot ids of the replicas that did,
-   * or undefined when it is not there any more
+   * @param flush flushes a chunk that no longer fits
    */
-  constructor(
-    maxCount: number,
-    flush: (id: number, index: number) => Promise<readonly number[] | undefined>,
-    logger: Pick<Logger, 'warn'>,
-  ) {
+  constructor(maxCount: number, flush: (id: number, index: number) => Flushed, logger: Pick<Logger, 'warn'>) {
     this.#maxCount = maxCount;
     this.#flush = flush;
     this.#logger = logger;
@@ -66,6 +66,34 @@ export class UnsyncedChunks {
   /** What is known of one of them. */
   at(id: number, index: number): Verifiers | undefined {
     return this.#files.get(id)?.get(index);
+  }
+
+  /** Has what was written to a file until now flushed to disk. @throws REPLICA_FAILED when something is lost */
+  async sync(id: number, flush: (index: number) => Flushed): Promise<void> {
+    const chunks = this.of(id);
+    while (chunks.length > 0) {
+      const some = chunks.splice(0, SYNCS_IN_FLIGHT);
+      await Promise.all(some.map(([index, verifiers]) => this.#syncChunk(id, index, verifiers, flush)));
+    }
+  }
+
+  async #syncChunk(
+    id: number,
+    index: number,
+    verifiers: Verifiers,
+    flush: (index: number) => Flushed,
+  ): Promise<void> {
+    const flushedBy = await flush(index);
+    // Once told, a loss is not told again: as on a local disk, the next fsync is about later writes.
+    this.forget(id, index, verifiers);
+    // A replica whose host has booted since may have lost what it had not flushed; where one has not, the
+    // others were made equal to it. Where all have, nobody can say that the data is there.
+    if (flushedBy !== undefined && !coversAll(verifiers, flushedBy)) {
+      throw new GfsError(
+        'REPLICA_FAILED',
+        `every replica of chunk ${index} lost its memory before the flush`,
+      );
+    }
   }
 
   /** These replicas have flushed all that was written before. */
