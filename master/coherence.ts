@@ -7,11 +7,12 @@
  * between then sends its message before the reply can leave, and the client does not keep the reply.
  */
 import type { Clock, Timers } from '../environment/ports/index.js';
-import { type Attributes, Promised, ReportLengths } from '../protocol/messages/index.js';
+import { type Attributes, Promised } from '../protocol/messages/index.js';
 import type { LogEvent, LogRecord } from '../protocol/records.js';
 import type { Caller } from '../protocol/rpc.js';
-import type { ValueOf } from '../protocol/schema.js';
 import { Holder } from './breaking.js';
+import { Contention } from './contention.js';
+import { LateLengths } from './late-lengths.js';
 import { PromiseKind, PromiseTable } from './promise-table.js';
 import type { LoggedState } from './state.js';
 import { type Touched, touchedBy } from './touches.js';
@@ -20,18 +21,6 @@ const { ATTRIBUTES, ENTRIES, DEFERRED, DATA } = PromiseKind;
 
 /** Changes of names that a client hears of without asking about that directory; then it hears of no more. */
 const MAX_UNASKED_CHANGES = 64;
-/** A directory whose changes came from another client than the one before this often in a row is shared. */
-const SHARED_AFTER = 4;
-/** For so long after the last such change. */
-const SHARED_FOR_MS = 1_000;
-const MAX_SHARED = 4_096;
-const REPORT_DEADLINE_MS = 10_000;
-
-interface Contention {
-  lastHolder: number;
-  alternations: number;
-  atMs: number;
-}
 
 export interface CoherenceOptions {
   /** Promises remembered; rounded up to a power of two. */
@@ -51,7 +40,6 @@ const NO_CONSEQUENCES: Consequences = { acknowledged: undefined, extras: undefin
 
 export class Coherence {
   readonly #state: LoggedState;
-  readonly #clock: Clock;
   readonly #timers: Timers;
   readonly #options: CoherenceOptions;
   readonly #table: PromiseTable;
@@ -59,14 +47,11 @@ export class Coherence {
   readonly #holders = new Map<number, Holder>();
   readonly #ofSession = new Map<number, Holder>();
   #nextHolder = 1;
-  readonly #shared = new Map<number, Contention>();
+  readonly #contention: Contention;
+  /** What clients may tell late. */
+  readonly late: LateLengths;
   /** Promises that made room: their holders are being told. */
   readonly #evicting = new Map<number, Promise<void>>();
-  /** Files whose appenders are being asked for their lengths, and how often at once. */
-  readonly #asking = new Map<number, number>();
-  /** Files whose promise to tell late made room: they are being told, by whom. */
-  readonly #reporting = new Map<number, Map<Holder, Promise<void>>>();
-  #deferredCount = 0;
   #brokenCount = 0;
 
   constructor(
@@ -75,12 +60,13 @@ export class Coherence {
     options: CoherenceOptions,
   ) {
     this.#state = state;
-    this.#clock = environment.clock;
+    this.#contention = new Contention(environment.clock);
     this.#timers = environment.timers;
     this.#options = options;
     this.#table = new PromiseTable(2 ** Math.ceil(Math.log2(options.maxPromises)), (holder, node, kinds) =>
       this.#evicted(holder, node, kinds),
     );
+    this.late = new LateLengths(this.#table, this.#holders, this.#ofSession);
   }
 
   get promiseCount(): number {
@@ -116,18 +102,11 @@ export class Coherence {
   /** Promises the attributes of a node, and a file's data. INVARIANT: they are read after this. @returns whether it did */
   promiseAttributes(session: number, node: number): boolean {
     const holder = this.#ofSession.get(session);
-    if (holder === undefined || this.#isShared(node)) return false;
-    if (this.#isAnyLate && this.#mayBeMore(node, session)) return false;
+    if (holder === undefined || this.#contention.isShared(node)) return false;
+    if (this.late.mayBeMore(node, session)) return false;
     const isDirectory = this.#state.nodes.get(node)?.isDirectory === true;
     this.#table.grant(holder.number, node, isDirectory ? ATTRIBUTES : ATTRIBUTES | DATA);
     return true;
-  }
-
-  /** Whether somebody else may know more of the node than was told. */
-  #mayBeMore(node: number, session: number): boolean {
-    const own = this.#ofSession.get(session);
-    for (const holder of this.#reporting.get(node)?.keys() ?? []) if (holder !== own) return true;
-    return this.#deferring(node, session).length > 0;
   }
 
   /** Promises the names of a directory. INVARIANT: as {@link promiseAttributes}. */
@@ -141,75 +120,6 @@ export class Coherence {
   /** Whether a session's client keeps what it is told. */
   caches(session: number): boolean {
     return this.#ofSession.has(session);
-  }
-
-  /**
-   * The session may tell the lengths of its appends to this file late, until somebody asks; whoever was
-   * promised its attributes has forgotten them by then.
-   */
-  defer(session: number, node: number): boolean {
-    const holder = this.#ofSession.get(session);
-    // Whoever is being asked would not be asked again.
-    if (holder === undefined || this.#asking.has(node)) return false;
-    let others = false;
-    this.#table.update(node, (one, kinds) => {
-      if (one !== holder.number && (kinds & (ATTRIBUTES | DATA)) !== 0 && this.#holders.has(one))
-        others = true;
-      return kinds;
-    });
-    if (others) return false;
-    if ((this.#table.kindsOf(holder.number, node) & DEFERRED) === 0) this.#deferredCount++;
-    this.#table.grant(holder.number, node, DEFERRED);
-    return true;
-  }
-
-  /**
-   * Has those who append to these nodes tell what they have not told yet. Undefined when there are none.
-   * @param session who asks
-   */
-  reported(nodes: readonly number[], session: number): Promise<unknown> | undefined {
-    if (!this.#isAnyLate) return undefined;
-    const own = this.#ofSession.get(session);
-    const asked = new Map<Holder, number[]>();
-    const waits: Promise<void>[] = [];
-    for (const node of nodes) {
-      for (const [holder, report] of this.#reporting.get(node) ?? []) if (holder !== own) waits.push(report);
-      for (const holder of this.#deferring(node, session)) {
-        const ids = asked.get(holder);
-        if (ids === undefined) asked.set(holder, [node]);
-        else ids.push(node);
-      }
-    }
-    for (const [holder, ids] of asked) waits.push(this.#askLengths(holder, ids));
-    return waits.length === 0 ? undefined : Promise.all(waits);
-  }
-
-  /**
-   * Has those who append to the node send what they have acknowledged before. Undefined when there are none. They go
-   * on telling lengths late.
-   */
-  aheadSent(node: number, session: number): Promise<unknown> | undefined {
-    if (!this.#isAnyLate) return undefined;
-    const own = this.#ofSession.get(session);
-    const holders = new Set([
-      ...this.#deferring(node, session),
-      ...(this.#reporting.get(node)?.keys() ?? []),
-    ]);
-    if (own !== undefined) holders.delete(own);
-    if (holders.size === 0) return undefined;
-    return Promise.all([...holders].map(({ peer }) => askLengths(peer, { ids: [node], ahead: true })));
-  }
-
-  get #isAnyLate(): boolean {
-    return this.#deferredCount + this.#reporting.size > 0;
-  }
-
-  /** {@link reported}, of every file of everybody else. */
-  async allReported(session: number): Promise<void> {
-    if (!this.#isAnyLate) return;
-    const own = this.#ofSession.get(session);
-    const others = [...this.#holders.values()].filter((holder) => holder !== own);
-    await Promise.all(others.map((holder) => this.#askLengths(holder, [])));
   }
 
   /** What an event is about to change. To be asked for before it is applied. */
@@ -229,7 +139,7 @@ export class Coherence {
       this.#break(node, ATTRIBUTES, own, waits, (holder) => holder.breakAttributes(node));
     if (touched.data !== undefined) this.#breakData(touched.data, touched.isCut === true, own, waits);
     for (const { directory, name } of touched.entries) {
-      this.#noteSharing(directory, own?.number ?? 0);
+      this.#contention.noteChange(directory, own?.number ?? 0);
       this.#breakEntry(directory, name, own, waits);
     }
     return {
@@ -288,19 +198,19 @@ export class Coherence {
 
   /** The promise of a client that is gone. */
   #dropped(kinds: number): 0 {
-    if ((kinds & DEFERRED) !== 0) this.#deferredCount--;
+    this.late.noteDropped(kinds);
     return 0;
   }
 
   #evicted(number: number, node: number, kinds: number): void {
     const holder = this.#holders.get(number);
-    if ((kinds & DEFERRED) !== 0) this.#deferredCount--;
+    this.late.noteDropped(kinds);
     if (holder === undefined) return;
     this.#brokenCount++;
     const waits: Promise<unknown>[] = [];
     if ((kinds & (ATTRIBUTES | DATA)) !== 0) waits.push(holder.breakData(node, false));
     if ((kinds & ENTRIES) !== 0) waits.push(holder.breakDirectory(node));
-    if ((kinds & DEFERRED) !== 0) this.#askEvicted(holder, node);
+    if ((kinds & DEFERRED) !== 0) this.late.askEvicted(holder, node);
     if (waits.length === 0) return;
     const before = this.#evicting.get(node);
     if (before !== undefined) waits.push(before);
@@ -308,71 +218,6 @@ export class Coherence {
       if (this.#evicting.get(node) === done) this.#evicting.delete(node);
     });
     this.#evicting.set(node, done);
-  }
-
-  /** Not waited for by changes, of which one is what the holder tells. */
-  #askEvicted(holder: Holder, node: number): void {
-    const reports = this.#reporting.get(node) ?? new Map<Holder, Promise<void>>();
-    this.#reporting.set(node, reports);
-    const report = this.#askLengths(holder, [node]).then(() => {
-      if (reports.get(holder) === report) reports.delete(holder);
-      if (reports.size === 0 && this.#reporting.get(node) === reports) this.#reporting.delete(node);
-    });
-    reports.set(holder, report);
-  }
-
-  // Lengths that are told late.
-
-  #deferring(node: number, exceptSession: number): Holder[] {
-    const own = this.#ofSession.get(exceptSession);
-    const found: Holder[] = [];
-    this.#table.update(node, (number, kinds) => {
-      if ((kinds & DEFERRED) === 0) return kinds;
-      const holder = this.#holders.get(number);
-      if (holder === undefined) return this.#dropped(kinds);
-      if (holder !== own) found.push(holder);
-      return kinds;
-    });
-    return found;
-  }
-
-  async #askLengths(holder: Holder, ids: number[]): Promise<void> {
-    for (const id of ids) this.#asking.set(id, (this.#asking.get(id) ?? 0) + 1);
-    await askLengths(holder.peer, { ids });
-    for (const id of ids) {
-      const asking = (this.#asking.get(id) as number) - 1;
-      if (asking === 0) this.#asking.delete(id);
-      else this.#asking.set(id, asking);
-      this.#table.update(id, (number, kinds) => {
-        if (number !== holder.number || (kinds & DEFERRED) === 0) return kinds;
-        this.#deferredCount--;
-        return kinds & ~DEFERRED;
-      });
-    }
-  }
-
-  // Directories that several clients keep changing.
-
-  #isShared(node: number): boolean {
-    const sharing = this.#shared.get(node);
-    if (sharing === undefined || sharing.alternations < SHARED_AFTER) return false;
-    return this.#clock.monotonicMs() - sharing.atMs < SHARED_FOR_MS;
-  }
-
-  #noteSharing(directory: number, holder: number): void {
-    const nowMs = this.#clock.monotonicMs();
-    const sharing = this.#shared.get(directory);
-    if (sharing === undefined) {
-      if (this.#shared.size >= MAX_SHARED) this.#shared.delete(this.#shared.keys().next().value as number);
-      this.#shared.set(directory, { lastHolder: holder, alternations: 0, atMs: nowMs });
-      return;
-    }
-    if (nowMs - sharing.atMs > SHARED_FOR_MS) sharing.alternations = 0;
-    if (sharing.lastHolder !== holder) {
-      sharing.lastHolder = holder;
-      sharing.alternations++;
-      sharing.atMs = nowMs;
-    }
   }
 
   // What the client that made a change may keep of its reply.
@@ -429,9 +274,4 @@ export class Coherence {
   #attributesOf(node: number): Attributes | undefined {
     return this.#state.nodes.get(node)?.attributes();
   }
-}
-
-/** Who cannot tell is silent, or dead with what it had not told. */
-async function askLengths(peer: Caller, asked: ValueOf<typeof ReportLengths.request>): Promise<void> {
-  await peer.call(ReportLengths, asked, { deadlineMs: REPORT_DEADLINE_MS }).catch(() => undefined);
 }

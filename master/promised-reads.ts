@@ -40,12 +40,12 @@ export class PromisedReads {
     const signal = () => request.signal;
     if (!this.#coherence.caches(session)) {
       const attributes = await this.#reads.lookup(parent, name, signal);
-      await this.#coherence.reported([attributes.id], session);
+      await this.#coherence.late.reported([attributes.id], session);
       return { attributes: findNode(this.#state, attributes.id).attributes() };
     }
     await this.#reads.nameSettled(parent, name, signal);
     const found = findDirectory(this.#state, parent).entries.get(name)?.node;
-    if (found !== undefined) await this.#coherence.reported([found], session);
+    if (found !== undefined) await this.#coherence.late.reported([found], session);
     const entries = this.#coherence.promiseEntries(session, parent) ? Promised.ENTRIES : 0;
     const node = findDirectory(this.#state, parent).entries.get(name)?.node;
     if (node === undefined) return { promised: entries };
@@ -56,7 +56,7 @@ export class PromisedReads {
   async attributes(id: number, request: IncomingRequest): Promise<ValueOf<typeof m.GetAttributes.reply>> {
     const { session } = request.header;
     await this.#reads.nodeSettled(id, () => request.signal);
-    await this.#coherence.reported([id], session);
+    await this.#coherence.late.reported([id], session);
     const promised = this.#coherence.promiseAttributes(session, id) ? Promised.ATTRIBUTES : 0;
     return { attributes: findNode(this.#state, id).attributes(), promised };
   }
@@ -66,7 +66,7 @@ export class PromisedReads {
     request: IncomingRequest,
   ): Promise<ValueOf<typeof m.ReadDirectory.reply>> {
     const { session } = request.header;
-    const reported = this.#coherence.reported(this.#reads.nodesOf(body), session);
+    const reported = this.#coherence.late.reported(this.#reads.nodesOf(body), session);
     if (reported !== undefined) await reported;
     if (!this.#coherence.caches(session)) return this.#reads.readDirectory(body);
     const promised = this.#coherence.promiseEntries(session, body.id) ? Promised.ENTRIES : 0;
@@ -117,7 +117,7 @@ export class PromisedReads {
     near: Location | undefined,
   ): Promise<ValueOf<typeof GetChunks.reply>> {
     const { session } = request.header;
-    await this.#coherence.reported([body.id], session);
+    await this.#coherence.late.reported([body.id], session);
     const promised = this.#coherence.promiseAttributes(session, body.id) ? Promised.ATTRIBUTES : 0;
     const described = await this.#locations.chunks(body, near);
     if (promised === 0) return described;

@@ -225,24 +225,24 @@ function registerMutations(service: MasterService, parts: MasterParts): void {
       );
       if (body.defer !== true) return reply;
       const { session } = request.header;
-      const deferred = coherence.defer(session, body.id);
+      const deferred = coherence.late.defer(session, body.id);
       return { ...reply, deferred, alone: deferred && appenders.isAlone(session, body.id) };
     })
     // What others have appended and not told yet is in the file before it is cut, copied or shared.
     .answer(m.SetAttributes, async (body, request) => {
-      if (body.changes.size !== undefined) await coherence.reported([body.id], request.header.session);
+      if (body.changes.size !== undefined) await coherence.late.reported([body.id], request.header.session);
       return sessions.once(m.SetAttributes, request, (origin) =>
         cutting.setAttributes(body, request.header, origin, () => request.signal),
       );
     })
     .answer(m.Snapshot, async (body, request) => {
-      await coherence.allReported(request.header.session);
+      await coherence.late.allReported(request.header.session);
       return sessions.once(m.Snapshot, request, (origin) =>
         cutting.snapshot(body, origin, () => request.signal),
       );
     })
     .answer(m.ShareChunks, async (body, request) => {
-      await coherence.reported([body.source, body.id], request.header.session);
+      await coherence.late.reported([body.source, body.id], request.header.session);
       return sessions.once(m.ShareChunks, request, (origin) =>
         sharing.share(body, origin, () => request.signal),
       );
@@ -273,7 +273,7 @@ function registerChunks(
           ? await grant()
           : await appenders.leasing(session, body.id, async () => {
               // Whoever appends alone is asked for what it holds back, and is not alone again meanwhile.
-              await coherence.aheadSent(body.id, session);
+              await coherence.late.aheadSent(body.id, session);
               return grant();
             });
       return { lease: chunkservers.graph.chained(lease, near(request)) };

@@ -42,22 +42,22 @@ function setUp() {
 
 t.test('coherence: who tells lengths late is asked also after another has cut the file', async (t) => {
   const { coherence, asked, carryOut } = setUp();
-  t.equal(coherence.defer(APPENDER, NODE), true);
+  t.equal(coherence.late.defer(APPENDER, NODE), true);
   // It is being told. What it acknowledges before it hears of it, nobody else knows.
   const acknowledged = carryOut(OTHER, { type: 'attributesSet', id: NODE, changes: { size: 0 } });
-  const told = coherence.reported([NODE], OTHER);
+  const told = coherence.late.reported([NODE], OTHER);
   t.not(told, undefined);
   await told;
   await acknowledged;
   t.same(asked.sort(), [m.BreakPromises.name, m.ReportLengths.name].sort());
-  t.equal(coherence.reported([NODE], OTHER), undefined, 'once');
+  t.equal(coherence.late.reported([NODE], OTHER), undefined, 'once');
 });
 
 t.test('coherence: nobody is asked when all that tell late are gone', async (t) => {
   const { coherence, asked, carryOut } = setUp();
-  coherence.defer(APPENDER, NODE);
+  coherence.late.defer(APPENDER, NODE);
   await carryOut(OTHER, { type: 'attributesSet', id: NODE, changes: { size: 0 } });
   coherence.close(APPENDER);
-  t.equal(coherence.reported([NODE], OTHER), undefined);
+  t.equal(coherence.late.reported([NODE], OTHER), undefined);
   t.same(asked, [m.BreakPromises.name]);
 });
