@@ -1,6 +1,6 @@
 /** Re-replication, goals and draining with real processes: what users and their operators see. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { cannotMount, eventually, RealCluster } from './cluster.js';
@@ -101,6 +101,20 @@ t.test(
     );
     t.ok(intact());
     t.match(await gfs(t, cluster, ['drain', '--master', cluster.address]), /empty/);
+    // It is taken away, and another is put in its place.
+    const directories = [0, 1, 2, 3].map((at) => cluster.workspace.path(`chunkserver-${at}`));
+    const index = directories.findIndex((directory) => {
+      return readFileSync(join(directory, 'superblock')).includes(serverId);
+    });
+    await cluster.chunkservers[index]?.kill();
+    await eventually(async () => {
+      const shown = await gfs(t, cluster, ['drain', '--master', cluster.address]);
+      return /not connected/.test(shown) || shown;
+    }, HEALING_MS);
+    rmSync(directories[index] as string, { recursive: true });
+    await cluster.startChunkserver(index);
+    await allAtGoal(cluster, 3, 4);
+    t.ok(intact());
     await gfs(t, cluster, ['drain', serverId, '--cancel', '--master', cluster.address]);
     t.match(await gfs(t, cluster, ['drain', '--master', cluster.address]), /No chunkserver/);
   },
