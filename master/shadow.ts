@@ -296,7 +296,7 @@ export class Shadow {
   async #promote(): Promise<number> {
     const running = this.#running;
     const superblock = this.#superblock;
-    if (running === undefined || superblock === undefined || this.#promoting)
+    if (running === undefined || superblock === undefined || this.#promoting || this.#promoted)
       throw new GfsError('NOT_PERMITTED', 'it is not ready for that, or at it already');
     this.#promoting = true;
     try {
@@ -321,6 +321,8 @@ export class Shadow {
     await this.#listener?.close();
     this.#listener = undefined;
     await this.#close();
+    // A promise that is on its way to the disk is kept by the master too.
+    await this.#superblock?.close();
     await this.#becomeMaster();
   }
 

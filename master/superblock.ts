@@ -1,5 +1,6 @@
 /** What a data directory belongs to, and whether its log is a master's or a shadow's. */
 import type { Disk, Random } from '../environment/ports/index.js';
+import { GfsError } from '../protocol/errors.js';
 import type { Member } from '../protocol/messages/index.js';
 
 const FORMAT = 'gfs-master';
@@ -79,6 +80,7 @@ export class SuperblockKeeper {
   readonly #disk: Disk;
   readonly #directory: string;
   #last: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
 
   constructor(disk: Disk, directory: string, superblock: Superblock) {
     this.#disk = disk;
@@ -89,8 +91,10 @@ export class SuperblockKeeper {
   /**
    * @param change what becomes of it, by what it is when its turn comes; undefined: nothing
    * @returns whether it was changed
+   * @throws NOT_READY: somebody else keeps it now
    */
   update(change: (now: Superblock) => Partial<Superblock> | undefined): Promise<boolean> {
+    if (this.#isClosed) return Promise.reject(new GfsError('NOT_READY', 'this shadow becomes the master'));
     const updating = this.#last.then(async () => {
       const changes = change(this.current);
       if (changes === undefined) return false;
@@ -100,6 +104,12 @@ export class SuperblockKeeper {
     });
     this.#last = updating.catch(() => undefined);
     return updating;
+  }
+
+  /** Nothing is changed any more by this one: another begins with what the file says then. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#last;
   }
 }
 

@@ -355,6 +355,17 @@ t.test('promote: the old master’s host becomes the shadow of the new one, its 
   t.not(back.digest, undefined);
 });
 
+t.test('promote: asked again while it takes over, the shadow refuses, and serves soon', async (t) => {
+  const { world, master, shadow } = await cluster(1);
+  master.process.crash();
+  const peer = await dial(world, world.process('asker'), 'shadow1', SHADOW_PORT);
+  const ask = () => codeOf(world.until(peer.call(m.Promote, {})));
+  t.equal(await ask(), 'none');
+  t.equal(await ask(), 'NOT_PERMITTED');
+  await soon(world, () => shadow.shadow.master !== undefined);
+  t.match(await status(world, 'shadow1', SHADOW_PORT), { role: 'master', writable: true });
+});
+
 t.test(
   'promote: the new master is that after a restart too; a shadow’s directory is no master’s',
   async (t) => {
