@@ -7,6 +7,8 @@
 import type { SimulatedCluster } from './cluster.js';
 
 const CHUNK_DIRECTORY = '/data/chunks';
+/** By then everyone has heard that a server is back. */
+const SETTLED_MS = 3_000;
 
 interface Held {
   version: number;
@@ -15,6 +17,8 @@ interface Held {
 
 export class Damage {
   readonly #cluster: SimulatedCluster;
+  /** Of each host, since when its server is there again. */
+  readonly #backSinceMs = new Map<string, number>();
   /** By chunk and host. */
   readonly #held = new Map<number, Map<string, Held>>();
 
@@ -45,6 +49,42 @@ export class Damage {
     return present.length > 0 && present.every((held) => held.isDamaged || held.version < newest);
   }
 
+  /**
+   * Whether a reader may be told so now: also while those that have it undamaged are away, or have come back a
+   * moment ago. They are waited for, but not for ever.
+   */
+  mayBeToldLost(handle: number): boolean {
+    const connected = this.#connected();
+    const present = this.#present(handle);
+    const newest = Math.max(...present.map(({ version }) => version));
+    return (
+      present.length > 0 &&
+      present.every(({ host, version, isDamaged }) => {
+        return isDamaged || version < newest || !connected.has(host);
+      })
+    );
+  }
+
+  /** A server has registered with a master. */
+  registered(host: string): void {
+    const nowMs = this.#cluster.world.scheduler.nowMs;
+    // The first time nobody has waited for it.
+    this.#backSinceMs.set(host, this.#backSinceMs.has(host) ? nowMs : Number.NEGATIVE_INFINITY);
+  }
+
+  /** Hosts of the servers that a master has a session with, for a while. */
+  #connected(): Set<string> {
+    const nowMs = this.#cluster.world.scheduler.nowMs;
+    const hosts = new Set<string>();
+    for (const { master, copy } of this.#cluster.logs) {
+      if (master === undefined) continue;
+      for (const { kind, hostname } of copy?.state.sessions.values() ?? [])
+        if (kind === 'chunkserver' && (this.#backSinceMs.get(hostname) ?? nowMs) + SETTLED_MS <= nowMs)
+          hosts.add(hostname);
+    }
+    return hosts;
+  }
+
   /** Whether a chunk is there yet where this server's replica is damaged. */
   isSpared(host: string, handle: number): boolean {
     const own = this.#of(host, handle);
@@ -61,7 +101,7 @@ export class Damage {
   }
 
   /** Those that are on a disk. */
-  #present(handle: number): Held[] {
+  #present(handle: number): (Held & { readonly host: string })[] {
     const held = this.#held.get(handle) ?? new Map<string, Held>();
     const name = `${handle.toString(16).padStart(14, '0')}.chunk`;
     return this.#cluster.chunkservers.flatMap(({ host: { name: host, disk } }) => {
@@ -69,7 +109,7 @@ export class Damage {
         return disk.namesIn(`${CHUNK_DIRECTORY}/${shard}`).includes(name);
       });
       const replica = held.get(host);
-      return isThere && replica !== undefined ? [replica] : [];
+      return isThere && replica !== undefined ? [{ ...replica, host }] : [];
     });
   }
 

@@ -128,6 +128,9 @@ export class Ledger {
   /** Set by whoever damages replicas: whether all that a chunk has are damaged. */
   mayBeLost: (handle: number) => boolean = () => false;
 
+  /** And whether a reader may be told so now. */
+  mayBeToldLost: (handle: number) => boolean = (handle) => this.mayBeLost(handle);
+
   #modes = 0;
 
   /** @param trash how long deleted files are kept; where space may run short any may go at any time */
@@ -148,7 +151,7 @@ export class Ledger {
 
   /** Whether a chunk may be told to be lost. */
   excusesLoss(message: string): boolean {
-    return this.mayBeLost(Number(/chunk (\d+)/.exec(message)?.[1]));
+    return this.mayBeToldLost(Number(/chunk (\d+)/.exec(message)?.[1]));
   }
 
   hostCrashed(): void {

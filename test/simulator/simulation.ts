@@ -86,6 +86,7 @@ class Simulation {
     );
     this.#damage = new Damage(this.#cluster);
     this.#ledger.mayBeLost = (handle) => this.#damage.mayBeLost(handle);
+    this.#ledger.mayBeToldLost = (handle) => this.#damage.mayBeToldLost(handle);
     this.#tap = new WireTap(this.#world.network, (what) => this.violate(what), this.#damage);
     this.#tap.order = this.#shared.order;
     const { onMessage } = options;

@@ -149,6 +149,8 @@ export class WireTap {
       const { lease } = reply as { lease: messages.Lease };
       this.#only(this.#granted, lease, lease.primary.host, 'the lease is told to be held by');
     }
+    if (method.number === RegisterChunkserver.number)
+      this.#damage?.registered((body as ValueOf<typeof RegisterChunkserver.request>).server.host);
     if (method.number === PrepareVersion.number) this.#onRaised(body as Versioned, server);
     if (method.number === MakeChunks.number) {
       const { handles } = body as ValueOf<typeof MakeChunks.request>;
