@@ -32,11 +32,17 @@ export class Damage {
     held.version = Math.max(held.version, version);
   }
 
-  /** It has been given a copy, whatever it had before. */
+  /** It has been given a copy, verified on its way, whatever it had before. */
   copied(host: string, handle: number, version: number): void {
     const held = this.#of(host, handle);
     held.version = version;
     held.isDamaged = false;
+  }
+
+  /** It has made a copy of what it has of another chunk, with the checksums: what is wrong with that is wrong with this. */
+  copiedHere(host: string, source: number, handle: number, version: number): void {
+    this.copied(host, handle, version);
+    this.#of(host, handle).isDamaged = this.#of(host, source).isDamaged;
   }
 
   flipped(host: string, handle: number): void {

@@ -156,11 +156,11 @@ export class WireTap {
       const { handles } = body as ValueOf<typeof MakeChunks.request>;
       for (const handle of handles) this.#onRaised({ handle, version: 1 }, server);
     }
-    if (
-      method.number === CopyChunk.number ||
-      method.number === CloneChunk.number ||
-      method.number === AdoptClone.number
-    ) {
+    if (method.number === CopyChunk.number) {
+      const { source, handle, version } = body as ValueOf<typeof CopyChunk.request>;
+      this.#damage?.copiedHere(server, source, handle, version);
+    }
+    if (method.number === CloneChunk.number || method.number === AdoptClone.number) {
       const { handle, version } = body as Versioned;
       this.#damage?.copied(server, handle, version);
     }
