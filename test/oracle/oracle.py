@@ -40,7 +40,8 @@ def check(result):
 class Side:
     """One of the two directories, and what is open in it."""
 
-    def __init__(self, root, second=None, is_second=False):
+    def __init__(self, root, second=None, is_second=False, patience=0):
+        self.patience = patience
         self.roots = [os.fsencode(one) for one in (root, second) if one]
         # The tested side has two mounts.
         self.is_second = is_second
@@ -215,17 +216,37 @@ def is_lockable(side, slot):
     return not side.is_second or stat.S_ISREG(os.fstat(side.fd(slot)).st_mode)
 
 
+def patiently(side, attempt):
+    """
+    The locks of an open file go with its last descriptor, but close(2) on a mount does not wait for that: FUSE
+    tells it with RELEASE, a moment later. So who is refused on the mount tries again.
+    """
+    for _ in range(side.patience):
+        try:
+            if attempt() is not False:
+                break
+        except BlockingIOError:
+            pass
+        time.sleep(0.01)
+    return attempt()
+
+
 def op_flock(side, slot, how):
-    return fcntl.flock(side.fd(slot), how | fcntl.LOCK_NB) if is_lockable(side, slot) else None
+    if is_lockable(side, slot):
+        patiently(side, lambda: fcntl.flock(side.fd(slot), how | fcntl.LOCK_NB))
 
 
 def op_lock(side, slot, command, kind, start, length):
     if not is_lockable(side, slot):
         return None
     asked = struct.pack('hhqqi4x', kind, os.SEEK_SET, start, length, 0)
-    told = fcntl.fcntl(side.fd(slot), command, asked)
-    # Of several that are in the way any may be told.
-    return struct.unpack('hhqqi4x', told)[0] == fcntl.F_UNLCK if command in (fcntl.F_GETLK, F_OFD_GETLK) else None
+
+    def ask():
+        told = fcntl.fcntl(side.fd(slot), command, asked)
+        # Of several that are in the way any may be told.
+        return struct.unpack('hhqqi4x', told)[0] == fcntl.F_UNLCK if command in (fcntl.F_GETLK, F_OFD_GETLK) else None
+
+    return patiently(side, ask)
 
 
 def op_data_is_there(side, slot):
@@ -553,7 +574,8 @@ class Generator:
     def make_unlink(self): return [self.name()]
 
     def make_mknod(self):
-        kind = self.random.choice([stat.S_IFIFO, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFCHR])
+        # A pipe is another one on each mount, as with NFS.
+        kind = self.random.choice([stat.S_IFREG if self.is_second else stat.S_IFIFO, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFCHR])
         return [self.new_name(), kind | self.mode() & 0o777, os.makedev(1, 3) if kind == stat.S_IFCHR else 0]
 
     def make_symlink(self): return [self.random.choice(['f0', 'd0/../f1', 'd0', 'nowhere', '.', 'x' * 300]), self.new_name()]
@@ -810,7 +832,7 @@ def main():
     note = '' if kinds[0] == 'ext4' else ', which is not the ext4 that it is meant for: what differs may be its own'
     print(f'{kinds[1]} beside {kinds[0]}{note}', flush=True)
     is_second = options.second is not None
-    left, right = Side(options.oracle, None, is_second), Side(options.tested, options.second, is_second)
+    left, right = Side(options.oracle, None, is_second), Side(options.tested, options.second, is_second, patience=50)
     total = 0
     for seed in range(options.seed, options.seed + options.histories):
         if time.monotonic() - started > options.seconds:
