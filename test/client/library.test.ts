@@ -1,5 +1,6 @@
 /** The client library as another program has it, over a simulated cluster. */
 import t from 'tap';
+import { Primary } from '../../chunkserver/primary.js';
 import { Layout } from '../../chunkserver/store/layout.js';
 import { OpenFile } from '../../client/index.js';
 import { FileSystem, GfsError } from '../../client/main.js';
@@ -127,4 +128,23 @@ t.test('library: a location that proves wrong is asked for again', async (t) => 
   t.equal((await known()).version, version + 1);
   t.equal((await world.until(file.read(0, 7))).toString(), 'content');
   t.equal((await known()).version, version);
+});
+
+t.test('library: an append whose answer was lost is asked for again, and there once', async (t) => {
+  const { world, a } = await startTwoClients(7);
+  const file = await world.until(new FileSystem(a).open('/file', { create: true }));
+  const { append } = Primary.prototype;
+  t.teardown(() => {
+    Primary.prototype.append = append;
+  });
+  let attempts = 0;
+  Primary.prototype.append = async function (this: Primary, ...asked) {
+    const done = await append.apply(this, asked);
+    if (++attempts % 3 !== 0) throw new GfsError('OVERLOADED');
+    return done;
+  };
+  t.equal(await world.until(file.append(Buffer.from('once'))), 0);
+  t.equal(await world.until(file.recordAppend(Buffer.from('more'))), 4);
+  t.equal(attempts, 6);
+  t.equal((await world.until(file.read(0, 100))).toString(), 'oncemore');
 });
