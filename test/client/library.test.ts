@@ -13,6 +13,7 @@ t.test('library: what is no offset, length or data is refused at once, and chang
   const gfs = new FileSystem(a);
   const file = await world.until(gfs.open('/file', { create: true }));
   await world.until(file.write(0, Buffer.from('content')));
+  t.equal((await world.until(file.read(0, 100))).toString(), 'content', 'what is on its way is seen');
   const some = Buffer.from('x');
   for (const wrong of [-5, 0.5, Number.NaN, 2 ** 60]) {
     await t.rejects(file.write(wrong, some), { code: 'INVALID' }, `write at ${wrong}`);
