@@ -132,6 +132,15 @@ t.test(
       async () => (await cluster.shell('cat f | wc -c')).stdout === '300000\n' || 'not yet',
       20_000,
     );
+    // cat waits for a page, which the kernel lets go; these for the answer to a request.
+    cluster.master.pause();
+    const absent = join(cluster.mountPoint, 'absent');
+    const handles = ['python3', '-c', 'import os, sys; os.stat(sys.argv[1])', absent];
+    for (const program of [['stat', absent], handles]) {
+      const { status } = await runCommand(['timeout', '--signal=INT', '--kill-after=3', '1', ...program]);
+      t.equal(status, 124, `a signal ends ${program[0]}, not the deadline nor SIGKILL`);
+    }
+    cluster.master.resume();
   },
 );
 
