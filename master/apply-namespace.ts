@@ -271,7 +271,9 @@ function extend(node: Node, written: Written, time: Timestamp): void {
   const modified = { timeSec: node.mtimeSec, timeNsec: node.mtimeNsec };
   if (isLater(at, changed)) setModified(node, at);
   // Its name or its mode was changed after it was written to: as if it had been told at once. Or it was.
-  else if (!isLater(modified, at) && isLater(time, changed)) node.setMtime(at.timeSec, at.timeNsec);
+  // (An mtime to come was set by somebody: no data came with it.)
+  else if (isLater(time, changed) && (!isLater(modified, at) || isLater(modified, time)))
+    node.setMtime(at.timeSec, at.timeNsec);
   // Others wrote to it after that, whose data was told before. Who saw it then has to see that this came.
   else setModified(node, time);
 }

@@ -137,6 +137,19 @@ t.test('times: what was written later elsewhere, and told first, does not hide w
   t.ok(after.ctime > seen.ctime);
 });
 
+t.test('times: what was written after an mtime to come was set keeps its time over a rename', async (t) => {
+  const { world, here, id, handle, write, seenBy, sleep } = await setUp();
+  await world.until(here.setattr(context, id, { mtime: { sec: 4_000_000_000, nsec: 1 } }));
+  await sleep(5);
+  await write('now');
+  await sleep(5);
+  await world.until(here.rename(context, m.ROOT_ID, 'file', m.ROOT_ID, 'new', 'replace'));
+  const before = await seenBy(here);
+  await sleep(5);
+  await world.until(here.flush(context, id, handle, 0n) as Promise<void>);
+  t.same(await seenBy(here), before);
+});
+
 t.test('times: a ctime does not go back when the clock of the master does', async (t) => {
   const { world, here, there, id, handle, write, seenBy, sleep } = await setUp();
   await write('one');
