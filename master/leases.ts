@@ -274,6 +274,7 @@ export class Leases {
       if (!raised.includes(true)) return false;
       const replicas = raised.filter((acknowledged) => acknowledged).length;
       await this.#journal.commit({ type: 'versionRaised', handle: chunk.handle, version, replicas });
+      this.#replicas.noteLeaseless(chunk.handle, version);
       this.#sent.noteKnown(chunk.handle);
       return true;
     } finally {

@@ -138,6 +138,7 @@ export class Raiser {
       await primary.peer.call(RevokeLease, { handle, version }, { deadlineMs: ASK_DEADLINE_MS });
       await this.#journal.commit({ type: 'versionRaised', handle, version, replicas: members.length });
       logged = true;
+      this.#replicas.noteLeaseless(handle, version);
       const length = this.#replicas.live(handle)[0]?.lengthBytes ?? 0;
       this.#replicas.noteEqual(
         members.filter(({ alive }) => alive),
@@ -279,6 +280,7 @@ export class Raiser {
     await this.#journal.commit({ type: 'versionRaised', handle: chunk.handle, version, replicas });
     if (!this.#state.chunks.has(chunk.handle))
       throw new GfsError('NO_SUCH_CHUNK', `chunk ${chunk.handle} is gone`);
+    this.#replicas.noteLeaseless(chunk.handle, version);
     this.#sent.noteKnown(chunk.handle);
   }
 

@@ -50,6 +50,9 @@ export interface Replica {
   readonly damaged: boolean;
 }
 
+/** Of how many chunks it is remembered that nobody wrote under their version. */
+const MAX_LEASELESS = 65_536;
+
 export class Replicas {
   readonly #table = new ReplicaTable();
   /**
@@ -57,6 +60,11 @@ export class Replicas {
    * that still has that one may have missed nothing at all, and is suspect rather than stale.
    */
   readonly #adoptedFrom = new Map<number, number>();
+  /**
+   * Chunks that were raised for no lease, to compare their replicas for example: handle → that version. Nobody has
+   * written under it, for a lease comes with a version of its own.
+   */
+  readonly #leaseless = new Map<number, number>();
   /** Chunks that were shared while none of their replicas could be asked whether it equals the others. */
   readonly #doubtful = new Set<number>();
 
@@ -95,6 +103,7 @@ export class Replicas {
   /** Nothing refers to the chunk any more: every server that has it is to delete it. */
   removeChunk(handle: number): void {
     this.#adoptedFrom.delete(handle);
+    this.#leaseless.delete(handle);
     this.#doubtful.delete(handle);
     for (const { chunkserver } of this.#table.all(handle)) {
       this.#table.remove(chunkserver, handle);
@@ -126,6 +135,14 @@ export class Replicas {
     for (const chunkserver of members) this.put(chunkserver, handle, version, lengthBytes, false);
   }
 
+  /** A version is logged that has no lease, nor will have one. */
+  noteLeaseless(handle: number, version: number): void {
+    this.#leaseless.delete(handle);
+    this.#leaseless.set(handle, version);
+    if (this.#leaseless.size > MAX_LEASELESS)
+      this.#leaseless.delete(this.#leaseless.keys().next().value as number);
+  }
+
   /** Those of servers that are gone lately too. */
   all(handle: number): Replica[] {
     return this.#table.all(handle);
@@ -145,24 +162,42 @@ export class Replicas {
     return isLive(replica) && !replica.suspect && !replica.damaged && isAtLeastLogged(replica, chunk);
   }
 
-  /** What a new lease may be built on: the readable ones, and the suspect ones, which it compares. */
+  /**
+   * What a new lease may be built on: the readable ones, and the suspect ones, which it compares. Where there is
+   * neither, the last resort.
+   */
   raisable(chunk: ChunkState): Replica[] {
     const adoptedFrom = this.#adoptedFrom.get(chunk.handle);
-    return this.#table
-      .all(chunk.handle)
-      .filter(
-        (replica) =>
-          isLive(replica) &&
-          !replica.damaged &&
-          (isAtLeastLogged(replica, chunk) || (replica.suspect && replica.version === adoptedFrom)),
-      );
+    const all = this.#table.all(chunk.handle);
+    const found = all.filter(
+      (replica) =>
+        isLive(replica) &&
+        !replica.damaged &&
+        (isAtLeastLogged(replica, chunk) || (replica.suspect && replica.version === adoptedFrom)),
+    );
+    return found.length > 0 ? found : this.#lastResort(chunk);
   }
 
   /** Whether a replica missed a mutation for certain, or is damaged: never used, deleted while a good one lives. */
   isUseless(replica: Replica, chunk: ChunkState): boolean {
     if (replica.damaged) return true;
     const suspectAt = this.#adoptedFrom.get(chunk.handle);
-    return replica.version < chunk.version && replica.version !== suspectAt;
+    if (replica.version >= chunk.version || replica.version === suspectAt) return false;
+    return this.#lastResort(chunk).every(({ chunkserver }) => chunkserver !== replica.chunkserver);
+  }
+
+  /**
+   * Replicas of the version before, where all that took the present one are there and damaged, and it was raised for
+   * no lease: whatever was acknowledged, these have too.
+   */
+  #lastResort(chunk: ChunkState): Replica[] {
+    if (this.#leaseless.get(chunk.handle) !== chunk.version) return [];
+    const known = this.#table.all(chunk.handle).filter(({ chunkserver }) => !chunkserver.gone);
+    const newest = known.filter(({ version }) => version >= chunk.version);
+    if (newest.length < chunk.replicas || newest.some(({ damaged }) => !damaged)) return [];
+    if (!known.every(isLive)) return [];
+    // Version 0 is that of clones that were never finished.
+    return known.filter(({ version, damaged }) => !damaged && version > 0 && version === chunk.version - 1);
   }
 
   isSuspectVersion(handle: number, version: number): boolean {

@@ -43,7 +43,7 @@ export function standingOf(
     else if (replicas.isReadable(replica, chunk)) {
       good.push(replica);
       if (!isLeaving(chunkserver)) staying.push(replica);
-    } else if (replica.suspect) suspect.push(replica);
+    } else suspect.push(replica);
   }
   return {
     good,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
+import { ChunkTable } from '../../master/chunk-table.js';
 import { type Chunkserver, type Replica, Replicas } from '../../master/replicas.js';
 import type { Caller } from '../../protocol/rpc.js';
 
@@ -97,3 +98,40 @@ t.test('replicas: three of each of 100,000 chunks take less than 40 bytes a chun
   t.equal(replicas.live(100_000).length, 3);
   t.end();
 });
+
+t.test(
+  'replicas: the version before is the last resort, and only where nobody can have written since',
+  async (t) => {
+    const fields = { references: 1, goal: 3, replicas: 2, holder: '', durationMs: 0 };
+    const chunk = (version: number, replicas = 2) =>
+      new ChunkTable().add({ ...fields, handle: 1, version, replicas });
+    const state = chunk(3);
+    const made = (hasLease: boolean) => {
+      const replicas = new Replicas();
+      const servers = [serverOf('a'), serverOf('b'), serverOf('late')] as const;
+      const [a, b, late] = servers;
+      replicas.put(a, 1, 3, 10, true);
+      replicas.put(b, 1, 3, 10, true);
+      replicas.put(late, 1, 2, 10, true);
+      if (!hasLease) replicas.noteLeaseless(1, 3);
+      replicas.markDamaged(a, 1);
+      return { replicas, a, b, late };
+    };
+    const names = (replicas: Replicas, chunk = state) =>
+      replicas.raisable(chunk).map(({ chunkserver }) => chunkserver.server.serverId);
+    const { replicas, a, b, late } = made(false);
+    const stale = () => replicas.isUseless(replicas.find(late, 1) as Replica, state);
+    t.same([names(replicas), stale()], [['b'], true], 'while one of the newest may be good');
+    replicas.markDamaged(b, 1);
+    t.same([names(replicas), stale()], [['late'], false]);
+    t.same(names(replicas, chunk(4)), [], 'it is further behind');
+    t.same(names(replicas, chunk(3, 3)), [], 'one of the newest has not told what it has');
+    const leased = made(true);
+    leased.replicas.markDamaged(leased.b, 1);
+    t.same(names(leased.replicas), [], 'the newer one came with a lease');
+    a.alive = false;
+    t.same(names(replicas), [], 'one of the newest is away');
+    a.gone = true;
+    t.same(names(replicas), [], 'nobody knows any more whether that one was damaged');
+  },
+);
