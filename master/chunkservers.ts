@@ -103,6 +103,18 @@ export class ChunkserverTable {
     return this.ready && (this.#former.size === 0 || upMs >= this.#parts.options.replication.waitMs);
   }
 
+  /** Whether a server that was there before the master started has not been heard of since. */
+  get hasUnheard(): boolean {
+    return this.#former.size > 0;
+  }
+
+  /** Whether no server is away that may come back with what it had. */
+  get isComplete(): boolean {
+    if (!this.ready || this.#former.size > 0 || this.#away.size > 0) return false;
+    for (const { alive, reported } of this.#byId.values()) if (alive && !reported) return false;
+    return true;
+  }
+
   /** Alive, and with all their chunks known. */
   get active(): readonly Chunkserver[] {
     this.#active ??= [...this.#byId.values()].filter(({ alive, reported }) => alive && reported);

@@ -109,7 +109,8 @@ export async function makeReadable(
   if (live.length === 0 || live.some(({ damaged }) => !damaged)) return;
   // One that is away may be good. Of damaged ones, some may have been deleted while others passed for good.
   if (replicas.all(chunk.handle).some(({ chunkserver }) => !chunkserver.alive)) return;
-  if (live.length < chunk.replicas && chunkservers.missing.length > 0) return;
+  // One that was there before this master started may have it, and come back whenever it likes.
+  if (live.length < chunk.replicas && chunkservers.hasUnheard) return;
   for (const { alive, reported } of chunkservers.all) if (alive && !reported) return;
   logger.error({ handle: chunk.handle, version: chunk.version }, 'every replica of a chunk is damaged');
   throw new GfsError('CHUNK_LOST', `chunk ${chunk.handle}: every replica is damaged`);

@@ -209,6 +209,7 @@ export async function assemble(
     logger,
     options,
   });
+  replicas.isEverybodyHere = () => chunkservers.isComplete;
   const leases = new Leases(state, journal, replicas, sent, clock, (serverId) => chunkservers.byId(serverId));
   chunkservers.attach(leases);
   const { reports } = chunkservers;

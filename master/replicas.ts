@@ -68,6 +68,9 @@ export class Replicas {
   /** Chunks that were shared while none of their replicas could be asked whether it equals the others. */
   readonly #doubtful = new Set<number>();
 
+  /** Whether all chunkservers that may come back are there: set by whoever knows them. */
+  isEverybodyHere: () => boolean = () => false;
+
   /** Notes what a server has; what was known of its replica is replaced, but damage stays damage. */
   put(
     chunkserver: Chunkserver,
@@ -187,17 +190,18 @@ export class Replicas {
   }
 
   /**
-   * Replicas of the version before, where all that took the present one are there and damaged, and it was raised for
-   * no lease: whatever was acknowledged, these have too.
+   * Replicas of the version before, where no server has an undamaged one of the present version, none may come back
+   * with one, and it was raised for no lease: whatever was acknowledged, these have too.
    */
-  #lastResort(chunk: ChunkState): Replica[] {
-    if (this.#leaseless.get(chunk.handle) !== chunk.version) return [];
-    const known = this.#table.all(chunk.handle).filter(({ chunkserver }) => !chunkserver.gone);
-    const newest = known.filter(({ version }) => version >= chunk.version);
-    if (newest.length < chunk.replicas || newest.some(({ damaged }) => !damaged)) return [];
-    if (!known.every(isLive)) return [];
+  #lastResort({ handle, version }: ChunkState): Replica[] {
+    if (this.#leaseless.get(handle) !== version || !this.isEverybodyHere()) return [];
+    const known = this.#table.all(handle).filter(({ chunkserver }) => !chunkserver.gone);
+    if (!known.every((replica) => isLive(replica) && (replica.damaged || replica.version < version)))
+      return [];
     // Version 0 is that of clones that were never finished.
-    return known.filter(({ version, damaged }) => !damaged && version > 0 && version === chunk.version - 1);
+    return known.filter(
+      (replica) => !replica.damaged && replica.version > 0 && replica.version === version - 1,
+    );
   }
 
   isSuspectVersion(handle: number, version: number): boolean {

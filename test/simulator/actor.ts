@@ -73,13 +73,10 @@ export class Actor {
       const error = toGfsError(thrown);
       const answer = answers.find((code) => code === error.code);
       if (answer !== undefined) return answer;
-      const excused =
-        EXCUSABLE.has(error.code) ||
-        this.excused.has(error.code) ||
-        error.reaction !== 'never' ||
-        (error.code === 'CHUNK_LOST' && ledger.excusesLoss(error.message));
+      const isLost = error.code === 'CHUNK_LOST' && ledger.excusesLoss(error.message);
+      const excused = EXCUSABLE.has(error.code) || this.excused.has(error.code) || error.reaction !== 'never';
       process.environment.logger.debug({ code: error.code }, `${this.name}: ${what} failed`);
-      if (ledger.calm || !excused) {
+      if (!isLost && (ledger.calm || !excused)) {
         throw new Violation(`${this.name}: ${what}: ${error.code} ${error.message}`, { cause: thrown });
       }
       ledger.failed++;

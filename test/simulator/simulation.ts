@@ -273,6 +273,7 @@ class Simulation {
     await auditGoals(client, this.#ledger, time);
     // Nothing may fail any more.
     const ledger = new Ledger(true);
+    ledger.mayBeLost = this.#ledger.mayBeLost;
     const context = { name: 'auditor', client, process, ledger, reading: new Set<number>() };
     const auditor = new SharedWorker(context, 'auditor', this.#world.random.fork('auditor'), this.#shared);
     await auditor.seeAll();
