@@ -103,9 +103,11 @@ export class ChunkserverTable {
     return this.ready && (this.#former.size === 0 || upMs >= this.#parts.options.replication.waitMs);
   }
 
-  /** Whether a server that was there before the master started has not been heard of since. */
-  get hasUnheard(): boolean {
-    return this.#former.size > 0;
+  /** Whether a server is known that is not there, however long ago it was heard of, also by the master before. */
+  get isAnyAbsent(): boolean {
+    if (this.#former.size > 0) return true;
+    for (const { alive } of this.#byId.values()) if (!alive) return true;
+    return false;
   }
 
   /** Whether no server is away that may come back with what it had. */

@@ -106,11 +106,10 @@ export async function makeReadable(
   if (!chunkservers.ready) throw new GfsError('NOT_READY', 'not all chunkservers are back');
   if (replicas.raisable(chunk).length > 0) return raiser.verify(chunk);
   const live = replicas.live(chunk.handle);
-  if (live.length === 0 || live.some(({ damaged }) => !damaged)) return;
+  if (live.length === 0 || live.some((replica) => !replicas.isUseless(replica, chunk))) return;
   // One that is away may be good. Of damaged ones, some may have been deleted while others passed for good.
   if (replicas.all(chunk.handle).some(({ chunkserver }) => !chunkserver.alive)) return;
-  // One that was there before this master started may have it, and come back whenever it likes.
-  if (live.length < chunk.replicas && chunkservers.hasUnheard) return;
+  if (live.length < chunk.replicas && chunkservers.isAnyAbsent) return;
   for (const { alive, reported } of chunkservers.all) if (alive && !reported) return;
   logger.error({ handle: chunk.handle, version: chunk.version }, 'every replica of a chunk is damaged');
   throw new GfsError('CHUNK_LOST', `chunk ${chunk.handle}: every replica is damaged`);
