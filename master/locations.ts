@@ -109,7 +109,8 @@ export async function makeReadable(
   if (live.length === 0 || live.some((replica) => !replicas.isUseless(replica, chunk))) return;
   // One that is away may be good. Of damaged ones, some may have been deleted while others passed for good.
   if (replicas.all(chunk.handle).some(({ chunkserver }) => !chunkserver.alive)) return;
-  if (live.length < chunk.replicas && chunkservers.isAnyAbsent) return;
+  const newest = live.filter(({ version }) => version >= chunk.version);
+  if (newest.length < chunk.replicas && chunkservers.isAnyAbsent) return;
   for (const { alive, reported } of chunkservers.all) if (alive && !reported) return;
   logger.error({ handle: chunk.handle, version: chunk.version }, 'every replica of a chunk is damaged');
   throw new GfsError('CHUNK_LOST', `chunk ${chunk.handle}: every replica is damaged`);
