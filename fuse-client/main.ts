@@ -38,7 +38,12 @@ class MountDaemon implements Daemon {
       const handler = await GfsHandler.create(environment, this.#client, this.#options);
       const chosen =
         binding === 'kernel'
-          ? kernelBinding(environment, { acls: this.#options.acls, locks: true })
+          ? kernelBinding(environment, {
+              acls: this.#options.acls,
+              locks: true,
+              // Nothing but a signal would end a wait for ever.
+              asyncDirectIo: !client.hard,
+            })
           : fuseNativeBinding(environment);
       const identity = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0, pid: process.pid };
       const served = withDotGfs(handler, environment, this.#client, this.#options, identity, handler.rootId);

@@ -17,6 +17,7 @@ export const kernelBindingDefaults: SessionOptions = {
   writebackCache: false,
   autoInvalidateData: true,
   acls: false,
+  asyncDirectIo: true,
 };
 
 const CAPABILITIES: readonly Capability[] = [

@@ -34,6 +34,11 @@ export interface SessionOptions {
    * the umask to the handler, for a default ACL takes its place. Implies `default_permissions`.
    */
   readonly acls: boolean;
+  /**
+   * Direct reads and writes of one caller go side by side (libaio has its depth). Who waits for one, by read(2) as
+   * well, then hears no signal, not even SIGKILL, before it is answered.
+   */
+  readonly asyncDirectIo: boolean;
 }
 
 export interface Negotiated {
@@ -49,7 +54,6 @@ function wantedFlags(options: SessionOptions): number {
     InitFlag.HAS_IOCTL_DIR |
     InitFlag.DO_READDIRPLUS |
     InitFlag.READDIRPLUS_AUTO |
-    InitFlag.ASYNC_DIO |
     InitFlag.PARALLEL_DIROPS |
     InitFlag.ABORT_ERROR |
     InitFlag.MAX_PAGES |
@@ -62,7 +66,8 @@ function wantedFlags(options: SessionOptions): number {
     (options.atomicTruncate ? InitFlag.ATOMIC_O_TRUNC : 0) |
     (options.writebackCache ? InitFlag.WRITEBACK_CACHE : 0) |
     (options.autoInvalidateData ? InitFlag.AUTO_INVAL_DATA : 0) |
-    (options.acls ? InitFlag.POSIX_ACL | InitFlag.DONT_MASK | InitFlag.SETXATTR_EXT : 0)
+    (options.acls ? InitFlag.POSIX_ACL | InitFlag.DONT_MASK | InitFlag.SETXATTR_EXT : 0) |
+    (options.asyncDirectIo ? InitFlag.ASYNC_DIO : 0)
   );
 }
 

@@ -14,6 +14,7 @@ export const plainOptions: SessionOptions = {
   writebackCache: false,
   autoInvalidateData: true,
   acls: false,
+  asyncDirectIo: true,
 };
 
 /** What a test does not implement must not be called. */

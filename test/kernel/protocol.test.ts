@@ -64,6 +64,8 @@ await t.test('init: options ask for more, and nothing is taken that is not offer
   const optional =
     InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS | InitFlag.ATOMIC_O_TRUNC | InitFlag.WRITEBACK_CACHE;
   t.equal((await initFlags(kernel())) & optional, optional);
+  t.ok((await initFlags(kernel())) & InitFlag.ASYNC_DIO);
+  t.notOk((await initFlags(new FakeKernel({}, { asyncDirectIo: false }))) & InitFlag.ASYNC_DIO);
   t.equal(
     await initFlags(kernel(), InitFlag.ASYNC_READ | InitFlag.POSIX_LOCKS),
     InitFlag.ASYNC_READ | InitFlag.POSIX_LOCKS,

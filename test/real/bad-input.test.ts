@@ -116,6 +116,7 @@ t.test(
   async (t) => {
     const cluster = await RealCluster.start(t, { set: ['client.deadline=5s'] });
     await cluster.shell('head -c 300000 /dev/urandom > f; sync; echo 1 > /proc/sys/vm/drop_caches');
+    await cluster.addMount('hard', ['-o', 'hard']);
     for (const chunkserver of cluster.chunkservers) chunkserver.pause();
     await delay(100);
     const path = join(cluster.mountPoint, 'f');
@@ -127,6 +128,15 @@ t.test(
     const waited = await runCommand(['cat', path], { timeoutMs: 60_000 });
     t.not(waited.status, 0);
     t.match(waited.stderr, 'Input/output error');
+    const direct = ['dd', `if=${join(cluster.workspace.path('hard'), 'f')}`, 'iflag=direct', 'bs=64k'];
+    const killed = await runCommand(['timeout', '--signal=INT', '--kill-after=20', '1', ...direct], {
+      timeoutMs: 60_000,
+    });
+    t.equal(
+      killed.status,
+      124,
+      `a signal ends O_DIRECT on a hard mount, which waits for ever ${killed.stderr}`,
+    );
     for (const chunkserver of cluster.chunkservers) chunkserver.resume();
     await eventually(
       async () => (await cluster.shell('cat f | wc -c')).stdout === '300000\n' || 'not yet',
