@@ -277,7 +277,8 @@ export class FakeDisk {
   lock(path: string, process: FakeProcess): () => void {
     this.open(path, 'create');
     if (this.#locks.has(path)) throw failure('EBUSY', `${path} is locked by another process`);
-    this.#locks.set(path, process);
+    // The kernel gives it to nobody who is no more, even where it was asked for before.
+    if (process.alive) this.#locks.set(path, process);
     return () => this.#locks.delete(path);
   }
 

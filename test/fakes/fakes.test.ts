@@ -161,6 +161,19 @@ t.test('fake disk: a killed process keeps what it wrote, and frees its locks', a
   await world.until(host.start('q').environment.disk.lock('/d/lock'));
 });
 
+t.test('fake disk: a process that is killed while it asks for a lock does not hold it', async (t) => {
+  for (let seed = 0; seed < 8; seed++) {
+    const world = new SimulatedWorld(seed);
+    const host = world.host('a');
+    const process = host.start('p');
+    void process.environment.disk.lock('/lock');
+    process.crash();
+    await world.runFor(1_000);
+    await world.until(host.start('q').environment.disk.lock('/lock'));
+  }
+  t.pass();
+});
+
 t.test('fake disk: a write takes its bytes late, so that reusing a buffer too early shows', async (t) => {
   const world = new SimulatedWorld();
   const host = world.host('a');
