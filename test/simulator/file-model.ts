@@ -31,6 +31,8 @@ export class FileModel {
   #lost: Layer[] = [];
   #lowSize = 0;
   #highSize = 0;
+  /** Something failed that would have made it longer: it is so only where what is behind that arrived. */
+  #mayHaveFailedToGrow = false;
   /** Made of what was not on disk, by a snapshot or another client: a sync of this file need not reach that. */
   #inheritsUnsynced = false;
   readonly #watches = new Set<Watch>();
@@ -76,16 +78,22 @@ export class FileModel {
       );
     }
     for (const layer of this.#unflushed) (layer.crashed ? this.#lost : this.#unsynced).push(layer);
+    this.#lowSize = this.#mayHaveFailedToGrow ? Math.max(this.#lowSize, endOf(this.#unflushed)) : this.size;
+    if (this.#lowSize === this.size) {
+      this.#highSize = this.size;
+      this.#mayHaveFailedToGrow = false;
+    }
     this.#unflushed = [];
-    this.#lowSize = this.#highSize = this.size;
   }
 
   flushFailed(): void {
+    this.#mayHaveFailedToGrow ||= endOf(this.#unflushed) > this.#lowSize;
     this.#failed.push(...this.#unflushed.splice(0));
   }
 
   /** The writer was told that what it had written may be lost. */
   syncFailed(): void {
+    this.#mayHaveFailedToGrow ||= endOf(this.#unflushed) > this.#lowSize;
     this.#failed.push(...this.#unflushed.splice(0), ...this.#unsynced.splice(0), ...this.#lost.splice(0));
   }
 
@@ -121,6 +129,7 @@ export class FileModel {
     }
     this.#resize(size);
     this.#lowSize = this.#highSize = size;
+    this.#mayHaveFailedToGrow = false;
   }
 
   /** A chunkserver's host lost what it had not flushed to its disk. */
@@ -140,6 +149,7 @@ export class FileModel {
     copy.#inheritsUnsynced = this.#inheritsUnsynced || this.#unsynced.length + this.#lost.length > 0;
     copy.#lowSize = this.#lowSize;
     copy.#highSize = this.#highSize;
+    copy.#mayHaveFailedToGrow = this.#mayHaveFailedToGrow || endOf(this.#unflushed) > this.#lowSize;
     return copy;
   }
 
@@ -177,7 +187,8 @@ export class FileModel {
    * going to say so.
    */
   checkOwn(seen: Uint8Array, writesMayFail: boolean): string | undefined {
-    if (seen.byteLength !== this.size)
+    const mayBeShorter = this.#mayHaveFailedToGrow || (writesMayFail && this.#unflushed.length > 0);
+    if (seen.byteLength > this.size || seen.byteLength < (mayBeShorter ? this.#lowSize : this.size))
       return `${seen.byteLength} bytes long, where ${this.size} were written`;
     const layers = [...this.#failed, ...this.#lost, ...(writesMayFail ? this.#unflushed : [])];
     return firstWrong({ base: this.#content, layers }, seen);
@@ -194,6 +205,10 @@ export class FileModel {
     this.#content.copy(next, 0, 0, Math.min(size, this.size));
     this.#content = next;
   }
+}
+
+function endOf(layers: readonly Layer[]): number {
+  return layers.reduce((end, { offset, bytes }) => Math.max(end, offset + bytes.byteLength), 0);
 }
 
 function sizeProblem({ lowSize, highSize }: Watch, size: number): string | undefined {
