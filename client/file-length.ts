@@ -8,13 +8,18 @@ export class FileLength {
   #bytes: number;
   /** Of the newest state that was told. */
   #version: number;
+  /** As that has it. */
+  #heardBytes: number;
   /** The end of what was written since the master was last told. */
   #untoldEnd = 0;
+  /** And of what of that has arrived. */
+  #arrivedEnd = 0;
   /** The end of what it is being told. */
   #tellingEnd = 0;
 
   constructor(bytes: number, version: number) {
     this.#bytes = bytes;
+    this.#heardBytes = bytes;
     this.#version = version;
   }
 
@@ -25,6 +30,19 @@ export class FileLength {
   wrote(end: number): void {
     this.#bytes = Math.max(this.#bytes, end);
     this.#untoldEnd = Math.max(this.#untoldEnd, end);
+  }
+
+  arrived(end: number): void {
+    this.#arrivedEnd = Math.max(this.#arrivedEnd, end);
+  }
+
+  /**
+   * Something that was written will not arrive, and alone makes the file no longer. What the master was told
+   * already stays: others may have seen it. @param waitingEnd of what is still on its way
+   */
+  failed(waitingEnd: number): void {
+    this.#untoldEnd = Math.min(this.#untoldEnd, Math.max(this.#arrivedEnd, waitingEnd));
+    this.#bytes = Math.max(this.#heardBytes, this.#untoldEnd, this.#tellingEnd);
   }
 
   /** Appends that were counted already did not come about. */
@@ -40,6 +58,7 @@ export class FileLength {
   heard({ size, dataVersion = 0 }: Attributes, isGrowing: boolean): void {
     if (dataVersion < this.#version) return;
     this.#version = dataVersion;
+    this.#heardBytes = size;
     this.#bytes = Math.max(size, this.#untoldEnd, this.#tellingEnd, isGrowing ? this.#bytes : 0);
   }
 
@@ -50,6 +69,7 @@ export class FileLength {
   tell(arrivedBytes: number): number {
     this.#tellingEnd = Math.max(this.#tellingEnd, this.#untoldEnd);
     this.#untoldEnd = 0;
+    this.#arrivedEnd = 0;
     return Math.min(arrivedBytes, this.#tellingEnd);
   }
 
@@ -61,12 +81,14 @@ export class FileLength {
   /** It has to be told again. */
   notTold(): void {
     this.#untoldEnd = Math.max(this.#untoldEnd, this.#tellingEnd);
+    this.#arrivedEnd = Math.max(this.#arrivedEnd, this.#tellingEnd);
     this.#tellingEnd = 0;
   }
 
   /** The master has set it for us. */
   replaced(attributes: Attributes): void {
     this.#untoldEnd = 0;
+    this.#arrivedEnd = 0;
     this.#tellingEnd = 0;
     this.heard(attributes, false);
   }

@@ -61,7 +61,7 @@ export class OpenFile {
   }
 
   get #writes(): WriteBehind {
-    this.#behind ??= new WriteBehind(this.id, this.#parts.writeBehind);
+    this.#behind ??= new WriteBehind(this, this.#parts.writeBehind);
     return this.#behind;
   }
 
@@ -151,6 +151,7 @@ export class OpenFile {
     const took = await replicas.copy(place, offset % chunkBytes, source, context, session.deadline());
     this.#noteWrite();
     this.length.wrote(offset + source.length);
+    this.length.arrived(offset + source.length);
     unsynced.note(this.id, index, took);
   }
 
@@ -278,12 +279,24 @@ export class OpenFile {
     // Its time is when it was written, not when it arrived.
     this.#noteChange();
     this.length.wrote(end);
+    this.length.arrived(end);
     const { unsynced } = this.#parts.writeBehind;
     for (const { index, verifiers } of took) {
       unsynced.note(this.id, index, verifiers);
       if (flushed) unsynced.noteFlushed(this.id, index, verifiers);
     }
     this.#telling.soon();
+  }
+
+  /** @internal for write-behind */
+  noteArrived(end: number): void {
+    this.length.arrived(end);
+  }
+
+  /** @internal for write-behind */
+  noteFailed(waitingEnd: number): void {
+    // What counts appends that are on their way is left as it is.
+    if (!this.isAhead) this.length.failed(waitingEnd);
   }
 
   /** @internal for the appender */

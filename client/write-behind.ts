@@ -64,6 +64,15 @@ interface Segment {
   sync: boolean;
 }
 
+/** What is written to. */
+export interface WriteTarget {
+  readonly id: number;
+  /** The file has what was written up to `end` of it. */
+  noteArrived(end: number): void;
+  /** Something that was written is lost. @param waitingEnd up to where there is more on its way */
+  noteFailed(waitingEnd: number): void;
+}
+
 export interface WriteBehindParts {
   readonly environment: Environment;
   readonly replicas: Pick<Replicas, 'write' | 'prepare'>;
@@ -75,7 +84,7 @@ export interface WriteBehindParts {
 }
 
 export class WriteBehind {
-  readonly #id: number;
+  readonly #target: WriteTarget;
   readonly #parts: WriteBehindParts;
   /** Still growing, by the number of their stretch. */
   readonly #growing = new Map<number, Segment>();
@@ -93,8 +102,8 @@ export class WriteBehind {
   readonly #unfinished = new Set<Segment>();
   readonly #waiters: (() => void)[] = [];
 
-  constructor(id: number, parts: WriteBehindParts) {
-    this.#id = id;
+  constructor(target: WriteTarget, parts: WriteBehindParts) {
+    this.#target = target;
     this.#parts = parts;
   }
 
@@ -204,7 +213,7 @@ export class WriteBehind {
   #prepare(index: number): void {
     if (index === this.#preparedIndex) return;
     this.#preparedIndex = index;
-    this.#parts.replicas.prepare({ id: this.#id, index }, this.#parts.deadline());
+    this.#parts.replicas.prepare({ id: this.#target.id, index }, this.#parts.deadline());
   }
 
   #enlarge(segment: Segment, neededBytes: number): void {
@@ -299,15 +308,18 @@ export class WriteBehind {
       data: memory.bytes.subarray(0, length),
     }));
     const sync = message.every((segment) => segment.sync);
+    const { id } = this.#target;
+    let hasArrived = false;
     try {
-      const chunk = { id: this.#id, index };
+      const chunk = { id, index };
       const { verifiers, memoryIsFree } = await replicas.write(chunk, pieces, sync, {}, deadline());
-      unsynced.note(this.#id, index, verifiers);
-      if (sync) unsynced.noteFlushed(this.#id, index, verifiers);
+      hasArrived = true;
+      unsynced.note(id, index, verifiers);
+      if (sync) unsynced.noteFlushed(id, index, verifiers);
       if (memoryIsFree) for (const { memory } of message) memory.release();
     } catch (thrown) {
       this.#failure ??= toGfsError(thrown);
-      environment.logger.error({ err: thrown, id: this.#id, index }, 'written data was lost');
+      environment.logger.error({ err: thrown, id, index }, 'written data was lost');
     }
     for (const segment of message) {
       this.#inFlight.delete(segment);
@@ -315,6 +327,17 @@ export class WriteBehind {
       this.#inFlightBytes -= segment.length;
       budget.giveBack(segment.length);
     }
+    if (hasArrived) this.#target.noteArrived(this.#endOf(message));
+    else this.#target.noteFailed(this.#endOf([...this.#growing.values(), ...this.#unfinished]));
+  }
+
+  /** Of the last byte of these, in the file. */
+  #endOf(segments: readonly Segment[]): number {
+    const { chunkBytes } = this.#parts;
+    return segments.reduce(
+      (end, { index, offset, length }) => Math.max(end, index * chunkBytes + offset + length),
+      0,
+    );
   }
 }
 

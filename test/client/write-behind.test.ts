@@ -53,15 +53,18 @@ function setUp(seed = 1, budgetBytes = 64 * MIB) {
   const budget = new WriteBudget(budgetBytes);
   const { logger } = environment;
   const unsynced = new UnsyncedChunks(defaultCacheLimits.unsyncedChunks, async () => [], logger);
-  const writes = new WriteBehind(1, {
-    environment,
-    replicas,
-    unsynced,
-    budget,
-    pool: new BufferPool(),
-    chunkBytes: CHUNK_BYTES,
-    deadline: () => new Deadline(environment.clock, 1_000),
-  });
+  const writes = new WriteBehind(
+    { id: 1, noteArrived: () => undefined, noteFailed: () => undefined },
+    {
+      environment,
+      replicas,
+      unsynced,
+      budget,
+      pool: new BufferPool(),
+      chunkBytes: CHUNK_BYTES,
+      deadline: () => new Deadline(environment.clock, 1_000),
+    },
+  );
   return { world, replicas, writes, budget, unsynced };
 }
 
