@@ -16,6 +16,7 @@ import { LateLengths } from './late-lengths.js';
 import { PromiseKind, PromiseTable } from './promise-table.js';
 import type { LoggedState } from './state.js';
 import { type Touched, touchedBy } from './touches.js';
+import { Unforgotten } from './unforgotten.js';
 
 const { ATTRIBUTES, ENTRIES, DEFERRED, DATA } = PromiseKind;
 
@@ -50,8 +51,8 @@ export class Coherence {
   readonly #contention: Contention;
   /** What clients may tell late. */
   readonly late: LateLengths;
-  /** Promises that made room: their holders are being told. */
-  readonly #evicting = new Map<number, Promise<void>>();
+  /** What has left the table: its holders are being told. */
+  readonly #unforgotten = new Unforgotten();
   #brokenCount = 0;
 
   constructor(
@@ -66,7 +67,7 @@ export class Coherence {
     this.#table = new PromiseTable(2 ** Math.ceil(Math.log2(options.maxPromises)), (holder, node, kinds) =>
       this.#evicted(holder, node, kinds),
     );
-    this.late = new LateLengths(this.#table, this.#holders, this.#ofSession);
+    this.late = new LateLengths(this.#table, this.#holders, this.#ofSession, this.#unforgotten);
   }
 
   get promiseCount(): number {
@@ -169,11 +170,10 @@ export class Coherence {
       if (holder === undefined) return this.#dropped(kinds);
       if (holder === own || (kinds & broken) === 0) return kinds;
       this.#brokenCount++;
-      waits.add(tell(holder));
+      this.#unforgotten.add(node, holder, tell(holder));
       return kinds & (~broken | DEFERRED);
     });
-    const evicting = this.#evicting.get(node);
-    if (evicting !== undefined) waits.add(evicting);
+    this.#unforgotten.collect(node, own, waits);
   }
 
   #breakEntry(directory: number, name: string, own: Holder | undefined, waits: Set<Promise<void>>): void {
@@ -184,7 +184,7 @@ export class Coherence {
       if (holder === own || (kinds & ENTRIES) === 0) return kinds;
       this.#brokenCount++;
       if (changes >= MAX_UNASKED_CHANGES) {
-        waits.add(holder.breakDirectory(directory));
+        this.#unforgotten.add(directory, holder, holder.breakDirectory(directory));
         return kinds & ~ENTRIES;
       }
       waits.add(holder.breakEntry({ directory, name }));
@@ -192,8 +192,7 @@ export class Coherence {
       return kinds;
     });
     for (const number of counted) this.#table.noteChange(number, directory);
-    const evicting = this.#evicting.get(directory);
-    if (evicting !== undefined) waits.add(evicting);
+    this.#unforgotten.collect(directory, own, waits);
   }
 
   /** The promise of a client that is gone. */
@@ -207,17 +206,10 @@ export class Coherence {
     this.late.noteDropped(kinds);
     if (holder === undefined) return;
     this.#brokenCount++;
-    const waits: Promise<unknown>[] = [];
-    if ((kinds & (ATTRIBUTES | DATA)) !== 0) waits.push(holder.breakData(node, false));
-    if ((kinds & ENTRIES) !== 0) waits.push(holder.breakDirectory(node));
+    const tell = (forgotten: Promise<void>) => this.#unforgotten.add(node, holder, forgotten);
+    if ((kinds & (ATTRIBUTES | DATA)) !== 0) tell(holder.breakData(node, false));
+    if ((kinds & ENTRIES) !== 0) tell(holder.breakDirectory(node));
     if ((kinds & DEFERRED) !== 0) this.late.askEvicted(holder, node);
-    if (waits.length === 0) return;
-    const before = this.#evicting.get(node);
-    if (before !== undefined) waits.push(before);
-    const done: Promise<void> = Promise.all(waits).then(() => {
-      if (this.#evicting.get(node) === done) this.#evicting.delete(node);
-    });
-    this.#evicting.set(node, done);
   }
 
   // What the client that made a change may keep of its reply.

@@ -7,6 +7,7 @@ import type { Caller } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import type { Holder } from './breaking.js';
 import { PromiseKind, type PromiseTable } from './promise-table.js';
+import type { Unforgotten } from './unforgotten.js';
 
 const { ATTRIBUTES, DEFERRED, DATA } = PromiseKind;
 
@@ -17,6 +18,7 @@ export class LateLengths {
   /** By number, and by session. */
   readonly #holders: ReadonlyMap<number, Holder>;
   readonly #ofSession: ReadonlyMap<number, Holder>;
+  readonly #unforgotten: Pick<Unforgotten, 'isAny'>;
   /** Files whose appenders are being asked for their lengths, and how often at once. */
   readonly #asking = new Map<number, number>();
   /** Files whose promise to tell late made room: they are being told, by whom. */
@@ -27,10 +29,12 @@ export class LateLengths {
     table: PromiseTable,
     holders: ReadonlyMap<number, Holder>,
     ofSession: ReadonlyMap<number, Holder>,
+    unforgotten: Pick<Unforgotten, 'isAny'>,
   ) {
     this.#table = table;
     this.#holders = holders;
     this.#ofSession = ofSession;
+    this.#unforgotten = unforgotten;
   }
 
   get #isAny(): boolean {
@@ -53,7 +57,7 @@ export class LateLengths {
     const holder = this.#ofSession.get(session);
     // Whoever is being asked would not be asked again.
     if (holder === undefined || this.#asking.has(node)) return false;
-    let others = false;
+    let others = this.#unforgotten.isAny(node, holder);
     this.#table.update(node, (one, kinds) => {
       if (one !== holder.number && (kinds & (ATTRIBUTES | DATA)) !== 0 && this.#holders.has(one))
         others = true;
