@@ -3,22 +3,32 @@ import type { Environment } from '../environment/ports/index.js';
 import { GfsError } from '../protocol/errors.js';
 import { GetLogStatus, type LogStatus, type Member, PromiseTerm } from '../protocol/messages/index.js';
 import { type Asker, ask, askAllStatus } from './dialing.js';
+import type { Following } from './following.js';
 import type { LogCopy } from './log-copy.js';
 import type { MasterOptions } from './options.js';
 import { isLongerLog, promisesNeeded } from './quorum.js';
 import type { SuperblockKeeper } from './superblock.js';
+
+/** So long the former master, where it is followed, has for sending what the others have already. */
+const CATCH_UP_MS = 500;
+const CATCH_UP_LOOK_MS = 5;
+
+/** How far the log goes at another copy. */
+type Standing = Pick<LogStatus, 'member' | 'lastTerm' | 'lastSequence'>;
 
 export interface PromotionParts {
   readonly environment: Environment;
   readonly options: MasterOptions;
   readonly superblock: SuperblockKeeper;
   readonly copy: LogCopy;
+  readonly following: Following;
   readonly self: Member;
 }
 
 /**
  * Has enough log replicas promise a term to this one. From then on the former master can make no record
- * count. Nothing changes where it fails before the first promise.
+ * count. Nothing changes where it fails before the first promise; where it fails later nobody is the master,
+ * until a promotion succeeds or the former one has won a later term.
  * @returns the term
  * @throws NOT_PERMITTED: the message says what to do instead
  */
@@ -41,6 +51,7 @@ export async function winTerm(parts: PromotionParts): Promise<number> {
   const former = await askFormer(parts, asker);
   const others = [...logReplicas.values()].filter((member) => member.id !== id);
   const found = await askAllStatus(environment, asker, others);
+  await catchUp(parts, found.values());
   checkLongest(parts, found.values());
   const needed = neededOf(parts);
   // One that has become the master itself promises nothing: asking it would only part this shadow from it.
@@ -48,13 +59,17 @@ export async function winTerm(parts: PromotionParts): Promise<number> {
   if (able.size + 1 < needed) throw tooFew(others, able, needed);
   const term =
     Math.max(superblock.current.term, former?.term ?? 0, ...[...found.values()].map((each) => each.term)) + 1;
-  // Our own promise first: nothing more is taken from the former master.
+  // The others first: what they have got from a former master that goes on still comes here from it too.
+  // With our own promise last nothing of its counts any more without being here.
+  const granted = await collect(parts, asker, others, term);
+  if (granted.size + 1 < needed) throw tooFew(others, granted, needed);
+  await catchUp(parts, granted.values());
   const promised = await superblock.update((now) =>
     term > now.term ? { term, promisedTo: self } : undefined,
   );
   if (!promised) throw new GfsError('NOT_PERMITTED', 'another is becoming the master: see gfs status');
-  const granted = await collect(parts, asker, others, term);
-  if (granted + 1 < needed) throw tooFew(others, found, needed);
+  const covered = [...granted.values()].filter((other) => longerOf(parts, [other]) === undefined);
+  if (covered.length + 1 < needed) checkLongest(parts, granted.values());
   return term;
 }
 
@@ -78,40 +93,58 @@ async function askFormer(
   return status;
 }
 
-/** @throws NOT_PERMITTED naming one that has more */
-function checkLongest({ copy }: PromotionParts, statuses: Iterable<LogStatus>): void {
-  const own = { lastTerm: copy.lastTerm, lastSequence: copy.endSequence };
-  for (const status of statuses) {
-    if (!isLongerLog(status, own)) continue;
-    const { host, port } = status.member;
-    throw new GfsError(
-      'NOT_PERMITTED',
-      `${host}:${port} has more of the log (record ${status.lastSequence}, here ${own.lastSequence}): gfs promote ${host}:${port}`,
-    );
+/** Waits for what another has beyond this copy, for as long as there is a master that may send it. */
+async function catchUp(parts: PromotionParts, others: Iterable<Standing>): Promise<void> {
+  const { environment, following } = parts;
+  const { clock, timers } = environment;
+  const endMs = clock.monotonicMs() + CATCH_UP_MS;
+  const standings = [...others];
+  while (longerOf(parts, standings) !== undefined) {
+    if (following.masterIsAway || clock.monotonicMs() > endMs) return;
+    await new Promise<void>((resolve) => void timers.after(CATCH_UP_LOOK_MS, resolve));
   }
 }
 
+/** One that has more of the log than this copy. */
+function longerOf({ copy }: PromotionParts, others: Iterable<Standing>): Standing | undefined {
+  const own = { lastTerm: copy.lastTerm, lastSequence: copy.endSequence };
+  return [...others].find((other) => isLongerLog(other, own));
+}
+
+/** @throws NOT_PERMITTED naming one that has more */
+function checkLongest(parts: PromotionParts, others: Iterable<Standing>): void {
+  const longer = longerOf(parts, others);
+  if (longer === undefined) return;
+  const { host, port } = longer.member;
+  throw new GfsError(
+    'NOT_PERMITTED',
+    `${host}:${port} has more of the log (record ${longer.lastSequence}, here ${parts.copy.endSequence}): gfs promote ${host}:${port}`,
+  );
+}
+
+/** @returns those that have promised, by id */
 async function collect(
-  { environment, copy, self }: PromotionParts,
+  { environment, self }: PromotionParts,
   asker: Asker,
   others: readonly Member[],
   term: number,
-): Promise<number> {
-  const own = { lastTerm: copy.lastTerm, lastSequence: copy.endSequence };
-  const replies = await Promise.all(
-    others.map((member) =>
-      ask(environment, { ...asker, term }, member, PromiseTerm, { term, candidate: self }).catch(
-        () => undefined,
-      ),
-    ),
-  );
-  return replies.filter((reply) => reply?.granted === true && !isLongerLog(reply, own)).length;
+): Promise<Map<string, Standing>> {
+  const granted = new Map<string, Standing>();
+  const askOne = async (member: Member): Promise<void> => {
+    const body = { term, candidate: self };
+    const reply = await ask(environment, { ...asker, term }, member, PromiseTerm, body).catch(
+      () => undefined,
+    );
+    if (reply?.granted === true) granted.set(member.id, { ...reply, member });
+  };
+  await Promise.all(others.map(askOne));
+  return granted;
 }
 
-function tooFew(others: readonly Member[], found: ReadonlyMap<string, unknown>, needed: number): GfsError {
-  const silent = others.filter(({ id }) => !found.has(id)).map(({ host, port }) => `${host}:${port}`);
+function tooFew(others: readonly Member[], agreed: ReadonlyMap<string, unknown>, needed: number): GfsError {
+  const silent = others.filter(({ id }) => !agreed.has(id)).map(({ host, port }) => `${host}:${port}`);
   return new GfsError(
     'NOT_PERMITTED',
-    `${needed} of ${others.length + 1} shadows have to agree, or the old master could go on; no answer from ${silent.join(', ')}`,
+    `${needed} of ${others.length + 1} shadows have to agree, or the old master could go on; no word of it from ${silent.join(', ')}`,
   );
 }

@@ -306,8 +306,11 @@ export class Shadow {
         options: this.#options,
         superblock,
         copy: running.copy,
+        following: running.following,
         self,
       });
+      if (this.#running !== running)
+        throw new GfsError('NOT_PERMITTED', 'its copy of the log was changed meanwhile: see gfs status');
       await superblock.update(() => ({ role: 'master', promoted: true }));
       this.#promoted = true;
       this.#environment.timers.after(TAKE_OVER_AFTER_MS, () => running.following.stop());

@@ -259,7 +259,8 @@ export class Tenure {
     const { superblock, environment, options, state, onReplaced } = this.#parts;
     if (!this.#members.has(id) || this.#replaced) return;
     this.#lost.add(id);
-    const count = this.#members.size;
+    // One that was promoted is among them until it has counted a record, and no record waits for its own word.
+    const count = [...this.#members.keys()].filter((each) => each !== superblock.current.id).length;
     if (this.#lost.size <= count - acknowledgementsNeeded(state.commitRule, count)) return;
     this.#replaced = true;
     await superblock

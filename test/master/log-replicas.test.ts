@@ -406,6 +406,59 @@ t.test('promote: majority: the one with the longest log, when enough agree', asy
 
 const aMebibyte = Buffer.alloc(1024 * 1024);
 
+t.test(
+  'promote: majority: under load, what the others are ahead comes from the old master that goes on',
+  async (t) => {
+    for (let attempt = 0; attempt < 8; attempt++) {
+      const { world, shadows, client } = await cluster(3, { logCommit: 'majority' });
+      const [first] = shadows as [ShadowHost];
+      const acknowledged: string[] = [];
+      // Each sends the next when the one before is answered, until the old master has stopped.
+      const createMany = async (name: string) => {
+        for (let at = 0; ; at++) {
+          const sequence = ++client.sequence;
+          await client.send(m.Create, create(`${name}-${at}`), { sequence });
+          acknowledged.push(`${name}-${at}`);
+        }
+      };
+      for (let at = 0; at < 8; at++) createMany(`${at}`).catch(() => undefined);
+      await world.runFor(50 + attempt);
+      t.equal(await codeOf(first.ask(m.Promote, {})), 'none', `attempt ${attempt}`);
+      await soon(world, () => first.shadow.master !== undefined);
+      const { state } = first.shadow;
+      const { entries = [] } = state?.nodes.get(m.ROOT_ID) ?? {};
+      const names = new Set([...entries].map(({ name }) => name));
+      t.ok(acknowledged.length > 0);
+      t.same(
+        acknowledged.filter((name) => !names.has(name)),
+        [],
+        'and has all that was acknowledged',
+      );
+    }
+  },
+);
+
+t.test(
+  'promote: one that has counted nothing yet ends when the only other log replica follows a later one',
+  async (t) => {
+    const { world, master, shadows } = await cluster(2, { logCommit: 'majority' });
+    const [first, second] = shadows as [ShadowHost, ShadowHost];
+    master.process.crash();
+    await first.ask(m.Promote, {});
+    world.network.cut('shadow1', 'shadow2');
+    await soon(world, () => first.shadow.master !== undefined);
+    const elsewhere = { id: 'elsewhere', host: 'elsewhere', port: SHADOW_PORT };
+    const candidate = await dial(world, world.process('candidate'), 'shadow2', SHADOW_PORT, 'shadow');
+    const promise = candidate.call(m.PromiseTerm, { term: 7, candidate: elsewhere });
+    t.equal((await world.until(promise)).body.granted, true);
+    t.ok(first.shadow.state?.logReplicas.has((await status(world, 'shadow1', SHADOW_PORT)).member.id));
+    world.network.heal('shadow1', 'shadow2');
+    const error = await world.until(first.shadow.failed);
+    t.match((error as Error).message, 'this master was replaced: elsewhere:');
+    t.ok(second.process.alive);
+  },
+);
+
 t.test('recent records: the newest 8 MiB are found by the record that a group begins with', async (t) => {
   const recent = new RecentRecords();
   for (let sequence = 1; sequence <= 100; sequence++) recent.add(2 * sequence, [aMebibyte]);
