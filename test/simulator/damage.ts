@@ -9,6 +9,8 @@ import type { SimulatedCluster } from './cluster.js';
 const CHUNK_DIRECTORY = '/data/chunks';
 /** By then everyone has heard that a server is back. */
 const SETTLED_MS = 3_000;
+/** Of a copy that is not a replica yet. */
+const DRAFT_VERSION = 0;
 
 interface Held {
   version: number;
@@ -32,17 +34,26 @@ export class Damage {
     held.version = Math.max(held.version, version);
   }
 
-  /** It has been given a copy, verified on its way, whatever it had before. */
-  copied(host: string, handle: number, version: number): void {
+  /** It has fetched a copy, verified on its way, whatever it had before: nothing to anybody until it is adopted. */
+  fetched(host: string, handle: number): void {
     const held = this.#of(host, handle);
-    held.version = version;
+    // One that is only brought up to date keeps what is wrong with it.
+    if (held.version === DRAFT_VERSION) return;
+    held.version = DRAFT_VERSION;
     held.isDamaged = false;
+  }
+
+  /** What it has fetched is a replica now. */
+  adopted(host: string, handle: number, version: number): void {
+    const held = this.#of(host, handle);
+    held.version = Math.max(held.version, version);
   }
 
   /** It has made a copy of what it has of another chunk, with the checksums: what is wrong with that is wrong with this. */
   copiedHere(host: string, source: number, handle: number, version: number): void {
-    this.copied(host, handle, version);
-    this.#of(host, handle).isDamaged = this.#of(host, source).isDamaged;
+    const held = this.#of(host, handle);
+    held.version = version;
+    held.isDamaged = this.#of(host, source).isDamaged;
   }
 
   flipped(host: string, handle: number): void {
@@ -109,10 +120,12 @@ export class Damage {
   /** Those that are on a disk. */
   #present(handle: number): (Held & { readonly host: string })[] {
     const held = this.#held.get(handle) ?? new Map<string, Held>();
-    const name = `${handle.toString(16).padStart(14, '0')}.chunk`;
+    const name = handle.toString(16).padStart(14, '0');
     return this.#cluster.chunkservers.flatMap(({ host: { name: host, disk } }) => {
       const isThere = disk.namesIn(CHUNK_DIRECTORY).some((shard) => {
-        return disk.namesIn(`${CHUNK_DIRECTORY}/${shard}`).includes(name);
+        const names = disk.namesIn(`${CHUNK_DIRECTORY}/${shard}`);
+        // Of one without data there is the sidecar alone.
+        return names.includes(`${name}.chunk`) || names.includes(`${name}.sums`);
       });
       const replica = held.get(host);
       return isThere && replica !== undefined ? [{ ...replica, host }] : [];

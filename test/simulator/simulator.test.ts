@@ -1,6 +1,10 @@
 /** Short runs of whole clusters; longer ones by `npm run sim`. A seed that fails here fails there. */
 import t from 'tap';
+import { SimulatedWorld } from '../fakes/index.js';
+import { SimulatedCluster } from './cluster.js';
+import { Damage } from './damage.js';
 import { FAULTS, type Fault } from './faults.js';
+import { clusterDefaults } from './shape.js';
 import { check, short } from './short-seeds.js';
 
 /** On a busy machine. */
@@ -53,3 +57,28 @@ t.test(
       });
   },
 );
+
+t.test('damage: neither a copy that nobody adopted nor one without data passes for a good one', async (t) => {
+  const world = new SimulatedWorld();
+  const cluster = new SimulatedCluster(world, clusterDefaults, async () => undefined);
+  const damage = new Damage(cluster);
+  const [a, b] = cluster.chunkservers.map(({ host }) => host);
+  if (a === undefined || b === undefined) throw new Error('two chunkservers are needed');
+  const put = async (host: typeof a, name: string) => {
+    const { disk } = host.start('server').environment;
+    const directory = '/data/chunks/01';
+    for (const path of ['/data', '/data/chunks', directory]) await disk.makeDirectory(path);
+    await disk.open(`${directory}/${name}`, 'create');
+  };
+  await world.until(put(a, '00000000000001.sums'));
+  await world.until(put(b, '00000000000001.chunk'));
+  damage.raised(a.name, 1, 1);
+  damage.fetched(b.name, 1);
+  t.notOk(damage.mayBeLost(1), 'one is good');
+  damage.flipped(a.name, 1);
+  t.ok(damage.mayBeLost(1), 'the copy is no replica yet');
+  damage.adopted(b.name, 1, 1);
+  t.notOk(damage.mayBeLost(1), 'it is now');
+  damage.raised(a.name, 1, 2);
+  t.ok(damage.mayBeLost(1), 'it missed what the one without data may have');
+});

@@ -160,9 +160,10 @@ export class WireTap {
       const { source, handle, version } = body as ValueOf<typeof CopyChunk.request>;
       this.#damage?.copiedHere(server, source, handle, version);
     }
-    if (method.number === CloneChunk.number || method.number === AdoptClone.number) {
+    if (method.number === CloneChunk.number) this.#damage?.fetched(server, (body as Versioned).handle);
+    if (method.number === AdoptClone.number) {
       const { handle, version } = body as Versioned;
-      this.#damage?.copied(server, handle, version);
+      this.#damage?.adopted(server, handle, version);
     }
     if (method.number === ApplyMutation.number) this.#fence(body as Applied, promised, server);
     if (method.number === WriteChunk.number || method.number === AppendChunk.number) {
