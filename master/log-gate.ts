@@ -9,6 +9,21 @@ export class LogGate {
   active = false;
   #stalled = false;
   readonly #waiting = new Set<(error: GfsError) => void>();
+  #replayed: Promise<void> | undefined;
+
+  /** @param counts resolves once all that was in the log at the start counts: the last of it may be on no other disk */
+  holdUntil(counts: Promise<void>): void {
+    this.#replayed = counts;
+    void counts.then(() => {
+      this.#replayed = undefined;
+    });
+  }
+
+  /** What `work` comes to, told to nobody before the records that it follows from count. */
+  proven<T>(work: Promise<T>): Promise<T> {
+    const replayed = this.#replayed;
+    return replayed === undefined ? work : Promise.allSettled([replayed, work]).then(() => work);
+  }
 
   /** Too few log replicas answer: what was begun waits, what is new is refused, reads go on. */
   get stalled(): boolean {

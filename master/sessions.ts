@@ -256,7 +256,7 @@ export class ClientSessions {
       if (stored !== undefined) {
         if (stored.method !== method.number)
           throw new GfsError('MALFORMED', `sequence ${sequence} was something else`);
-        return stored.reply as Reply;
+        return await this.#gate.answer(this.#gate.proven(Promise.resolve(stored.reply as Reply)));
       }
       if (sequence <= session.highestSequence - SESSION_RESULTS) {
         throw new GfsError('UNKNOWN_OUTCOME', `the result of sequence ${sequence} is no longer remembered`);
@@ -271,7 +271,7 @@ export class ClientSessions {
     };
     // It goes on, with its locks, also where its answer is not waited for.
     running.then(done, done);
-    return await this.#gate.answer(running);
+    return await this.#gate.answer(this.#gate.proven(running));
   }
 
   // A former life's promises: nobody knows them any more, so nothing changes while somebody may believe them.

@@ -10,6 +10,7 @@ import type { Caller } from '../protocol/rpc.js';
 import type { ValueOf } from '../protocol/schema.js';
 import { type Asker, ask, askAllStatus } from './dialing.js';
 import { type Journal, OWN } from './journal.js';
+import type { LogGate } from './log-gate.js';
 import type { OperationLog } from './operation-log.js';
 import type { MasterOptions } from './options.js';
 import { acknowledgementsNeeded, promisesNeeded } from './quorum.js';
@@ -41,6 +42,7 @@ export interface TenureParts {
   readonly state: LoggedState;
   readonly log: OperationLog;
   readonly journal: Journal;
+  readonly gate: LogGate;
   /** Where others reach this master. */
   readonly self: () => Member;
   /** Called once: the process has to end. */
@@ -54,6 +56,8 @@ export class Tenure {
   onBegun: () => void = () => undefined;
   readonly #parts: TenureParts;
   #begun: boolean;
+  /** The record that says so counts, and with it all before. */
+  #onCounted: () => void = () => undefined;
   /** Its first record, once it has begun. */
   #from: number | undefined;
   /** The term that is asked for. */
@@ -79,6 +83,12 @@ export class Tenure {
     // A shadow that was promoted has been promised its term, and only has to begin it.
     this.#target = promisedTo?.id === id && !terms.has(term) ? term : term + 1;
     if (logReplicas.has(id)) this.#promised.add(id);
+    if (this.#begun) return;
+    parts.gate.holdUntil(
+      new Promise((resolve) => {
+        this.#onCounted = resolve;
+      }),
+    );
   }
 
   /** Whether it may write records. */
@@ -199,7 +209,8 @@ export class Tenure {
     environment.logger.info({ term, sequence: this.#from }, 'the log replicas have promised: a term begins');
     journal
       .commit({ type: 'termBegun', term, sequence: this.#from, commit: options.logCommit }, OWN, true)
-      .catch((err) => environment.logger.warn({ err, term }, 'the term could not be logged'));
+      .catch((err) => environment.logger.warn({ err, term }, 'the term could not be logged'))
+      .finally(this.#onCounted);
     const { id } = superblock.current;
     if (this.#members.has(id)) {
       journal

@@ -183,6 +183,27 @@ t.test(
 );
 
 t.test(
+  'log replicas: what a restarted master alone has is acknowledged to whoever asks again only when they have it too',
+  async (t) => {
+    const { world, master, shadow, client } = await cluster(1);
+    shadow.process.pause();
+    const sent = client.send(m.Create, create('a'), { sequence: ++client.sequence });
+    sent.catch(() => undefined);
+    await world.runFor(100);
+    const through = master.master.logEndSequence;
+    await master.restart();
+    await client.register(client.session);
+    t.ok(master.master.logEndSequence > through, 'it is replayed');
+    const again = () => codeOf(client.call(m.Create, create('a'), { sequence: client.sequence }));
+    t.equal(await again(), 'OUTCOME_PENDING');
+    shadow.process.resume();
+    await inStep(world, 1);
+    t.equal((await repeated(world, client, 'a', client.sequence)).created, true);
+    t.ok(agrees(master, shadow));
+  },
+);
+
+t.test(
   'log replicas: what a master has lost of its own tail, its log replica gives up as well',
   async (t) => {
     const { world, master, shadow, client } = await cluster(1);
