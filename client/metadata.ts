@@ -30,8 +30,8 @@ const MAX_STEPS_AHEAD = 512;
 export type Broken = ValueOf<typeof m.BreakPromises.request>;
 
 export interface Listener {
-  /** Resolves when it is forgotten. */
-  onBroken(broken: Broken): Promise<void> | undefined;
+  /** Resolves when it is forgotten. @param directories where the names of these nodes were met, as far as is known */
+  onBroken(broken: Broken, directories: ReadonlySet<number>): Promise<void> | undefined;
   /** The session was lost: nothing that was told before is promised any more. */
   onLost(): void;
 }
@@ -304,6 +304,7 @@ export class Metadata {
   // Changes.
 
   #onBreak(broken: Broken): Promise<void> | undefined {
+    const met = this.#directoriesOf(broken);
     for (const id of broken.attributes) this.#cache.touchAttributes(id);
     for (const id of broken.data) this.#cache.touchAttributes(id);
     for (const { directory, name } of broken.entries) this.#cache.touchEntry(directory, name);
@@ -312,11 +313,24 @@ export class Metadata {
       this.#cache.namesOf(directory).map((name) => ({ directory, name })),
     );
     for (const id of directories) this.#cache.touchDirectory(id);
-    return this.#tell(names.length === 0 ? broken : { ...broken, entries: [...broken.entries, ...names] });
+    return this.#tell(
+      names.length === 0 ? broken : { ...broken, entries: [...broken.entries, ...names] },
+      met,
+    );
   }
 
-  #tell(broken: Broken): Promise<void> | undefined {
-    const waits = this.#listeners.flatMap((listener) => listener.onBroken(broken) ?? []);
+  #directoriesOf({ attributes, data }: Broken): Set<number> {
+    const met = new Set<number>();
+    for (const ids of [attributes, data])
+      for (const id of ids) {
+        const directory = this.#cache.directoryOf(id);
+        if (directory !== undefined) met.add(directory);
+      }
+    return met;
+  }
+
+  #tell(broken: Broken, directories: ReadonlySet<number>): Promise<void> | undefined {
+    const waits = this.#listeners.flatMap((listener) => listener.onBroken(broken, directories) ?? []);
     return waits.length === 0 ? undefined : Promise.all(waits).then(() => undefined);
   }
 
@@ -344,7 +358,7 @@ export class Metadata {
       const isOwn = this.#cache.end(begun);
       // The master tells its author of a change only by the answer.
       if (!isKnown) this.#cache.clear();
-      if (change.behindKernel === true) void this.#tell(brokenBy(keys));
+      if (change.behindKernel === true) void this.#tell(brokenBy(keys), new Set());
       if (reply !== undefined) change.keep?.(this.#keeper(isOwn, begun.ticket), body, reply);
     };
   }

@@ -328,6 +328,8 @@ export interface Stale {
   readonly data: readonly Inode[];
   /** Names that are not known one by one have changed too. */
   readonly allEntries: boolean;
+  /** Where names of the nodes were told: the kernel may be taking in an answer that has their attributes. */
+  readonly directories: readonly Inode[];
 }
 
 /** There is no such name, and the kernel may believe that for a while. Not an error: each file is looked up before it is made. */

@@ -24,7 +24,7 @@ export class KernelCopies {
     this.#inodes = inodes;
     this.#limits = limits;
     metadata.listen({
-      onBroken: (broken) => this.#invalidate(broken),
+      onBroken: (broken, directories) => this.#invalidate(broken, directories),
       // Attributes that were told before are believed for the rest of their time, two seconds at most.
       onLost: () => this.#mount?.expireEntries?.(),
     });
@@ -60,7 +60,7 @@ export class KernelCopies {
     };
   }
 
-  #invalidate(broken: Broken): Promise<void> | undefined {
+  #invalidate(broken: Broken, directories: ReadonlySet<number>): Promise<void> | undefined {
     const mount = this.#mount;
     if (mount?.invalidate === undefined) return undefined;
     const inode = (id: number) => this.#inodes.toInode(id);
@@ -69,6 +69,7 @@ export class KernelCopies {
       attributes: broken.attributes.map(inode),
       data: broken.data.map(inode),
       allEntries: broken.directories.length > 0,
+      directories: [...directories].map(inode),
     });
   }
 }

@@ -12,6 +12,10 @@ import type { Session } from './session.js';
 
 /** How long a notification may take before it is asked what holds it up. */
 const PATIENCE_MS = 10;
+/** More nodes than this are told to forget once more only when the kernel has taken the first notifications. */
+const MAX_NODES_AT_ONCE = 1_024;
+/** A name that no directory needs to have. */
+const NO_NAME = '\x01';
 /** More names than this are forgotten by declaring all of them old. */
 const MAX_SINGLE_NAMES = 64;
 
@@ -27,15 +31,21 @@ export class Invalidation {
   }
 
   /** Resolves when the kernel has forgotten it, or would do so only after requests that are under way. */
-  async forget({ entries, attributes, data, allEntries }: Stale): Promise<void> {
+  async forget({ entries, attributes, data, allEntries, directories }: Stale): Promise<void> {
+    const nodes = [...attributes, ...data];
     const waits: Promise<void>[] = [];
     // Attributes first: nothing holds these up.
-    for (const inode of [...attributes, ...data]) {
+    for (const inode of nodes) {
       this.#session.changedElsewhere(inode);
       waits.push(this.#notices.send(invalidateInodeMessage(inode, -1, 0)));
     }
     const isHeldUp = this.#session.waitsForNames;
-    const expireAll = allEntries || entries.length > MAX_SINGLE_NAMES || (isHeldUp && entries.length > 0);
+    const free = directories.filter((directory) => !this.#session.waitsForNamesIn(directory));
+    const expireAll =
+      allEntries ||
+      entries.length > MAX_SINGLE_NAMES ||
+      (isHeldUp && entries.length > 0) ||
+      free.length < directories.length;
     if (!(expireAll && this.#session.expireEntries())) {
       for (const { parent, name } of entries) {
         const sent = this.#notices.send(invalidateEntryMessage(parent, name));
@@ -46,7 +56,23 @@ export class Invalidation {
       const sent = this.#notices.send(invalidateInodeMessage(inode, 0, 0));
       if (!this.#session.isReading(inode)) waits.push(sent);
     }
+    if (free.length > 0) {
+      if (nodes.length > MAX_NODES_AT_ONCE) await this.#unlessHeldUp(Promise.all(waits.splice(0)), data);
+      waits.push(...this.#forgetWhatIsTakenIn(free, nodes));
+    }
     if (waits.length > 0) await this.#unlessHeldUp(Promise.all(waits), data);
+  }
+
+  /**
+   * An answer that tells of a node for the first time may have left, and the kernel be about to take it in: what it is
+   * told to forget of an inode that it does not have yet, it will believe afterwards. Until it has taken it in it holds
+   * the directory, which a notification about any name waits for; then it has the inode, and can forget.
+   */
+  #forgetWhatIsTakenIn(directories: readonly number[], nodes: readonly number[]): Promise<void>[] {
+    return [
+      ...directories.map((parent) => this.#notices.send(invalidateEntryMessage(parent, NO_NAME))),
+      ...nodes.map((inode) => this.#notices.send(invalidateInodeMessage(inode, -1, 0))),
+    ];
   }
 
   async #unlessHeldUp(done: Promise<unknown>, data: readonly number[]): Promise<void> {

@@ -27,6 +27,9 @@ const NAME_OPERATIONS = new Set<number>([
   ...[Opcode.RMDIR, Opcode.RENAME, Opcode.RENAME2, Opcode.READDIR, Opcode.READDIRPLUS, Opcode.OPEN],
 ]);
 
+/** Of these, those that may hold another directory than the inode that they are about. */
+const ELSEWHERE = new Set<number>([Opcode.RENAME, Opcode.RENAME2, Opcode.OPEN]);
+
 /** A signal came for the caller: whether, and when, the request ends by it. */
 export type OnInterrupt = (request: Request, isPending: () => boolean) => void;
 
@@ -111,6 +114,13 @@ export class Session {
   /** Whether a request is under way for which the kernel holds a directory. Few are ever under way. */
   get waitsForNames(): boolean {
     for (const { opcode } of this.#pending.values()) if (NAME_OPERATIONS.has(opcode)) return true;
+    return false;
+  }
+
+  /** {@link waitsForNames}, for all that is known in this directory: of some requests only the file is. */
+  waitsForNamesIn(directory: Inode): boolean {
+    for (const { opcode, inode } of this.#pending.values())
+      if (NAME_OPERATIONS.has(opcode) && (inode === directory || ELSEWHERE.has(opcode))) return true;
     return false;
   }
 

@@ -18,6 +18,8 @@ class CachingClient {
   readonly broken: Broken[] = [];
   lost = 0;
   asked = 0;
+  /** Where the nodes of each were met. */
+  readonly directories: number[][] = [];
   /** What its kernel takes to forget; for ever when undefined. */
   forgetMs: number | undefined = 0;
 
@@ -32,8 +34,9 @@ class CachingClient {
       return query(...words);
     }) as typeof master.query;
     gfs.metadata.listen({
-      onBroken: (broken) => {
+      onBroken: (broken, directories) => {
         this.broken.push(broken);
+        this.directories.push([...directories]);
         return this.forgetMs === 0 ? undefined : this.#forget(this.forgetMs);
       },
       onLost: () => {
@@ -134,6 +137,24 @@ t.test('promises: what was asked once is answered without a message', async (t) 
   t.equal(own, 0, 'and who made a directory knows all of it');
 });
 
+t.test(
+  'promises: a change waits for whom a time of access made forget, for which nobody waits',
+  async (t) => {
+    const { world, clients } = await started(['a', 'b']);
+    const [a, b] = clients as [CachingClient, CachingClient];
+    const file = await a.make(ROOT, 'f');
+    await b.lookup(ROOT, 'f');
+    b.forgetMs = 300;
+    const before = world.scheduler.nowMs;
+    const { sec, nsec } = a.gfs.master.time.now();
+    const items = [{ id: file.id, sec: sec + 1, nsec }];
+    await world.until(a.gfs.master.mutate(m.NoteAccess, { items }));
+    t.ok(world.scheduler.nowMs - before < 300);
+    await a.chmod(file.id, 0o600);
+    t.ok(world.scheduler.nowMs - before >= 300);
+  },
+);
+
 t.test('promises: a change is answered when everybody else has forgotten', async (t) => {
   const { world, clients } = await started(['a', 'b']);
   const [a, b] = clients as [CachingClient, CachingClient];
@@ -144,6 +165,7 @@ t.test('promises: a change is answered when everybody else has forgotten', async
   const before = world.scheduler.nowMs;
   await a.chmod(file.id, 0o600);
   t.ok(world.scheduler.nowMs - before >= 300, 'it waited for the other kernel');
+  t.same(b.directories.at(-1), [ROOT], 'which may be taking in what was found there');
   t.equal((await b.lookup(ROOT, 'f'))?.mode, 0o100600);
   await a.make(ROOT, 'g');
   t.not(await b.lookup(ROOT, 'g'), undefined, 'a name that was not there');

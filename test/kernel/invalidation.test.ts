@@ -4,19 +4,26 @@ import { Invalidation } from '../../fuse-client/kernel/invalidation.js';
 import { Notification } from '../../fuse-client/kernel/protocol.js';
 import { SimulatedWorld } from '../fakes/index.js';
 
-const NAME = { entries: [{ parent: 1, name: 'a' }], attributes: [1], data: [], allEntries: false };
-const DATA = { entries: [], attributes: [], data: [7], allEntries: false };
+const NAME = {
+  entries: [{ parent: 1, name: 'a' }],
+  attributes: [1],
+  data: [],
+  allEntries: false,
+  directories: [],
+};
+const DATA = { entries: [], attributes: [], data: [7], allEntries: false, directories: [] };
 
 /** A kernel that takes notifications, or lets them wait for ever. */
 function played(options: { canExpire: boolean }) {
   const world = new SimulatedWorld(1);
   const { timers } = world.process('mount').environment;
   const log: string[] = [];
-  const state = { waitsForNames: false, reading: false, blocked: false };
+  const state = { waitsForNames: false, heldDirectory: 0, reading: false, blocked: false };
   const session = {
     get waitsForNames() {
       return state.waitsForNames;
     },
+    waitsForNamesIn: (directory: number) => directory === state.heldDirectory,
     isReading: () => state.reading,
     changedElsewhere: () => undefined,
     expireEntries: () => {
@@ -86,4 +93,31 @@ t.test('invalidation: many names, or names that are not known, are forgotten at 
   await world.until(invalidation.forget({ ...NAME, entries }));
   await world.until(invalidation.forget({ ...NAME, entries: [], allEntries: true }));
   t.same(log, ['attributes', 'epoch', 'attributes', 'epoch']);
+});
+
+const TOLD = { entries: [], attributes: [7], data: [], allEntries: false, directories: [3] };
+
+t.test('invalidation: what the kernel is just taking in with a name it forgets when it has it', async (t) => {
+  const { world, log, invalidation } = played({ canExpire: true });
+  await world.until(invalidation.forget(TOLD));
+  t.same(log, ['attributes', 'entry', 'attributes'], 'once more, when it has let go of the directory');
+  log.length = 0;
+  const attributes = Array.from({ length: 2_000 }, (_, at) => at + 10);
+  await world.until(invalidation.forget({ ...TOLD, attributes }));
+  t.equal(log.indexOf('entry'), attributes.length);
+  t.equal(log.length, 2 * attributes.length + 1);
+});
+
+t.test('invalidation: nothing is sent that would wait for a request in that directory', async (t) => {
+  const { world, log, state, invalidation } = played({ canExpire: true });
+  state.heldDirectory = 3;
+  state.waitsForNames = true;
+  state.blocked = true;
+  await world.until(invalidation.forget(TOLD), 1_000);
+  t.same(log, ['attributes', 'epoch']);
+  log.length = 0;
+  state.heldDirectory = 4;
+  state.blocked = false;
+  await world.until(invalidation.forget(TOLD), 1_000);
+  t.same(log, ['attributes', 'entry', 'attributes'], 'one in another does not matter');
 });
