@@ -69,13 +69,17 @@ export class Privileges {
   /** SETATTR; `kill` when it truncates for such a one or changes the owner. */
   async setattr(request: Request, update: AttributeUpdate, kill: boolean): Promise<AttributeReply> {
     if (update.mode !== undefined) this.forget(request.inode);
+    // Whether the caller is in the group is asked of the group that the file had.
+    const isGiven = kill && update.gid !== undefined && request.uid !== 0;
+    const before = isGiven ? await this.#handler.getattr(request, request.inode, undefined) : undefined;
     const reply = await this.#handler.setattr(request, request.inode, update);
     if (update.mode !== undefined) return reply;
     const { uid } = reply.attributes;
     // chown(-1, -1). Of others it cannot be told from what precedes a write, which drops them itself.
     const dropsThem = Object.keys(update).length === 0 && (request.uid === 0 || request.uid === uid);
     if (!kill && !dropsThem) return reply;
-    return (await this.#drop(request, request.inode, reply.attributes)) ?? reply;
+    const gid = before?.attributes.gid ?? reply.attributes.gid;
+    return (await this.#drop(request, request.inode, { ...reply.attributes, gid })) ?? reply;
   }
 
   async #drop(request: Request, inode: Inode, attributes: Attributes): Promise<AttributeReply | undefined> {

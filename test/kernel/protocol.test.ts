@@ -326,6 +326,31 @@ await t.test('setattr: set-user-ID falls with a change of owner, in the name of 
   t.equal(calls.length, 3, 'nothing to drop the second time');
 });
 
+await t.test('setattr: set-group-ID stays where its owner is in the group that the file had', async (t) => {
+  const { SetattrIn, SetattrValid } = p;
+  for (const [had, gets, falls] of [
+    [5, 1002, true],
+    [1002, 5, false],
+  ] as const) {
+    let node = { mode: 0o102604, gid: had as number };
+    const kernel = new FakeKernel({
+      async getattr(_context, inode) {
+        return { attributes: attributesOf(inode, node), attributeTtlMs: 0 };
+      },
+      async setattr(_context, inode, { mode, gid }) {
+        node = { mode: mode === undefined ? node.mode : 0o100000 | mode, gid: gid ?? node.gid };
+        return { attributes: attributesOf(inode, node), attributeTtlMs: 0 };
+      },
+    });
+    const chown: Field[] = [
+      [SetattrIn.valid, 32, SetattrValid.GID | SetattrValid.KILL_PRIVILEGES],
+      [SetattrIn.gid, 32, gets],
+    ];
+    await kernel.ask(Opcode.SETATTR, 3, chown, SetattrIn.BYTES);
+    t.equal(node.mode, falls ? 0o100604 : 0o102604);
+  }
+});
+
 await t.test(
   'write: the payload is there until the handler first waits; other people drop set-user-ID once',
   async (t) => {
