@@ -264,7 +264,8 @@ export class Leases {
             const { body: answer } = await chunkserver.peer.call(PrepareVersion, body, {
               deadlineMs: REVOKE_DEADLINE_MS,
             });
-            this.#replicas.put(chunkserver, chunk.handle, version, answer.lengthBytes, answer.suspect);
+            if (this.#state.chunks.has(chunk.handle))
+              this.#replicas.put(chunkserver, chunk.handle, version, answer.lengthBytes, answer.suspect);
             return true;
           } catch {
             return false;

@@ -138,6 +138,7 @@ export class Raiser {
       await primary.peer.call(RevokeLease, { handle, version }, { deadlineMs: ASK_DEADLINE_MS });
       await this.#journal.commit({ type: 'versionRaised', handle, version, replicas: members.length });
       logged = true;
+      this.#checkThere(handle);
       this.#replicas.noteLeaseless(handle, version);
       const length = this.#replicas.live(handle)[0]?.lengthBytes ?? 0;
       this.#replicas.noteEqual(
@@ -199,6 +200,7 @@ export class Raiser {
     let repairs = 0;
     for (let count = 0; count < MAX_ROUNDS; count++) {
       const round = await this.#ask(chunk, truncateTo, exclude, preferred);
+      this.#checkThere(chunk.handle);
       const { acknowledged, failed } = round.answers;
       if (acknowledged.size === 0) {
         this.#sent.noteOutside(chunk.handle, round.version);
@@ -275,11 +277,15 @@ export class Raiser {
     }
   }
 
+  /** Its replicas are forgotten once it is gone: whoever noted one then would have it for ever. @throws NO_SUCH_CHUNK */
+  #checkThere(handle: number): void {
+    if (!this.#state.chunks.has(handle)) throw new GfsError('NO_SUCH_CHUNK', `chunk ${handle} is gone`);
+  }
+
   /** Logs a version that will have no lease: the next one is above whatever anyone was sent. */
   async #burn(chunk: ChunkState, version: number, replicas: number): Promise<void> {
     await this.#journal.commit({ type: 'versionRaised', handle: chunk.handle, version, replicas });
-    if (!this.#state.chunks.has(chunk.handle))
-      throw new GfsError('NO_SUCH_CHUNK', `chunk ${chunk.handle} is gone`);
+    this.#checkThere(chunk.handle);
     this.#replicas.noteLeaseless(chunk.handle, version);
     this.#sent.noteKnown(chunk.handle);
   }

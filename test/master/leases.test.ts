@@ -654,3 +654,34 @@ t.test('status: counts what there is', async (t) => {
   t.equal(totalBytes, 200 * 1024 ** 3);
   t.equal(files, 2);
 });
+
+t.test('replicas: of a chunk that goes while its replicas are compared nothing is remembered', async (t) => {
+  const { world, client, chunkservers, lease } = await cluster();
+  const file = await client.create(m.ROOT_ID, 'f');
+  const first = await lease(file);
+  await client.mutate(m.ExtendFile, { id: file, size: 10 });
+  await world.runFor(2 * first.remainingMs);
+  for (const chunkserver of chunkservers) chunkserver.crash();
+  await world.runFor(10);
+  for (const [at, chunkserver] of chunkservers.entries()) {
+    Object.assign(held(chunkserver, first.handle), { suspect: true, digest: at, appliedSerial: at });
+    await chunkserver.restart();
+  }
+  // It answers late.
+  const [slow] = chunkservers as [TestChunkserver];
+  slow.process.pause();
+  const reading = client.send(m.GetChunks, { id: file, index: 0, count: 1 });
+  reading.catch(() => undefined);
+  await world.runFor(50);
+  await client.mutate(m.SetAttributes, { id: file, changes: { size: 0 } });
+  slow.process.resume();
+  await world.runFor(3_000);
+  const prepared = chunkservers.filter(({ asked }) => asked.includes(`prepare ${first.handle} 2`));
+  t.ok(prepared.length > 1, 'the others were raised meanwhile');
+  const { servers } = await client.call(m.GetStatus, {});
+  t.same(
+    servers.filter(({ state }) => state === 'alive').map(({ chunks }) => chunks),
+    [0, 0, 0],
+  );
+  await reading.catch(() => undefined);
+});
