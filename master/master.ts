@@ -81,6 +81,15 @@ export class Master {
     return this.#started.superblock.term;
   }
 
+  /**
+   * Whether all that its log says counts: its term has begun, and the record that says so is applied. Before, a
+   * restarted master may have records at the end of its log that no log replica took: for the simulator.
+   */
+  get logCounts(): boolean {
+    const { tenure, state, superblock } = this.#started;
+    return tenure.begun && state.terms.has(superblock.term);
+  }
+
   get #started(): MasterParts {
     if (this.#parts === undefined) throw new Error('the master has not started');
     return this.#parts;

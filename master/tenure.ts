@@ -262,17 +262,21 @@ export class Tenure {
     if (term <= own.term && lastTerm <= this.lastTerm) return;
     if (role === 'shadow' && promisedTo?.id === own.id) return;
     const successor = role === 'master' ? member : promisedTo;
-    if (successor !== undefined) await this.#lose(member.id, successor);
+    if (successor !== undefined)
+      await this.#lose(member.id, successor, role === 'master' && term > own.term && lastTerm === term);
   }
 
-  /** When so many follow another that a record of ours can never count again, ours is over. */
-  async #lose(id: string, successor: Member): Promise<void> {
+  /**
+   * When so many follow another that a record of ours can never count again, ours is over.
+   * @param hasBegun the first record of the later term counts there: who else has promised it need not be asked
+   */
+  async #lose(id: string, successor: Member, hasBegun = false): Promise<void> {
     const { superblock, environment, options, state, onReplaced } = this.#parts;
     if (!this.#members.has(id) || this.#replaced) return;
     this.#lost.add(id);
     // One that was promoted is among them until it has counted a record, and no record waits for its own word.
     const count = [...this.#members.keys()].filter((each) => each !== superblock.current.id).length;
-    if (this.#lost.size <= count - acknowledgementsNeeded(state.commitRule, count)) return;
+    if (!hasBegun && this.#lost.size <= count - acknowledgementsNeeded(state.commitRule, count)) return;
     this.#replaced = true;
     await superblock
       .update(() => ({ replacedBy: successor }))

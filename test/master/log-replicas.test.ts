@@ -542,3 +542,43 @@ t.test('promote: one that was cut short parts no log replica from the master for
   t.ok(master.process.alive);
   t.same(world.failures, []);
 });
+
+t.test(
+  'promote: majority: the old master does not come back where a log replica serves, whoever else is away',
+  async (t) => {
+    const { world, master, shadows, client } = await cluster(2, { logCommit: 'majority' });
+    const [first, second] = shadows as [ShadowHost, ShadowHost];
+    await client.create(m.ROOT_ID, 'a');
+    await soon(world, () => shadows.every((shadow) => agrees(master, shadow)));
+    master.process.crash();
+    await second.ask(m.Promote, {});
+    await soon(world, () => second.shadow.master?.logCounts === true);
+    first.process.crash();
+    await t.rejects(new MasterHost(world, { logCommit: 'majority' }).start(), {
+      message: `this master was replaced: shadow2:${SHADOW_PORT} serves`,
+    });
+  },
+);
+
+t.test(
+  'promote: majority: a master that has won its term, and has not begun it, ends no other',
+  async (t) => {
+    const { world, master, shadows } = await cluster(2, { logCommit: 'majority' });
+    const [first, second] = shadows as [ShadowHost, ShadowHost];
+    await soon(world, () => shadows.every((shadow) => agrees(master, shadow)));
+    master.process.crash();
+    await second.ask(m.Promote, {});
+    first.process.crash();
+    await soon(world, () => second.shadow.master !== undefined);
+    t.match(await status(world, 'shadow2', SHADOW_PORT), { role: 'master', term: 2, lastTerm: 1 });
+    const back = await new MasterHost(world, { logCommit: 'majority' }).start();
+    t.match(
+      await status(world),
+      { role: 'master', term: 1, writable: false },
+      'it waits for what the other says',
+    );
+    await first.start();
+    const replaced = await world.until(back.master.replaced);
+    t.match(replaced.message, `this master was replaced: shadow2:${SHADOW_PORT} serves`);
+  },
+);

@@ -1,7 +1,8 @@
 /**
  * The operation log and those who have it, held to three rules whenever they are looked at: what each says
  * is what its own log on its disk replays to; whoever has the same last record, told by its term and place,
- * says the same; and what a master counts is in the log of every master of a later term.
+ * says the same; and what a master counts is in the log of every master of a later term. One that was restarted
+ * counts nothing until its term has begun: what it wrote last may be on no other disk, and nobody was told of it.
  */
 import type { Disk, DiskFile } from '../../environment/ports/index.js';
 import { digestState } from '../../master/dump.js';
@@ -55,7 +56,7 @@ async function checkSucceeded(told: readonly Told[], logs: readonly Log[]): Prom
     const { master } = each.member;
     return master === undefined ? [] : [{ ...each, term: master.term, log: logs[index] as Log }];
   });
-  for (const former of masters) {
+  for (const former of masters.filter(({ member }) => member.master?.logCounts)) {
     for (const later of masters.filter(({ term }) => term > former.term)) {
       const digest = await later.log.digestAt(former.endSequence);
       // Behind a checkpoint nobody can tell any more what it was.

@@ -45,14 +45,12 @@ export class Operator {
     const shadows = this.#cluster.logs.filter(({ process, shadow }) => process?.alive && shadow);
     if (shadows.length === 0) return;
     const { host, port } = this.#random.pick(shadows);
-    this.#promote(host.name, port);
+    this.#do(() => this.#ask(host.name, port));
   }
 
-  #promote(host: string, port: number): void {
-    this.#do(async () => {
-      await ask(this.#process.environment, ASKER, { host, port }, Promote, {});
-      this.promotions++;
-    });
+  async #ask(host: string, port: number): Promise<void> {
+    await ask(this.#process.environment, ASKER, { host, port }, Promote, {});
+    this.promotions++;
   }
 
   /** `gfs drain` of a server, or with `--cancel`. Some are replaced when they are empty. */
@@ -109,8 +107,8 @@ export class Operator {
    */
   async settle(): Promise<readonly string[]> {
     this.#isSettling = true;
-    await this.#busy;
     await this.#untilMaster();
+    await this.#busy;
     const { chunkservers } = this.#cluster;
     for (;;) {
       const status = await this.status();
@@ -145,15 +143,17 @@ export class Operator {
     return done === serverIds.length;
   }
 
-  /** A promotion that was cut short may have left nobody: then it is repeated, until one comes to something. */
+  /**
+   * A promotion that was cut short may have left nobody: then it is repeated, until one comes to something. At another
+   * terminal: a command that waits for a master at the first would wait for ever.
+   */
   async #untilMaster(): Promise<void> {
     const { logs } = this.#cluster;
     for (let attempt = 0; ; attempt++) {
       await this.#pause();
-      if (logs.some(({ copy, master }) => copy !== undefined && master !== undefined)) return;
+      if (logs.some(({ copy, master }) => copy !== undefined && master?.logCounts)) return;
       const { host, port } = logs[attempt % logs.length] as LogMember;
-      this.#promote(host.name, port);
-      await this.#busy;
+      await this.#attempt(() => this.#ask(host.name, port)).catch((thrown) => this.#process.fail(thrown));
     }
   }
 
@@ -173,16 +173,18 @@ export class Operator {
 
   /** Commands may fail while things are broken: whoever types them looks, and goes on. */
   #do(command: () => Promise<void>): void {
-    this.#busy = this.#busy.then(async () => {
-      try {
-        await command();
-      } catch (thrown) {
-        const { code, message } = toGfsError(thrown);
-        if (code === 'INTERNAL') throw thrown;
-        this.#process.environment.logger.debug({ code, message }, 'operator: a command failed');
-      }
-    });
+    this.#busy = this.#busy.then(() => this.#attempt(command));
     this.#busy.catch((thrown) => this.#process.fail(thrown));
+  }
+
+  async #attempt(command: () => Promise<void>): Promise<void> {
+    try {
+      await command();
+    } catch (thrown) {
+      const { code, message } = toGfsError(thrown);
+      if (code === 'INTERNAL') throw thrown;
+      this.#process.environment.logger.debug({ code, message }, 'operator: a command failed');
+    }
   }
 
   #connected(): Promise<GfsClient> {
