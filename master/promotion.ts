@@ -59,6 +59,8 @@ export async function winTerm(parts: PromotionParts): Promise<number> {
   if (able.size + 1 < needed) throw tooFew(others, able, needed);
   const term =
     Math.max(superblock.current.term, former?.term ?? 0, ...[...found.values()].map((each) => each.term)) + 1;
+  if (!(await superblock.stand(term)))
+    throw new GfsError('NOT_PERMITTED', 'another is becoming the master: see gfs status');
   // The others first: what they have got from a former master that goes on still comes here from it too.
   // With our own promise last nothing of its counts any more without being here.
   const granted = await collect(parts, asker, others, term);

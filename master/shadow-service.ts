@@ -141,7 +141,9 @@ function registerLog(service: MasterService, parts: ShadowServiceParts): void {
       const isKept = (now: { term: number; promisedTo?: m.Member | undefined }) =>
         now.term === term && now.promisedTo?.id === candidate.id;
       const changed = await superblock.update((now) =>
-        term > now.term || isKept(now) ? { term, promisedTo: candidate } : undefined,
+        (term > now.term && term !== superblock.standsFor) || isKept(now)
+          ? { term, promisedTo: candidate }
+          : undefined,
       );
       const { term: newest, promisedTo } = superblock.current;
       return {

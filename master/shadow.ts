@@ -316,6 +316,7 @@ export class Shadow {
       this.#environment.timers.after(TAKE_OVER_AFTER_MS, () => running.following.stop());
       return term;
     } finally {
+      superblock.sitDown();
       this.#promoting = false;
     }
   }

@@ -81,6 +81,7 @@ export class SuperblockKeeper {
   readonly #directory: string;
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
+  #standsFor = 0;
 
   constructor(disk: Disk, directory: string, superblock: Superblock) {
     this.#disk = disk;
@@ -104,6 +105,25 @@ export class SuperblockKeeper {
     });
     this.#last = updating.catch(() => undefined);
     return updating;
+  }
+
+  /** The term that others are being asked for on behalf of this one, which so promises it to nobody else; 0: none. */
+  get standsFor(): number {
+    return this.#standsFor;
+  }
+
+  /** @returns whether it may ask for the term: nothing as new has been promised */
+  async stand(term: number): Promise<boolean> {
+    await this.update((now) => {
+      if (term > now.term) this.#standsFor = term;
+      return undefined;
+    });
+    return this.#standsFor === term;
+  }
+
+  /** It was won, or given up. */
+  sitDown(): void {
+    this.#standsFor = 0;
   }
 
   /** Nothing is changed any more by this one: another begins with what the file says then. */
