@@ -314,6 +314,8 @@ const xattrErrors: Case = {
     await t.rejects(python.run("os.getxattr(path, b'user.other')", { path }), { code: 'ENODATA' });
     await t.rejects(python.run("os.removexattr(path, b'user.other')", { path }), { code: 'ENODATA' });
     await t.rejects(python.run("os.setxattr(path, b'user.', b'x')", { path }), { code: 'EINVAL' });
+    await python.run("os.setxattr(path, b'user.dot.', b'x')", { path });
+    await python.run("os.removexattr(path, b'user.dot.')", { path });
     const getInto = (size: number) =>
       python.run<number>(
         `

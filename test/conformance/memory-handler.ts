@@ -199,6 +199,7 @@ export class MemoryHandler implements FuseHandler {
   ): Promise<void> {
     const node = this.#node(inode);
     if (name.startsWith('system.')) throw new GfsError('NOT_SUPPORTED');
+    if (name === 'user.') throw new GfsError('INVALID');
     if (mode === 'create' && node.xattrs.has(name)) throw new GfsError('EXISTS');
     if (mode === 'replace' && !node.xattrs.has(name)) throw new GfsError('NO_ATTRIBUTE');
     node.xattrs.set(name, Buffer.from(value));
