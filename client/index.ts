@@ -128,7 +128,10 @@ export class GfsClient {
       metadata: this.metadata,
       dataVersions: new DataVersions(limits.dataVersions),
       sharedChunks: new SharedChunks(
-        ...([environment, master, this.locations, this.#connections] as const),
+        environment,
+        master,
+        this.locations,
+        this.#connections,
         limits.unsyncedChunks,
       ),
       writeBehind: {
