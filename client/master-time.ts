@@ -5,6 +5,7 @@
  */
 import type { Clock, WallTime } from '../environment/ports/index.js';
 import type { Attributes } from '../protocol/messages/index.js';
+import { isLater } from '../protocol/times.js';
 
 type Changed = Pick<Attributes, 'ctimeSec' | 'ctimeNsec'>;
 
@@ -55,7 +56,7 @@ export class MasterTime {
     const sec = Math.floor(nowMs / 1000);
     const nsec = Math.min(NSEC - 1, Math.floor((nowMs - sec * 1000) * 1e6));
     const latest = this.#latest;
-    if (sec > latest.sec || (sec === latest.sec && nsec > latest.nsec)) return { sec, nsec };
+    if (isLater(sec, nsec, latest.sec, latest.nsec)) return { sec, nsec };
     return latest.nsec < NSEC - 1
       ? { sec: latest.sec, nsec: latest.nsec + 1 }
       : { sec: latest.sec + 1, nsec: 0 };

@@ -6,6 +6,7 @@ import {
   ExtendFile,
   SetAttributes,
 } from '../protocol/messages/index.js';
+import { isLater } from '../protocol/times.js';
 import type { DataVersions } from './data-versions.js';
 import type { FileLength } from './file-length.js';
 import type { Locations } from './locations.js';
@@ -124,7 +125,9 @@ export class Telling {
       ...attributes,
       size,
       ...{ mtimeSec: sec, mtimeNsec: nsec },
-      ...(isBefore(attributes, sec, nsec) ? { ctimeSec: sec, ctimeNsec: nsec } : {}),
+      ...(isLater(sec, nsec, attributes.ctimeSec, attributes.ctimeNsec)
+        ? { ctimeSec: sec, ctimeNsec: nsec }
+        : {}),
     };
   }
 
@@ -247,8 +250,4 @@ export class Telling {
     this.#lane = done.catch(() => undefined);
     return done;
   }
-}
-
-function isBefore({ ctimeSec, ctimeNsec }: Attributes, sec: number, nsec: number): boolean {
-  return ctimeSec < sec || (ctimeSec === sec && ctimeNsec < nsec);
 }

@@ -8,6 +8,7 @@ import type { GfsClient } from '../client/index.js';
 import type { Environment, Timer, WallTime } from '../environment/ports/index.js';
 import { MAX_ACCESSES } from '../protocol/limits.js';
 import { type Attributes, NoteAccess } from '../protocol/messages/index.js';
+import { isLater } from '../protocol/times.js';
 
 const TELL_DELAY_MS = 1_000;
 const DAY_SEC = 24 * 3600;
@@ -75,8 +76,8 @@ export class AccessTimes {
     if (known === undefined) return !this.#shown.has(id);
     const { atimeSec, atimeNsec, mtimeSec, mtimeNsec, ctimeSec, ctimeNsec } = this.correct(known);
     return (
-      !isAfter(atimeSec, atimeNsec, mtimeSec, mtimeNsec) ||
-      !isAfter(atimeSec, atimeNsec, ctimeSec, ctimeNsec) ||
+      !isLater(atimeSec, atimeNsec, mtimeSec, mtimeNsec) ||
+      !isLater(atimeSec, atimeNsec, ctimeSec, ctimeNsec) ||
       now.sec - atimeSec >= DAY_SEC
     );
   }
@@ -96,7 +97,7 @@ export class AccessTimes {
     const access = this.#shown.size === 0 ? undefined : this.#shown.get(attributes.id);
     if (access === undefined) return attributes;
     const { time } = access;
-    if (!isAfter(time.sec, time.nsec, attributes.atimeSec, attributes.atimeNsec)) return attributes;
+    if (!isLater(time.sec, time.nsec, attributes.atimeSec, attributes.atimeNsec)) return attributes;
     access.before ??= [accessTimeOf(attributes)];
     if (access.before.every((one) => isOther(one, attributes.atimeSec, attributes.atimeNsec))) {
       // Neither what was there before nor a later read: it was set, from another mount.
@@ -144,8 +145,4 @@ function accessTimeOf({ atimeSec, atimeNsec }: Attributes): WallTime {
 
 function isOther(time: WallTime, sec: number, nsec: number): boolean {
   return time.sec !== sec || time.nsec !== nsec;
-}
-
-function isAfter(sec: number, nsec: number, thanSec: number, thanNsec: number): boolean {
-  return sec > thanSec || (sec === thanSec && nsec > thanNsec);
 }

@@ -3,6 +3,7 @@
  * utimensat(2), that is what holds: a read that was before it must not replace it.
  */
 import type { Clock, WallTime } from '../environment/ports/index.js';
+import { isLater } from '../protocol/times.js';
 
 /** Nodes whose time was set last: more than are set in the time that reads are told late. */
 const MAX_REMEMBERED = 8_192;
@@ -27,7 +28,7 @@ export class AccessTimes {
   newer<Access extends WallTime & { readonly id: number }>(told: readonly Access[]): Access[] {
     return told.filter(({ id, sec, nsec }) => {
       const set = this.#set.get(id);
-      return set === undefined || sec > set.sec || (sec === set.sec && nsec > set.nsec);
+      return set === undefined || isLater(sec, nsec, set.sec, set.nsec);
     });
   }
 }

@@ -1,6 +1,7 @@
 /** How records change nodes and names. Called by apply alone. */
 import type { Attributes, Written } from '../protocol/messages/index.js';
 import type { LogEventOf } from '../protocol/records.js';
+import { isLater as isLaterTime } from '../protocol/times.js';
 import type { Effects } from './apply.js';
 import { applyChunkAdded, dropReference } from './apply-chunks.js';
 import { inheritGoal } from './apply-goals.js';
@@ -290,7 +291,7 @@ export function applyAccessed(state: LoggedState, event: LogEventOf<'accessed'>)
 }
 
 function isLater(a: Timestamp, b: Timestamp): boolean {
-  return a.timeSec > b.timeSec || (a.timeSec === b.timeSec && a.timeNsec > b.timeNsec);
+  return isLaterTime(a.timeSec, a.timeNsec, b.timeSec, b.timeNsec);
 }
 
 export function applyXattrSet(state: LoggedState, event: LogEventOf<'xattrSet'>, time: Timestamp): object {
